@@ -1,0 +1,42 @@
+//! The project's own tools, run as `cargo xtask <command>`. Scripts are Rust, not shell.
+
+mod ci;
+mod clauses;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  tidy [--report]   check the house rules; --report also prints the largest files and functions
+  clauses           print which clause of docs/semantics.md is quoted where
+  ci                run the whole gate: fmt, clippy, tidy, doc, and the README's test command";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = root().and_then(|root| match arguments[..] {
+        ["tidy"] => tidy::run(&root),
+        ["tidy", "--report"] => tidy::run_report(&root),
+        ["clauses"] => clauses::run(&root),
+        ["ci"] => ci::run(&root),
+        _ => Err(USAGE.to_owned()),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder. Cargo says where this crate lies when it runs it.
+fn root() -> Result<PathBuf, String> {
+    let crate_folder = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map(PathBuf::from)
+        .ok_or("start it by `cargo xtask`, which knows where the workspace lies")?;
+    crate_folder.parent().map(PathBuf::from).ok_or_else(|| format!("{} has no parent folder", crate_folder.display()))
+}
