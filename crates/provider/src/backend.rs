@@ -1,0 +1,301 @@
+//! The one place where platforms are told apart: the list of back ends in order of preference, and the few facts about
+//! the operating system that the common part needs.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::buffer::BufferPool;
+use crate::config::{Backend, Config};
+use crate::error::{Error, ErrorKind};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("this version of raon-provider runs on Linux");
+
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(target_os = "linux")]
+mod event_fd;
+#[cfg(target_os = "linux")]
+mod uring;
+
+#[cfg(target_os = "linux")]
+pub use self::{epoll::Epoll, uring::Uring};
+
+/// The operating system's handle of a socket.
+#[cfg(unix)]
+pub(crate) type RawHandle = std::os::fd::RawFd;
+
+/// Calls a macro with all back ends of this platform, best first: variant, kind, type.
+#[cfg(target_os = "linux")]
+#[macro_export]
+macro_rules! for_each_backend {
+    ($macro:ident) => {
+        $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, }
+    };
+}
+
+macro_rules! any_provider {
+    ($($kind:ident => $provider:ty,)*) => {
+        /// All back ends of this platform, best first.
+        const KINDS: &[Kind] = &[$(Kind::$kind,)*];
+
+        /// Any back end of this platform, chosen when it is opened.
+        pub struct AnyProvider {
+            inner: Inner,
+            passed_over: Vec<(Kind, Error)>,
+        }
+
+        #[allow(clippy::large_enum_variant, reason = "one per driver, never moved on the hot path")]
+        enum Inner { $($kind($provider),)* }
+
+        impl AnyProvider {
+            fn open_kind(kind: Kind, config: &Config, pool: &mut BufferPool) -> Result<Inner, Error> {
+                match kind { $(Kind::$kind => <$provider>::open(config, pool).map(Inner::$kind),)* }
+            }
+        }
+
+        macro_rules! each {
+            ($self:ident, $inner:ident => $body:expr) => {
+                match &$self.inner { $(Inner::$kind($inner) => $body,)* }
+            };
+            (mut $self:ident, $inner:ident => $body:expr) => {
+                match &mut $self.inner { $(Inner::$kind($inner) => $body,)* }
+            };
+        }
+    };
+}
+for_each_backend!(any_provider);
+
+/// The mechanisms of operating systems that Raon runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Linux io_uring.
+    IoUring,
+    /// Linux epoll.
+    Epoll,
+}
+
+/// Whether a back end can be had here.
+#[derive(Clone, Debug)]
+pub struct Availability {
+    /// Which.
+    pub kind: Kind,
+    /// Why not, or `None` if it can.
+    pub error: Option<Error>,
+    /// Its features, if it can.
+    pub features: Vec<FeatureState>,
+}
+
+impl Kind {
+    /// The name that commands and configuration use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::IoUring => "io_uring",
+            Kind::Epoll => "epoll",
+        }
+    }
+
+    /// All back ends of this platform, best first, each tried for real.
+    pub fn available() -> Vec<Availability> {
+        KINDS.iter().map(|kind| kind.probe()).collect()
+    }
+
+    /// The best back end that can be had here. Errors: that of the last one tried.
+    pub fn best() -> Result<Kind, Error> {
+        let mut last = Error::new(ErrorKind::BackendUnavailable);
+        for availability in Kind::available() {
+            match availability.error {
+                None => return Ok(availability.kind),
+                Some(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn probe(self) -> Availability {
+        let config = Config::named(self);
+        let mut pool = BufferPool::new(&config.pool);
+        match AnyProvider::open(&config, &mut pool) {
+            Ok(provider) => Availability { kind: self, error: None, features: provider.features() },
+            Err(error) => Availability { kind: self, error: Some(error), features: Vec::new() },
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = KINDS.iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+        found.copied().ok_or(Error::new(ErrorKind::UnknownBackend))
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        if name.eq_ignore_ascii_case("auto") { Ok(Backend::Auto) } else { name.parse().map(Backend::Named) }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Backend::Auto => f.pad("auto"),
+            Backend::Named(kind) => kind.fmt(f),
+        }
+    }
+}
+
+/// The variable that replaces `auto`, and only that: a back end named in the configuration stays.
+const ENVIRONMENT: &str = "RAON_BACKEND";
+
+impl Provider for AnyProvider {
+    fn kind(&self) -> Kind {
+        each!(self, inner => inner.kind())
+    }
+
+    /// Opens the named back end or fails; `auto` takes the first that works and remembers why others did not.
+    //= FALL-1
+    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
+        let wanted = match (config.backend, std::env::var(ENVIRONMENT)) {
+            (Backend::Auto, Ok(name)) if !name.is_empty() => name.parse()?,
+            (backend, _) => backend,
+        };
+        if let Backend::Named(kind) = wanted {
+            return Ok(AnyProvider { inner: Self::open_kind(kind, config, pool)?, passed_over: Vec::new() });
+        }
+        let mut passed_over = Vec::new();
+        for kind in KINDS {
+            match Self::open_kind(*kind, config, pool) {
+                Ok(inner) => {
+                    for (kind, error) in &passed_over {
+                        tracing::warn!(passed_over = %kind, reason = %error, "using {} instead", inner.kind());
+                    }
+                    return Ok(AnyProvider { inner, passed_over });
+                }
+                Err(error) => passed_over.push((*kind, error)),
+            }
+        }
+        Err(passed_over.last().map_or(Error::new(ErrorKind::BackendUnavailable), |(_, error)| *error))
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        each!(self, inner => inner.is_nonblocking())
+    }
+
+    fn attach(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
+        each!(mut self, inner => inner.attach(socket, handle))
+    }
+
+    fn detach(&mut self, socket: u32, handle: RawHandle) {
+        each!(mut self, inner => inner.detach(socket, handle));
+    }
+
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        each!(mut self, inner => inner.turn(requests, wait, pool, events))
+    }
+
+    fn waker(&self) -> Waker {
+        each!(self, inner => inner.waker())
+    }
+
+    fn now_ns(&self) -> u64 {
+        each!(self, inner => inner.now_ns())
+    }
+
+    fn features(&self) -> Vec<FeatureState> {
+        each!(self, inner => inner.features())
+    }
+
+    fn counters(&self) -> ProviderCounters {
+        each!(self, inner => inner.counters())
+    }
+
+    fn depth(&self) -> u32 {
+        each!(self, inner => inner.depth())
+    }
+
+    fn passed_over(&self) -> &[(Kind, Error)] {
+        &self.passed_over
+    }
+}
+
+impl Inner {
+    fn kind(&self) -> Kind {
+        match self {
+            Inner::IoUring(inner) => inner.kind(),
+            Inner::Epoll(inner) => inner.kind(),
+        }
+    }
+}
+
+/// The socket's handle.
+#[cfg(unix)]
+pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
+    use std::os::fd::AsRawFd;
+    socket.as_raw_fd()
+}
+
+/// SO_REUSEPORT, see socket(7).
+#[cfg(unix)]
+pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
+    Ok(socket.set_reuse_port(true)?)
+}
+
+/// TCP_USER_TIMEOUT, see tcp(7).
+#[cfg(target_os = "linux")]
+pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), Error> {
+    Ok(socket.set_tcp_user_timeout(Some(after))?)
+}
+
+/// Name and release of the kernel, as uname(2) gives them.
+#[cfg(unix)]
+pub(crate) fn kernel() -> String {
+    let name = rustix::system::uname();
+    format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
+}
+
+/// What an errno means, see errno(3).
+#[cfg(unix)]
+pub(crate) fn error_kind(code: i32) -> ErrorKind {
+    use rustix::io::Errno;
+    match Errno::from_raw_os_error(code) {
+        Errno::CANCELED => ErrorKind::Cancelled,
+        Errno::NOBUFS | Errno::NOMEM => ErrorKind::OutOfMemory,
+        Errno::MFILE => ErrorKind::DescriptorLimit,
+        Errno::NFILE => ErrorKind::SystemDescriptorLimit,
+        Errno::CONNREFUSED => ErrorKind::ConnectionRefused,
+        Errno::CONNRESET => ErrorKind::ConnectionReset,
+        Errno::CONNABORTED => ErrorKind::ConnectionAborted,
+        Errno::PIPE => ErrorKind::BrokenPipe,
+        Errno::TIMEDOUT => ErrorKind::TimedOut,
+        Errno::NOTCONN => ErrorKind::NotConnected,
+        Errno::ADDRINUSE => ErrorKind::AddressInUse,
+        Errno::ADDRNOTAVAIL => ErrorKind::AddressNotAvailable,
+        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN => ErrorKind::Unreachable,
+        Errno::ACCESS | Errno::PERM => ErrorKind::PermissionDenied,
+        Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTSOCK | Errno::DESTADDRREQ | Errno::ISCONN => {
+            ErrorKind::InvalidInput
+        }
+        _ => ErrorKind::Os,
+    }
+}

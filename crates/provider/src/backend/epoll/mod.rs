@@ -1,0 +1,8 @@
+//! epoll: edge-triggered, one registration per socket. All else is `readiness.rs`.
+
+mod sys;
+
+use crate::readiness::Readiness;
+
+/// The epoll back end.
+pub type Epoll = Readiness<sys::EpollSelector>;

@@ -1,0 +1,464 @@
+//! io_uring: one enter per turn, multishot accepts and receives over buffer rings, sends that leave no completion.
+//!
+//! How a send for which nobody waits goes out without a completion entry (`SendSkip`): it is issued inside the enter, does not wait, and leaves
+//! an entry only if not all of it went out. So once the enter has returned and the queue has been reaped, every such send
+//! without an entry has gone out whole, and its memory is free. The others are handed over again by the driver, as
+//! ordinary sends for which the kernel waits.
+
+mod entries;
+mod probe;
+mod ring;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::squeue;
+
+use self::entries::{Patience, Tag};
+use self::probe::Features;
+use self::ring::{Reaped, Ring, Setup};
+use super::event_fd::EventFd;
+use super::{Kind, RawHandle};
+use crate::buffer::{Buffer, BufferPool, Section};
+use crate::config::Config;
+use crate::endpoint::AcceptedSocket;
+use crate::error::{Error, ErrorKind};
+use crate::memory::{Span, SpanList, SpanMut};
+use crate::provider::{
+    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Waker,
+};
+use crate::slots::Key;
+
+/// Errors in a row after which accepts are asked for one by one.
+const ACCEPT_ERRORS_MAX: u32 = 8;
+/// The kernel's own limit, IORING_MAX_CQ_ENTRIES.
+const COMPLETION_ENTRIES_MAX: u32 = 65_536;
+
+/// The io_uring back end.
+pub struct Uring {
+    ring: Ring,
+    features: Features,
+    waker: Arc<EventFd>,
+    is_wake_armed: bool,
+    reaped: Vec<Reaped>,
+    /// Sends in the queue that may leave no entry, with their place in the order of submission.
+    skipping: VecDeque<(u64, RequestKey, usize)>,
+    /// Those of them that did leave one, in this turn.
+    answered: Vec<(u64, i32)>,
+    pushed: u64,
+    /// Per operation slot: under which tag its request is in the kernel, for cancels.
+    tags: Vec<u8>,
+    /// Per operation slot: the buffer lent to its receive, where the kernel cannot pick one.
+    lent: Vec<Buffer>,
+    /// Results of sends without a copy whose memory the network still reads.
+    zero_copy: Vec<(RequestKey, i32)>,
+    zero_copy_bytes_min: usize,
+    accept_errors: u32,
+    buffer_bytes: [u32; 2],
+    counters: ProviderCounters,
+    start: Instant,
+}
+
+impl Provider for Uring {
+    fn kind(&self) -> Kind {
+        Kind::IoUring
+    }
+
+    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
+        let features = probe::probe(config)?;
+        let setup = Setup {
+            submission_entries: config.uring.submission_entries.clamp(8, 32_768),
+            completion_entries: completion_entries(config),
+            ..features.setup
+        };
+        let mut ring = Ring::new(setup)?;
+        if features.registered_ring {
+            ring.register_descriptor();
+        }
+        if features.buffer_ring {
+            ring.add_buffer_ring(config.pool.receive_count)?;
+            ring.add_buffer_ring(config.pool.bulk_count)?;
+        }
+        let mut uring = Uring {
+            ring,
+            waker: EventFd::new()?,
+            is_wake_armed: false,
+            reaped: Vec::with_capacity(setup.submission_entries as usize),
+            skipping: VecDeque::with_capacity(setup.submission_entries as usize),
+            answered: Vec::with_capacity(64),
+            pushed: 0,
+            tags: Vec::with_capacity(config.operations_max as usize),
+            lent: Vec::new(),
+            zero_copy: Vec::new(),
+            zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
+            accept_errors: 0,
+            buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
+            counters: ProviderCounters::default(),
+            start: Instant::now(),
+            features,
+        };
+        uring.refill(pool);
+        Ok(uring)
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        // The kernel waits for us; a non-blocking file would make old kernels answer EAGAIN instead.
+        false
+    }
+
+    fn attach(&mut self, _socket: u32, _handle: RawHandle) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn detach(&mut self, _socket: u32, _handle: RawHandle) {}
+
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        self.refill(pool);
+        self.arm_wake();
+        for request in requests.drain(..) {
+            self.start(request, pool, events);
+        }
+        let wait = if events.is_empty() { wait } else { Some(Duration::ZERO) };
+        let entered = self.enter(wait);
+        loop {
+            self.ring.reap(&mut self.reaped);
+            if !self.ring.has_overflow() {
+                break;
+            }
+            // The kernel kept completions back: an enter moves them into the queue, now that it has room.
+            self.enter(Some(Duration::ZERO))?;
+        }
+        let mut reaped = std::mem::take(&mut self.reaped);
+        for entry in reaped.drain(..) {
+            self.finish(entry, pool, events);
+        }
+        self.reaped = reaped;
+        self.conclude_skipping(events);
+        entered
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn features(&self) -> Vec<FeatureState> {
+        self.features.states()
+    }
+
+    fn counters(&self) -> ProviderCounters {
+        self.counters
+    }
+
+    fn depth(&self) -> u32 {
+        self.ring.parameters().sq_entries()
+    }
+}
+
+/// Everything that may be in flight at once gets a place, so that the queue does not overflow: the end of one receive or
+/// accept per socket, a completion per receive buffer (each waits until its buffer is back), a send per socket in the
+/// queue, and the waker.
+fn completion_entries(config: &Config) -> u32 {
+    let pool = &config.pool;
+    let sum = config.sockets_max + pool.receive_count + pool.bulk_count + config.uring.submission_entries + 1;
+    sum.min(COMPLETION_ENTRIES_MAX).next_power_of_two()
+}
+
+impl Uring {
+    fn start(&mut self, request: Request, pool: &mut BufferPool, events: &mut Vec<Event>) {
+        let Request { key, handle, action, .. } = request;
+        match action {
+            Action::Accept => self.push(Tag::Accept, key, &entries::accept(handle, self.features.multishot_accept)),
+            Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
+            Action::Receive(section) => self.start_receive(key, handle, section, pool, events),
+            Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
+            Action::Send(span, notice) => self.start_send(key, handle, span, notice),
+            Action::SendList(list, notice) => self.start_send_list(key, handle, list, notice),
+            Action::Cancel => {
+                let tag = self.tags.get(key.index() as usize).map_or(Tag::Ignore, |tag| Tag::from_number(*tag));
+                let target = entries::user_data(tag, key);
+                self.push_entry(entries::cancel(target).user_data(Tag::Ignore as u64));
+            }
+        }
+    }
+
+    fn start_receive(
+        &mut self,
+        key: RequestKey,
+        handle: RawHandle,
+        section: Section,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) {
+        if !self.features.buffer_ring {
+            return self.start_lent_receive(key, handle, section, pool, events);
+        }
+        let group = section as u16;
+        let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
+        // Bulk bytes come in whole buffers anyway: one by one, they stay in the cache.
+        let entry = if self.features.multishot_receive && section == Section::Receive {
+            entries::receive_multishot(handle, group)
+        } else {
+            entries::receive_selected(handle, group, self.buffer_bytes[section as usize])
+        };
+        self.push(tag, key, &entry);
+    }
+
+    fn start_lent_receive(
+        &mut self,
+        key: RequestKey,
+        handle: RawHandle,
+        section: Section,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(mut buffer) = pool.lend_receive(section) else {
+            self.counters.no_buffers += 1;
+            let error = Error::new(ErrorKind::NoBuffers);
+            return events.push(Event { key, more: false, result: EventResult::Failed(error) });
+        };
+        self.push(Tag::ReceiveLent, key, &entries::receive_into(handle, SpanMut::of(&mut buffer)));
+        let index = key.index() as usize;
+        if self.lent.len() <= index {
+            self.lent.resize_with(index + 1, Buffer::empty);
+        }
+        self.lent[index] = buffer;
+    }
+
+    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) {
+        if self.features.zero_copy && span.length >= self.zero_copy_bytes_min {
+            return self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
+        }
+        if notice == Notice::Prompt || !self.features.skip_success {
+            return self.push(Tag::Send, key, &entries::send(handle, span, Patience::Wait));
+        }
+        let entry = entries::send(handle, span, Patience::Answer).flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(Tag::SendSkip, key, &entry);
+        self.skipping.push_back((self.pushed, key, span.length));
+    }
+
+    fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, notice: Notice) {
+        let skips = self.features.skip_success && notice == Notice::Lazy;
+        let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
+        let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let data = entries::user_data(tag, key);
+        self.remember(tag, key);
+        while !self.ring.push_list(handle, list, patience, |entry| entry.flags(flags).user_data(data)) {
+            self.make_room();
+        }
+        self.pushed += 1;
+        if skips {
+            self.skipping.push_back((self.pushed, key, list.bytes));
+        }
+    }
+
+    fn push(&mut self, tag: Tag, key: RequestKey, entry: &squeue::Entry) {
+        self.remember(tag, key);
+        self.push_entry(entry.clone().user_data(entries::user_data(tag, key)));
+    }
+
+    fn remember(&mut self, tag: Tag, key: RequestKey) {
+        let index = key.index() as usize;
+        if self.tags.len() <= index {
+            self.tags.resize(index + 1, 0);
+        }
+        self.tags[index] = tag as u8;
+    }
+
+    fn push_entry(&mut self, entry: squeue::Entry) {
+        while !self.ring.push(&entry) {
+            self.make_room();
+        }
+        self.pushed += 1;
+    }
+
+    /// The queue is full in the middle of a turn: one more enter, and completions are taken out to keep theirs from
+    /// filling up.
+    fn make_room(&mut self) {
+        // An error leaves the entries queued; the loop around us tries again, and completions were taken out meanwhile.
+        let _ = self.enter(Some(Duration::ZERO));
+        self.ring.reap(&mut self.reaped);
+    }
+
+    /// Enters until all that is queued has been taken, the last time with the wait.
+    fn enter(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+        loop {
+            self.counters.kernel_entries += 1;
+            match self.ring.enter(wait) {
+                Ok(_) if self.ring.queued() == 0 => return Ok(()),
+                Ok(_) => {}
+                // EINTR comes without any signal too. EBUSY: completions must be taken out first. EAGAIN: no memory for
+                // requests now; they stay queued for the next turn.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn arm_wake(&mut self) {
+        if !self.is_wake_armed {
+            self.is_wake_armed = true;
+            let entry = entries::poll_in(self.waker.as_fd().as_raw_fd());
+            self.push_entry(entry.user_data(entries::user_data(Tag::Wake, Key::from_bits(0))));
+        }
+    }
+
+    /// Gives the kernel all free receive buffers.
+    fn refill(&mut self, pool: &mut BufferPool) {
+        if !self.features.buffer_ring {
+            return;
+        }
+        for section in [Section::Receive, Section::Bulk] {
+            if pool.free(section) > 0 {
+                while let Some((number, span)) = pool.give_kernel(section) {
+                    self.ring.provide_buffer(section as u16, number as u16, span);
+                }
+                self.ring.publish_buffers(section as u16);
+            }
+        }
+    }
+
+    fn finish(&mut self, entry: Reaped, pool: &mut BufferPool, events: &mut Vec<Event>) {
+        let (tag, key) = entries::split(entry.user_data);
+        let (result, more) = match tag {
+            Tag::Ignore => return,
+            Tag::Wake => {
+                self.waker.clear();
+                self.is_wake_armed = false;
+                return;
+            }
+            Tag::Accept => (self.accepted(entry), entry.more()),
+            Tag::Connect => (check(entry.result).map_or_else(failed, |_| EventResult::Connected), false),
+            Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
+            Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), false),
+            Tag::ReceiveLent => (self.received_lent(entry, key), false),
+            Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
+            Tag::Send => (sent(entry.result), false),
+            Tag::SendSkip => return self.answered.push((key.bits(), entry.result)),
+            Tag::SendZeroCopy => match self.zero_copied(entry, key) {
+                Some(result) => (result, false),
+                None => return,
+            },
+        };
+        events.push(Event { key, more, result });
+    }
+
+    fn accepted(&mut self, entry: Reaped) -> EventResult {
+        match check(entry.result) {
+            Ok(descriptor) => {
+                self.accept_errors = 0;
+                if !entry.more() && self.features.multishot_accept {
+                    self.counters.rearms += 1;
+                }
+                let socket = ring::own_descriptor(descriptor as i32).into();
+                EventResult::Accepted(AcceptedSocket::fresh(socket, false))
+            }
+            Err(error) => {
+                self.accept_errors += u32::from(error.kind() != ErrorKind::Cancelled);
+                if self.accept_errors >= ACCEPT_ERRORS_MAX {
+                    self.features.multishot_accept = false;
+                }
+                failed(error)
+            }
+        }
+    }
+
+    /// A failed or empty receive may hold a buffer all the same: it goes back.
+    fn received(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {
+        let number = entry.buffer().map(u32::from);
+        match (check(entry.result), number) {
+            (Ok(length @ 1..), Some(number)) => {
+                if !entry.more() && section == Section::Receive && self.features.multishot_receive {
+                    self.counters.rearms += 1;
+                }
+                EventResult::Received(pool.take_kernel(section, number, length))
+            }
+            (result, number) => {
+                if let Some(number) = number {
+                    pool.take_unused(section, number);
+                }
+                match result {
+                    Ok(_) => EventResult::Received(Buffer::empty()),
+                    Err(error) if error.os_code() == libc::ENOBUFS => {
+                        self.counters.no_buffers += 1;
+                        failed(error.with_kind(ErrorKind::NoBuffers))
+                    }
+                    Err(error) => failed(error),
+                }
+            }
+        }
+    }
+
+    fn received_lent(&mut self, entry: Reaped, key: RequestKey) -> EventResult {
+        let mut buffer = std::mem::take(&mut self.lent[key.index() as usize]);
+        match check(entry.result) {
+            Ok(0) => EventResult::Received(Buffer::empty()),
+            Ok(length) => {
+                buffer.set_len(length);
+                EventResult::Received(buffer)
+            }
+            Err(error) => failed(error),
+        }
+    }
+
+    /// The first entry has the result, the second says that the memory is free; without F_MORE there is no second.
+    fn zero_copied(&mut self, entry: Reaped, key: RequestKey) -> Option<EventResult> {
+        if entry.is_notification() {
+            let place = self.zero_copy.iter().position(|(waiting, _)| *waiting == key)?;
+            return Some(sent(self.zero_copy.swap_remove(place).1));
+        }
+        if entry.more() {
+            self.zero_copy.push((key, entry.result));
+            return None;
+        }
+        Some(sent(entry.result))
+    }
+
+    /// Ends the sends of this turn that may leave no entry: those that left one with its result, the others as sent.
+    fn conclude_skipping(&mut self, events: &mut Vec<Event>) {
+        let taken = self.pushed - self.ring.queued() as u64;
+        self.answered.sort_unstable();
+        while let Some((place, key, length)) = self.skipping.front().copied() {
+            if place > taken {
+                break;
+            }
+            self.skipping.pop_front();
+            let answer = self.answered.binary_search_by_key(&key.bits(), |(answered, _)| *answered);
+            let result = match answer {
+                Ok(found) => sent(self.answered[found].1),
+                Err(_) => EventResult::Sent(length),
+            };
+            events.push(Event { key, more: false, result });
+        }
+        self.answered.clear();
+    }
+}
+
+fn check(result: i32) -> Result<usize, Error> {
+    if result < 0 { Err(Error::from_os(-result)) } else { Ok(result as usize) }
+}
+
+fn failed(error: Error) -> EventResult {
+    EventResult::Failed(error)
+}
+
+fn sent(result: i32) -> EventResult {
+    match check(result) {
+        Ok(bytes) => EventResult::Sent(bytes),
+        Err(error) if error.os_code() == libc::EAGAIN => EventResult::Sent(0),
+        Err(error) => failed(error),
+    }
+}

@@ -1,0 +1,256 @@
+//! What this kernel and this process's limits allow, found out by doing it on throw-away objects. A version tells nothing.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use io_uring::{opcode, squeue};
+
+use super::entries::{self, Patience};
+use super::ring::{Reaped, Ring, Setup};
+use crate::buffer::{BufferPool, Section};
+use crate::config::{Config, PoolConfig, Rung, UringConfig};
+use crate::error::{Error, ErrorKind, Feature};
+use crate::memory::Span;
+use crate::provider::FeatureState;
+
+/// The features that differ between kernels, after the probe.
+#[derive(Clone, Debug)]
+pub(super) struct Features {
+    pub(super) setup: Setup,
+    pub(super) multishot_accept: bool,
+    pub(super) multishot_receive: bool,
+    pub(super) buffer_ring: bool,
+    pub(super) skip_success: bool,
+    pub(super) zero_copy: bool,
+    pub(super) registered_ring: bool,
+    pub(super) no_iowait: bool,
+    switches: UringConfig,
+}
+
+/// Without these there is no back end.
+const OPCODES: [u8; 7] = [
+    opcode::Accept::CODE,
+    opcode::Connect::CODE,
+    opcode::Send::CODE,
+    opcode::SendMsg::CODE,
+    opcode::Recv::CODE,
+    opcode::AsyncCancel::CODE,
+    opcode::PollAdd::CODE,
+];
+
+/// Tries the rungs from the best one allowed, then each feature.
+pub(super) fn probe(config: &Config) -> Result<Features, Error> {
+    let switches = config.uring;
+    let mut last = Error::new(ErrorKind::KernelTooOld);
+    for rung in [Rung::Defer, Rung::Coop, Rung::Plain].into_iter().filter(|rung| *rung >= switches.rung_first) {
+        match try_rung(rung) {
+            Ok(setup) => return try_features(setup, switches),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                last = Error::from(error).with_kind(ErrorKind::KernelTooOld).with_feature(Feature::Ring);
+            }
+            Err(error) => return Err(setup_error(error)),
+        }
+    }
+    Err(last)
+}
+
+fn try_rung(rung: Rung) -> io::Result<Setup> {
+    let attempts = [(true, true), (true, false), (false, false)];
+    let mut last = io::Error::from_raw_os_error(libc::EINVAL);
+    for (submit_all, no_sq_array) in attempts {
+        let setup = Setup { rung, submit_all, no_sq_array, submission_entries: 8, completion_entries: 32 };
+        match Ring::new(setup) {
+            Ok(_) => return Ok(setup),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> {
+    let mut ring = Ring::new(setup).map_err(setup_error)?;
+    if !ring.parameters().is_feature_ext_arg() {
+        return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::ExtArg));
+    }
+    if !ring.supports(&OPCODES) {
+        return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::Opcodes));
+    }
+    let registered_ring = ring.register_descriptor();
+    let no_iowait = ring.waits_without_iowait();
+    drop(ring);
+    let buffer_ring = switches.buffer_ring && trial(setup, try_buffer_ring);
+    Ok(Features {
+        setup,
+        multishot_accept: switches.multishot_accept && trial(setup, try_multishot_accept),
+        // Multishot receives need the kernel to pick buffers.
+        multishot_receive: switches.multishot_receive && buffer_ring && trial(setup, try_multishot_receive),
+        buffer_ring,
+        skip_success: switches.skip_success && trial(setup, try_skip_success),
+        zero_copy: switches.zero_copy_bytes_min.is_some()
+            && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
+        registered_ring,
+        no_iowait,
+        switches,
+    })
+}
+
+/// Runs a trial on a ring of its own; whatever goes wrong means no.
+fn trial(setup: Setup, try_it: impl FnOnce(&mut Ring) -> io::Result<bool>) -> bool {
+    Ring::new(setup).and_then(|mut ring| try_it(&mut ring)).unwrap_or(false)
+}
+
+fn run(ring: &mut Ring, entry: &squeue::Entry, wait: Duration) -> io::Result<Vec<Reaped>> {
+    ring.push(entry);
+    let mut reaped = Vec::new();
+    ring.enter(Some(wait))?;
+    ring.reap(&mut reaped);
+    Ok(reaped)
+}
+
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+fn small_pool() -> BufferPool {
+    BufferPool::new(&PoolConfig {
+        buffer_bytes: 4096,
+        receive_count: 2,
+        send_count: 0,
+        bulk_bytes: 4096,
+        bulk_count: 1,
+    })
+}
+
+fn provide(ring: &mut Ring, pool: &mut BufferPool) -> io::Result<()> {
+    ring.add_buffer_ring(2)?;
+    while let Some((number, span)) = pool.give_kernel(Section::Receive) {
+        ring.provide_buffer(0, number as u16, span);
+    }
+    ring.publish_buffers(0);
+    Ok(())
+}
+
+fn try_buffer_ring(ring: &mut Ring) -> io::Result<bool> {
+    let mut pool = small_pool();
+    provide(ring, &mut pool)?;
+    let (receiver, mut sender) = UnixStream::pair()?;
+    sender.write_all(b"raon")?;
+    let reaped = run(ring, &entries::receive_selected(receiver.as_raw_fd(), 0, 4096), AT_ONCE)?;
+    Ok(matches!(reaped[..], [one] if one.result == 4 && one.buffer().is_some()))
+}
+
+fn try_multishot_receive(ring: &mut Ring) -> io::Result<bool> {
+    let mut pool = small_pool();
+    provide(ring, &mut pool)?;
+    let (receiver, mut sender) = UnixStream::pair()?;
+    sender.write_all(b"raon")?;
+    let reaped = run(ring, &entries::receive_multishot(receiver.as_raw_fd(), 0), AT_ONCE)?;
+    let works = matches!(reaped[..], [one] if one.result == 4 && one.buffer().is_some() && one.more());
+    // The request must have ended before the pool's memory goes: the peer's end ends it.
+    drop(sender);
+    ring.enter(Some(AT_ONCE))?;
+    Ok(works)
+}
+
+fn try_multishot_accept(ring: &mut Ring) -> io::Result<bool> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("raon-probe-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let address = SocketAddr::from_abstract_name(name)?;
+    let listener = UnixListener::bind_addr(&address)?;
+    let _connection = UnixStream::connect_addr(&address)?;
+    let reaped = run(ring, &entries::accept(listener.as_raw_fd(), true), AT_ONCE)?;
+    let accepted = reaped.iter().filter(|one| one.result >= 0);
+    accepted.for_each(|one| drop(super::ring::own_descriptor(one.result)));
+    Ok(matches!(reaped[..], [one] if one.result >= 0 && one.more()))
+}
+
+/// A send that fits leaves no entry; one that does not fit tells how far it came, without waiting. Kernels before 6.1
+/// forget the count.
+fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
+    if !ring.parameters().is_feature_skip_cqe_on_success() {
+        return Ok(false);
+    }
+    let (sender, mut receiver) = UnixStream::pair()?;
+    let bytes = vec![7u8; 8 << 20];
+    let send = |length: usize| {
+        let entry = entries::send(sender.as_raw_fd(), Span::of(&bytes[..length]), Patience::Answer);
+        entry.flags(squeue::Flags::SKIP_SUCCESS)
+    };
+    let silent = run(ring, &send(1), Duration::ZERO)?.is_empty();
+    let partial = run(ring, &send(bytes.len()), Duration::ZERO)?;
+    let [one] = partial[..] else { return Ok(false) };
+    receiver.set_nonblocking(true)?;
+    let mut arrived = 0;
+    let mut sink = vec![0; 1 << 20];
+    while let Ok(length @ 1..) = receiver.read(&mut sink) {
+        arrived += length as i64;
+    }
+    Ok(silent && one.result > 0 && i64::from(one.result) + 1 == arrived)
+}
+
+/// Why the kernel refuses a ring.
+fn setup_error(error: io::Error) -> Error {
+    let code = error.raw_os_error();
+    let base = Error::from(error).with_feature(Feature::Ring);
+    match code {
+        Some(libc::EPERM) if sysctl_forbids() => base.with_kind(ErrorKind::DisabledBySysctl),
+        Some(libc::EPERM | libc::EACCES) => base.with_kind(ErrorKind::BlockedBySeccomp),
+        Some(libc::ENOSYS) if has_seccomp_filter() => base.with_kind(ErrorKind::BlockedBySeccomp),
+        Some(libc::ENOSYS | libc::EINVAL) => base.with_kind(ErrorKind::KernelTooOld),
+        Some(libc::ENOMEM) => base.with_kind(ErrorKind::LockedMemoryLimit),
+        _ => base,
+    }
+}
+
+/// kernel.io_uring_disabled: 1 forbids it to processes outside kernel.io_uring_group that lack CAP_SYS_ADMIN, 2 to all.
+fn sysctl_forbids() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() != "0")
+}
+
+/// Mode 2 in /proc/self/status, see proc_pid_status(5).
+fn has_seccomp_filter() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+impl Features {
+    pub(super) fn states(&self) -> Vec<FeatureState> {
+        const OLD: &str = "this kernel lacks it";
+        const OFF: &str = "switched off in the configuration";
+        let state = |feature, in_use, wanted: bool| {
+            let reason = if in_use {
+                ""
+            } else if wanted {
+                OLD
+            } else {
+                OFF
+            };
+            FeatureState { feature, in_use, reason }
+        };
+        let Features { setup, switches, .. } = self;
+        let is_defer = setup.rung == Rung::Defer;
+        let coop = match setup.rung {
+            Rung::Defer => {
+                FeatureState { feature: Feature::CoopTaskrun, in_use: false, reason: "DEFER_TASKRUN is better" }
+            }
+            rung => state(Feature::CoopTaskrun, rung == Rung::Coop, switches.rung_first <= Rung::Coop),
+        };
+        vec![
+            state(Feature::DeferTaskrun, is_defer, switches.rung_first == Rung::Defer),
+            coop,
+            state(Feature::ExtArg, true, true),
+            state(Feature::SubmitAll, setup.submit_all, true),
+            state(Feature::NoSqArray, setup.no_sq_array, true),
+            state(Feature::RegisteredRing, self.registered_ring, true),
+            state(Feature::NoIowait, self.no_iowait, true),
+            state(Feature::MultishotAccept, self.multishot_accept, switches.multishot_accept),
+            state(Feature::BufferRing, self.buffer_ring, switches.buffer_ring),
+            state(Feature::MultishotReceive, self.multishot_receive, switches.multishot_receive),
+            state(Feature::SkipSuccess, self.skip_success, switches.skip_success),
+            state(Feature::ZeroCopy, self.zero_copy, switches.zero_copy_bytes_min.is_some()),
+        ]
+    }
+}

@@ -1,0 +1,277 @@
+//! The ring itself: set-up, the queues shared with the kernel, and buffer rings.
+//!
+//! 1. `Ring::new` sets the ring up disabled and enables it on the calling thread, which is its one issuer from then on.
+//! 2. `push` queues an entry, `enter` submits exactly what is queued and waits, `reap` takes completions out.
+//! 3. On drop the registered descriptor is given back first (a task has only 16), then the ring is closed. The driver has
+//!    drained it before: closing alone does not stop the kernel at once.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
+use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
+
+use super::entries::Patience;
+use crate::memory::{Region, SpanList, SpanMut};
+
+// Flags of io_uring_enter(2).
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
+/// What to ask for at set-up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) rung: crate::config::Rung,
+    pub(super) submit_all: bool,
+    pub(super) no_sq_array: bool,
+    pub(super) submission_entries: u32,
+    pub(super) completion_entries: u32,
+}
+
+/// A completion entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reaped {
+    pub(super) user_data: u64,
+    pub(super) result: i32,
+    pub(super) flags: u32,
+}
+
+impl Reaped {
+    pub(super) fn more(&self) -> bool {
+        io_uring::cqueue::more(self.flags)
+    }
+
+    pub(super) fn buffer(&self) -> Option<u16> {
+        io_uring::cqueue::buffer_select(self.flags)
+    }
+
+    pub(super) fn is_notification(&self) -> bool {
+        io_uring::cqueue::notif(self.flags)
+    }
+}
+
+/// An io_uring instance that belongs to the thread that made it.
+pub(super) struct Ring {
+    ring: NonNull<IoUring>,
+    submitter: ManuallyDrop<Submitter<'static>>,
+    is_registered: bool,
+    enter_flags: u32,
+    /// Message headers of the batch that is being queued: the kernel reads them at submission.
+    headers: Vec<libc::msghdr>,
+    buffer_rings: Vec<BufferRing>,
+    _pinned: PhantomData<*const ()>,
+}
+
+impl Ring {
+    pub(super) fn new(setup: Setup) -> io::Result<Self> {
+        use crate::config::Rung;
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_clamp().setup_cqsize(setup.completion_entries);
+        match setup.rung {
+            Rung::Defer => builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled(),
+            Rung::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
+            Rung::Plain => &mut builder,
+        };
+        if setup.submit_all {
+            builder.setup_submit_all();
+        }
+        if setup.no_sq_array {
+            builder.setup_no_sqarray();
+        }
+        let ring = NonNull::from(Box::leak(Box::new(builder.build(setup.submission_entries)?)));
+        // SAFETY: io_uring_setup(2) — the ring stays in its box until `drop`, which ends the submitter first.
+        let submitter = unsafe { ring.as_ref() }.submitter();
+        let mut ring = Ring {
+            ring,
+            submitter: ManuallyDrop::new(submitter),
+            is_registered: false,
+            enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG,
+            headers: Vec::with_capacity(setup.submission_entries as usize),
+            buffer_rings: Vec::new(),
+            _pinned: PhantomData,
+        };
+        if setup.rung == Rung::Defer {
+            ring.submitter.register_enable_rings()?;
+        }
+        if ring.parameters().is_feature_no_iowait() {
+            ring.enter_flags |= ENTER_NO_IOWAIT;
+        }
+        Ok(ring)
+    }
+
+    pub(super) fn parameters(&self) -> &Parameters {
+        self.inner().params()
+    }
+
+    pub(super) fn waits_without_iowait(&self) -> bool {
+        self.enter_flags & ENTER_NO_IOWAIT != 0
+    }
+
+    /// Registers the ring's descriptor, which saves a look-up per enter; true if the kernel could.
+    pub(super) fn register_descriptor(&mut self) -> bool {
+        self.is_registered = self.submitter.register_ring_fd().is_ok();
+        self.is_registered
+    }
+
+    pub(super) fn supports(&self, opcodes: &[u8]) -> bool {
+        let mut probe = Probe::new();
+        self.submitter.register_probe(&mut probe).is_ok() && opcodes.iter().all(|code| probe.is_supported(*code))
+    }
+
+    /// Queues an entry; false if the queue is full.
+    pub(super) fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: THREAD-1 — `&mut self`: no other view of this queue exists. OWN-1 — what the entry points to is kept by
+        // the driver, or by `headers`, until the request's final event.
+        unsafe { self.inner().submission_shared().push(entry).is_ok() }
+    }
+
+    /// Queues a send of several spans; false if the queue is full.
+    pub(super) fn push_list(
+        &mut self,
+        fd: RawFd,
+        list: SpanList,
+        patience: Patience,
+        finish: impl FnOnce(squeue::Entry) -> squeue::Entry,
+    ) -> bool {
+        if self.headers.len() == self.headers.capacity() {
+            return false;
+        }
+        // SAFETY: sendmsg(2) — a header of zeroes is a valid one: no address, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = list.pointer.cast_mut().cast();
+        header.msg_iovlen = list.count as _;
+        // The vector never grows beyond its capacity, so headers stay where they are until they are submitted.
+        self.headers.push(header);
+        let header: *const libc::msghdr = &self.headers[self.headers.len() - 1];
+        let entry = opcode::SendMsg::new(types::Fd(fd), header).flags(patience.flags() as u32).build();
+        self.push(&finish(entry))
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        // SAFETY: THREAD-1 — only this thread has a view of the queue, and this one ends here.
+        unsafe { self.inner().submission_shared().len() }
+    }
+
+    /// One io_uring_enter: submits exactly what is queued, runs deferred work, and waits for a completion at most `wait`
+    /// (`None`: no limit). Returns how many entries the kernel took.
+    pub(super) fn enter(&mut self, wait: Option<Duration>) -> io::Result<usize> {
+        let queued = self.queued();
+        let must_wait = wait != Some(Duration::ZERO) && !self.has_completions();
+        let timeout = wait.unwrap_or_default();
+        let timeout = Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
+        let mut arguments = SubmitArgs::new();
+        if must_wait && wait.is_some() {
+            arguments = arguments.timespec(&timeout);
+        }
+        let least = u32::from(must_wait);
+        // SAFETY: io_uring_enter(2) — EXT_ARG goes with an argument structure, which lives through the call.
+        let entered = unsafe { self.submitter.enter(queued as u32, least, self.enter_flags, Some(&arguments)) };
+        if self.queued() == 0 {
+            self.headers.clear();
+        }
+        match entered {
+            // The time is over, or only that: completions may be there all the same.
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(queued - self.queued()),
+            other => other,
+        }
+    }
+
+    fn has_completions(&self) -> bool {
+        // SAFETY: THREAD-1 — only this thread has a view of the queue, and this one ends here.
+        unsafe { !self.inner().completion_shared().is_empty() }
+    }
+
+    /// True while the kernel holds completions back because the queue was full.
+    pub(super) fn has_overflow(&self) -> bool {
+        // SAFETY: THREAD-1 — only this thread has a view of the queue, and this one ends here.
+        unsafe { self.inner().submission_shared().cq_overflow() }
+    }
+
+    /// Takes out all completions that are there.
+    pub(super) fn reap(&mut self, reaped: &mut Vec<Reaped>) {
+        // SAFETY: THREAD-1 — `&mut self`: no other view of this queue exists.
+        for entry in unsafe { self.inner().completion_shared() } {
+            reaped.push(Reaped { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() });
+        }
+    }
+
+    /// Makes a buffer ring of at least `count` entries under the next group number.
+    pub(super) fn add_buffer_ring(&mut self, count: u32) -> io::Result<()> {
+        let group = self.buffer_rings.len() as u16;
+        let entries = count.next_power_of_two() as u16;
+        let region = Region::new(usize::from(entries) * size_of::<BufRingEntry>());
+        let address = region.base().as_ptr() as u64;
+        // SAFETY: io_uring_register(2) — the region is page-aligned, large enough, and lives as long as the ring.
+        unsafe { self.submitter.register_buf_ring_with_flags(address, entries, group, 0)? };
+        self.buffer_rings.push(BufferRing { region, mask: entries - 1, tail: 0 });
+        Ok(())
+    }
+
+    /// Lets the kernel fill a slot; it learns of it at `publish_buffers`.
+    pub(super) fn provide_buffer(&mut self, group: u16, number: u16, span: SpanMut) {
+        self.buffer_rings[usize::from(group)].push(number, span);
+    }
+
+    pub(super) fn publish_buffers(&mut self, group: u16) {
+        self.buffer_rings[usize::from(group)].publish();
+    }
+
+    fn inner(&self) -> &IoUring {
+        // SAFETY: io_uring_setup(2) — the ring lives in its box until `drop`.
+        unsafe { self.ring.as_ref() }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.is_registered {
+            // A failure leaves one of the task's 16 places taken, nothing worse.
+            let _ = self.submitter.unregister_ring_fd();
+        }
+        // SAFETY: io_uring_setup(2) — the submitter is not used again, and nothing else borrows the ring.
+        unsafe {
+            ManuallyDrop::drop(&mut self.submitter);
+            drop(Box::from_raw(self.ring.as_ptr()));
+        }
+    }
+}
+
+/// Memory of a provided-buffer ring, see io_uring_register_buf_ring(3): entries, and the tail inside the first of them.
+struct BufferRing {
+    region: Region,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferRing {
+    fn push(&mut self, number: u16, span: SpanMut) {
+        let base = self.region.base().cast::<BufRingEntry>();
+        // SAFETY: io_uring_register_buf_ring(3) — masked, so inside the ring; the kernel reads an entry only once the tail
+        // was published. Field by field: the first entry's last field is the tail.
+        let entry = unsafe { &mut *base.as_ptr().add(usize::from(self.tail & self.mask)) };
+        entry.set_addr(span.pointer as u64);
+        entry.set_len(span.length as u32);
+        entry.set_bid(number);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&mut self) {
+        let base = self.region.base().cast::<BufRingEntry>();
+        // SAFETY: io_uring_register_buf_ring(3) — the tail is a 16-bit field that the kernel reads with acquire.
+        let tail = unsafe { &*BufRingEntry::tail(base.as_ptr()).cast::<AtomicU16>() };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// A descriptor that a completion gave us.
+pub(super) fn own_descriptor(fd: RawFd) -> OwnedFd {
+    // SAFETY: accept(2) — a new descriptor that nobody else knows.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

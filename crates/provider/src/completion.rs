@@ -1,0 +1,125 @@
+//! What comes back: the report that an operation ended, with its typed result.
+
+use std::collections::VecDeque;
+
+use crate::buffer::Buffer;
+use crate::endpoint::AcceptedSocket;
+use crate::error::Error;
+use crate::id::{OperationId, SocketId};
+use crate::operation::{Operation, Payload, Room};
+
+/// The report on one operation (or one item of a stream operation), at most 96 bytes.
+#[derive(Debug)]
+pub struct Completion {
+    /// What the caller gave on submit.
+    pub token: u64,
+    /// Which operation; [`OperationId::NONE`] for `Closed`, `Writable`, and what was refused after the mailbox took it.
+    pub operation: OperationId,
+    /// On which socket; [`SocketId::NONE`] for timers and refusals.
+    pub socket: SocketId,
+    /// True if further completions of this operation follow. Exactly one comes without it, the last.
+    //= ONCE-1
+    pub more: bool,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// The typed result of an operation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A connection was accepted; adopt it here or on another driver, or drop it to close it.
+    Accepted(AcceptedSocket),
+    /// The socket of this completion is connected.
+    Connected,
+    /// The socket of this completion is now this driver's.
+    Adopted,
+    /// Bytes of a receive stream. Empty and without `more`: the peer's orderly end.
+    //= EOF-1
+    Received(Buffer),
+    /// The room, cut to the bytes received; empty at the peer's orderly end.
+    ReceivedInto(Room),
+    /// All bytes of the payload were sent.
+    Sent(Payload),
+    /// The write side is shut, after all that was queued.
+    WriteShut,
+    /// The timer's time has come.
+    Expired,
+    /// The socket is gone: its last completion.
+    Closed,
+    /// A socket that answered Busy has room again; the token is that of the send that was refused.
+    Writable,
+    /// An accept stream lacks descriptors or memory, backs off and goes on (`more` is set).
+    AcceptPaused(Error),
+    /// The operation failed.
+    Failed {
+        /// Why.
+        error: Error,
+        /// The buffer, if the operation had one.
+        payload: Option<Payload>,
+        /// How many bytes were transferred all the same, in bytes.
+        transferred: u32,
+    },
+    /// What a mailbox had taken and the driver then refused, whole.
+    Refused {
+        /// Why.
+        error: Error,
+        /// The operation, untouched.
+        value: Box<Operation>,
+    },
+}
+
+impl Outcome {
+    /// The error, if this is one.
+    pub fn error(&self) -> Option<Error> {
+        match self {
+            Outcome::Failed { error, .. } | Outcome::Refused { error, .. } | Outcome::AcceptPaused(error) => {
+                Some(*error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where [`Driver::poll`](crate::Driver::poll) puts what has ended. Kept by the caller, so that draining it does not
+/// borrow the driver; its capacity bounds how much one turn delivers.
+#[derive(Debug)]
+pub struct Completions {
+    pub(crate) queue: VecDeque<Completion>,
+    capacity: usize,
+}
+
+impl Completions {
+    /// Room for `capacity` completions per turn, at least 1; 256 to 1,024 suits a busy server.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        Completions { queue: VecDeque::with_capacity(capacity), capacity }
+    }
+
+    /// The most that one turn delivers.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many wait to be looked at.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True if none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The next one.
+    pub fn pop(&mut self) -> Option<Completion> {
+        self.queue.pop_front()
+    }
+
+    /// All of them, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Completion> + '_ {
+        self.queue.drain(..)
+    }
+}
+
+const _: () = assert!(size_of::<Completion>() <= 96);

@@ -1,0 +1,153 @@
+//! Everything that can be set, with its bound and its reason.
+
+use std::time::Duration;
+
+use crate::backend::Kind;
+use crate::slots::CAPACITY_MAX;
+
+/// Which back end to open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Backend {
+    /// The best one that this machine allows; `RAON_BACKEND` may name another. What was chosen and why is in `Info`.
+    #[default]
+    Auto,
+    /// This one or an error, never another in silence.
+    Named(Kind),
+}
+
+/// Sizes and limits of a driver. `Config::default()` suits a server of some ten thousand connections.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which back end.
+    pub backend: Backend,
+    /// Most sockets at once, at most 2^20.
+    pub sockets_max: u32,
+    /// Most operations at once, at most 2^19. One receive stream per socket + sends in flight.
+    pub operations_max: u32,
+    /// Most bytes queued for sending on one socket; beyond it `Busy`.
+    pub send_queue_bytes_max: u32,
+    /// Most sends queued on one socket; beyond it `Busy`.
+    pub send_queue_count_max: u32,
+    /// Most operations waiting in the submitters' mailbox.
+    pub mailbox_capacity: u32,
+    /// Most bytes that one socket may deliver per turn on a readiness back end before the others get theirs.
+    pub turn_bytes_max: u32,
+    /// How long a drop waits for the kernel to let go of buffers before it leaks and counts them.
+    pub drain_deadline: Duration,
+    /// The buffer pool.
+    pub pool: PoolConfig,
+    /// What is particular to io_uring.
+    pub uring: UringConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            backend: Backend::Auto,
+            sockets_max: 65_536,
+            operations_max: 131_072,
+            send_queue_bytes_max: 256 * 1024,
+            send_queue_count_max: 1024,
+            mailbox_capacity: 8192,
+            turn_bytes_max: 256 * 1024,
+            drain_deadline: Duration::from_secs(2),
+            pool: PoolConfig::default(),
+            uring: UringConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The default with a named back end.
+    pub fn named(kind: Kind) -> Self {
+        Config { backend: Backend::Named(kind), ..Config::default() }
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        let PoolConfig { receive_count, send_count, bulk_count, buffer_bytes, bulk_bytes } = self.pool;
+        let tables = self.sockets_max as usize + self.operations_max as usize <= CAPACITY_MAX
+            && self.sockets_max > 0
+            && self.operations_max > 0
+            && self.mailbox_capacity > 0;
+        let queues = self.send_queue_bytes_max > 0 && self.send_queue_count_max > 0 && self.turn_bytes_max > 0;
+        // Buffer rings hold at most 32,768 entries; at least half of the pool is for receiving.
+        let pool = (1..=32_768).contains(&receive_count)
+            && (1..=32_768).contains(&bulk_count)
+            && send_count <= receive_count
+            && [buffer_bytes, bulk_bytes].iter().all(|bytes| *bytes > 0 && bytes % 4096 == 0 && *bytes <= 1 << 24);
+        tables && queues && pool
+    }
+}
+
+/// Size of the buffer pool. Memory is reserved at start and touched when it is first used.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolConfig {
+    /// Bytes per ordinary buffer, a multiple of 4,096.
+    pub buffer_bytes: u32,
+    /// Buffers for receiving, 1 to 32,768: at least the number of sockets that have bytes at the same moment.
+    pub receive_count: u32,
+    /// Buffers for the application's sends, at most as many as for receiving.
+    pub send_count: u32,
+    /// Bytes per bulk buffer, for sockets whose receives fill an ordinary one twice in a row.
+    pub bulk_bytes: u32,
+    /// Number of bulk buffers, 1 to 32,768.
+    pub bulk_count: u32,
+}
+
+impl PoolConfig {
+    /// No buffers at all: what takes the place of a pool that is given up.
+    pub(crate) fn none() -> Self {
+        PoolConfig { buffer_bytes: 4096, receive_count: 0, send_count: 0, bulk_bytes: 4096, bulk_count: 0 }
+    }
+}
+
+impl Default for PoolConfig {
+    /// 1,024 × 4 KiB for receiving: measured best between 64 and 1,000 busy sockets; larger rings fall out of the L2 cache.
+    fn default() -> Self {
+        PoolConfig { buffer_bytes: 4096, receive_count: 1024, send_count: 1024, bulk_bytes: 65_536, bulk_count: 64 }
+    }
+}
+
+/// Set-up flags of a ring, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Rung {
+    /// SINGLE_ISSUER + DEFER_TASKRUN (Linux 6.1).
+    Defer,
+    /// COOP_TASKRUN (5.19).
+    Coop,
+    /// Nothing special (5.11).
+    Plain,
+}
+
+/// What is particular to io_uring. The switches turn features off that the kernel has, to play an older one.
+#[derive(Clone, Copy, Debug)]
+pub struct UringConfig {
+    /// The best rung to try.
+    pub rung_first: Rung,
+    /// Entries of the submission queue: more requests than this per turn cost one more kernel entry each time.
+    pub submission_entries: u32,
+    /// Let one accept request serve many connections.
+    pub multishot_accept: bool,
+    /// Let one receive request serve many messages.
+    pub multishot_receive: bool,
+    /// Let the kernel pick receive buffers; off, buffers are lent at submission.
+    pub buffer_ring: bool,
+    /// Let sends that go out at once leave no completion entry.
+    pub skip_success: bool,
+    /// Sends of at least this many bytes go without a copy; `None`: never. On loopback the kernel copies anyway.
+    pub zero_copy_bytes_min: Option<u32>,
+}
+
+impl Default for UringConfig {
+    fn default() -> Self {
+        UringConfig {
+            rung_first: Rung::Defer,
+            submission_entries: 1024,
+            multishot_accept: true,
+            multishot_receive: true,
+            buffer_ring: true,
+            skip_success: true,
+            zero_copy_bytes_min: None,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The owner of one back end: all semantics that are the same everywhere live here, above the back ends.
+//!
+//! One turn (`poll`, or `flush` without the wait):
+//! 1. take what submitters have left in the mailbox, and the buffers that other threads gave back;
+//! 2. arm the receives that waited for buffers, and form one batch of sends per socket that has any;
+//! 3. hand everything to the back end and wait there, at most until the next deadline;
+//! 4. turn its events into completions, then fire the timers that are due.
+//!
+//! Submitting only queues (TURN-1), so user code never runs inside a submit and completions never come from one.
+//!
+//! On drop: every operation is cancelled, the back end is turned until it holds nothing (at most `drain_deadline`), then
+//! memory is freed; what the kernel still holds is leaked and counted (`driver/close.rs`).
+
+mod accept;
+mod close;
+mod dispatch;
+mod open;
+mod receive;
+mod send;
+mod submit;
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::backend::AnyProvider;
+use crate::buffer::{Buffer, BufferPool, PoolState};
+use crate::completion::{Completion, Completions, Outcome};
+use crate::config::Config;
+use crate::endpoint;
+use crate::error::{Error, ErrorKind};
+use crate::id::{DriverNumber, OperationId, SocketId};
+use crate::info::Info;
+use crate::mailbox::Mailbox;
+use crate::memory::Span;
+use crate::provider::{Event, Provider, Request};
+use crate::slots::{Key, Slots};
+use crate::socket::{Entry, Flags, Operation};
+use crate::stats::{Counters, Stats};
+use crate::submitter::Submitter;
+use crate::timer::{Due, Timers};
+
+use receive::HeldBuffers;
+
+/// A completion-based I/O engine on one back end, owned by one thread.
+///
+/// Give it operations with their buffers; call [`poll`](Self::poll); get each operation back, with its buffer and its
+/// result, exactly once. Ids of sockets and operations carry a generation: one that is stale is refused, and never acts
+/// on whatever came after. Other threads reach a driver through its [`Submitter`].
+///
+/// An echo server that loses nothing, whatever its clients do:
+#[doc = concat!("```no_run\n", include_str!("../examples/echo.rs"), "\n```")]
+pub struct Driver<P: Provider = AnyProvider> {
+    provider: P,
+    pool: BufferPool,
+    config: Config,
+    number: DriverNumber,
+    sockets: Slots<Entry>,
+    operations: Slots<Operation>,
+    requests: Vec<Request>,
+    events: Vec<Event>,
+    /// Completions that the next `poll` delivers.
+    ready: VecDeque<Completion>,
+    /// Sockets with sends to hand over.
+    dirty: Vec<u32>,
+    /// Sockets that wait for a receive buffer, first come first served.
+    starved: VecDeque<u32>,
+    /// Sockets that are owed `Writable` because the table of operations was full.
+    crowded: VecDeque<SocketId>,
+    held: HeldBuffers,
+    gathers: Gathers,
+    timers: Timers,
+    mailbox: Arc<Mailbox>,
+    counters: Counters,
+    now_ns: u64,
+    /// Operations of callers, without the driver's own.
+    user_operations: usize,
+    in_kernel: usize,
+    /// Sends handed over in this turn.
+    batches: usize,
+    /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
+    reserve: Option<Socket>,
+    is_shut: bool,
+    _pinned: PhantomData<*const ()>,
+}
+
+impl<P: Provider> Driver<P> {
+    /// One turn: hands over what was submitted, waits until something has ended or `timeout` is over (`None`: no limit;
+    /// zero: no wait), and puts what has ended into `completions`. Returns how many are there.
+    ///
+    /// Errors: what the operating system says when the wait itself fails; nothing is lost then, call again.
+    //= TURN-1
+    pub fn poll(&mut self, timeout: Option<Duration>, completions: &mut Completions) -> Result<usize, Error> {
+        let deadline_ns = match timeout {
+            None => Some(u64::MAX),
+            Some(Duration::ZERO) => None,
+            Some(timeout) => Some(self.provider.now_ns().saturating_add(timeout.as_nanos() as u64)),
+        };
+        loop {
+            let room = completions.capacity().saturating_sub(completions.len());
+            if self.ready.len() < room.max(1) {
+                let wait = if completions.is_empty() { deadline_ns } else { None };
+                self.turn(wait)?;
+            }
+            self.deliver(completions);
+            let is_over = deadline_ns.is_none_or(|deadline_ns| self.now_ns >= deadline_ns);
+            if is_over || !completions.is_empty() {
+                return Ok(completions.len());
+            }
+        }
+    }
+
+    /// Hands over what was submitted, without waiting. What ends meanwhile is delivered by the next [`poll`](Self::poll).
+    ///
+    /// Errors: as [`poll`](Self::poll).
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.turn(None)
+    }
+
+    /// A buffer of the pool's send quota, or `None` when all are lent.
+    pub fn buffer(&mut self) -> Option<Buffer> {
+        self.pool.lend_send()
+    }
+
+    /// How many buffers are lent and free.
+    pub fn pool_state(&mut self) -> PoolState {
+        self.pool.state()
+    }
+
+    /// A front door for other threads.
+    pub fn submitter(&self) -> Submitter {
+        Submitter { mailbox: self.mailbox.clone() }
+    }
+
+    /// Counters and latencies so far.
+    pub fn stats(&mut self) -> Stats {
+        let mut stats = self.counters.snapshot(self.provider.counters(), self.user_operations, self.sockets.len());
+        stats.wakes = self.mailbox.wakes();
+        stats
+    }
+
+    /// What this driver runs on.
+    pub fn info(&self) -> Info {
+        Info::new(&self.provider, &self.config)
+    }
+
+    /// The driver's clock, in nanoseconds since some start: that of the last turn.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// The address of this end of a socket. Errors: `Stale`, or what the system says.
+    pub fn local_address(&self, socket: SocketId) -> Result<SocketAddr, Error> {
+        let index = self.resolve(socket)?;
+        endpoint::address_of(self.sockets[index].handle.local_addr())
+    }
+
+    /// The address of the other end of a socket. Errors: `Stale`, `NotConnected`, or what the system says.
+    pub fn peer_address(&self, socket: SocketId) -> Result<SocketAddr, Error> {
+        let index = self.resolve(socket)?;
+        endpoint::address_of(self.sockets[index].handle.peer_addr())
+    }
+
+    fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
+        self.take_mail();
+        self.pool.collect();
+        self.feed_starved();
+        self.batches = 0;
+        self.pump_dirty();
+        let wait = self.wait_for(deadline_ns);
+        let turned = self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events);
+        self.mailbox.awake();
+        self.now_ns = self.provider.now_ns();
+        self.counters.totals.turns += 1;
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.dispatch(event);
+        }
+        self.events = events;
+        self.fire_timers();
+        self.tell_crowded();
+        turned
+    }
+
+    /// How long the back end may wait: not at all if there is something to do.
+    fn wait_for(&mut self, deadline_ns: Option<u64>) -> Option<Duration> {
+        let idle = Some(Duration::ZERO);
+        let Some(deadline_ns) = deadline_ns else { return idle };
+        if !self.ready.is_empty() || !self.mailbox.fall_asleep() {
+            return idle;
+        }
+        // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
+        if !self.starved.is_empty() && (self.batches > 0 || !self.pool.mark_starving()) {
+            return idle;
+        }
+        let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
+        if until_ns == u64::MAX {
+            return None;
+        }
+        Some(Duration::from_nanos(until_ns.saturating_sub(self.provider.now_ns())))
+    }
+
+    fn deliver(&mut self, completions: &mut Completions) {
+        if completions.is_empty() && self.ready.len() <= completions.capacity() {
+            std::mem::swap(&mut self.ready, &mut completions.queue);
+            return;
+        }
+        let room = completions.capacity().saturating_sub(completions.len()).min(self.ready.len());
+        completions.queue.extend(self.ready.drain(..room));
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(due) = self.timers.pop_due(self.now_ns) {
+            match due {
+                Due::Operation(index) => self.expire(index),
+                Due::Close(index) => self.close_deadline_passed(index),
+                Due::Accept(index) => self.accept_again(index),
+            }
+        }
+    }
+
+    //= STALE-1
+    fn resolve(&self, socket: SocketId) -> Result<u32, Error> {
+        let stale = Error::new(ErrorKind::Stale);
+        if socket.driver() != self.number.number {
+            return Err(stale);
+        }
+        let index = self.sockets.resolve(socket.key()).ok_or(stale)?;
+        if self.sockets[index].is(Flags::CLOSING) { Err(stale) } else { Ok(index) }
+    }
+
+    fn resolve_operation(&self, operation: OperationId) -> Option<u32> {
+        let is_own = operation.driver() == self.number.number;
+        is_own.then(|| self.operations.resolve(operation.key())).flatten()
+    }
+
+    fn socket_id(&self, index: u32) -> SocketId {
+        SocketId::new(self.number.number, self.sockets.key(index))
+    }
+
+    fn operation_id(&self, key: Key) -> OperationId {
+        OperationId::new(self.number.number, key)
+    }
+
+    /// Reports something about an operation that goes on.
+    fn report(&mut self, index: u32, outcome: Outcome) {
+        let operation = &self.operations[index];
+        let completion = Completion {
+            token: operation.token,
+            operation: self.operation_id(self.operations.key(index)),
+            socket: self.socket_id(operation.socket),
+            more: true,
+            outcome,
+        };
+        self.push(completion);
+    }
+
+    /// Ends an operation: its slot is free, and its one last completion is on its way.
+    //= ONCE-1
+    fn complete(&mut self, index: u32, outcome: Outcome) {
+        let id = self.operation_id(self.operations.key(index));
+        let operation = self.operations.remove(index).expect("an operation ends once");
+        if operation.is_internal {
+            return;
+        }
+        self.user_operations -= 1;
+        if operation.is_quiet && outcome.error().is_none() {
+            return;
+        }
+        let socket = match self.sockets.get(operation.socket) {
+            Some(_) => self.socket_id(operation.socket),
+            None => SocketId::NONE,
+        };
+        self.push(Completion { token: operation.token, operation: id, socket, more: false, outcome });
+    }
+
+    fn push(&mut self, completion: Completion) {
+        self.counters.totals.completions += 1;
+        self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
+        self.ready.push_back(completion);
+    }
+
+    /// Ends an operation that failed, with the buffer it carried.
+    fn fail(&mut self, index: u32, error: Error) {
+        let operation = &mut self.operations[index];
+        let (payload, transferred) = (operation.take_payload(), operation.done);
+        self.complete(index, Outcome::Failed { error, payload, transferred });
+    }
+}
+
+/// Span lists of sends that leave in several pieces; each stays in place until its send has ended.
+#[derive(Default)]
+struct Gathers {
+    lists: Vec<Vec<Span>>,
+    free: Vec<u32>,
+}
+
+impl Gathers {
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.lists.push(Vec::with_capacity(16));
+            self.lists.len() as u32 - 1
+        })
+    }
+
+    fn give_back(&mut self, index: u32) {
+        self.lists[index as usize].clear();
+        self.free.push(index);
+    }
+}

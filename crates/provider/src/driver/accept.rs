@@ -1,0 +1,150 @@
+//! Accept streams: connections until cancelled, with a back-off when descriptors or memory run out.
+
+use std::time::Duration;
+
+use super::Driver;
+use super::open::new_reserve;
+use crate::completion::Outcome;
+use crate::endpoint::AcceptedSocket;
+use crate::error::{Error, ErrorKind};
+use crate::id::{OperationId, SocketId};
+use crate::provider::{Action, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags, Operation};
+use crate::timer::Due;
+
+/// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
+const BACKOFF_MS_MIN: u16 = 10;
+const BACKOFF_MS_MAX: u16 = 1000;
+
+impl<P: Provider> Driver<P> {
+    /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
+    ///
+    /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
+    pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = self.resolve(listener)?;
+        self.check_operations()?;
+        if !self.sockets[index].is(Flags::LISTENER) {
+            return Err(Error::new(ErrorKind::InvalidInput));
+        }
+        if self.sockets[index].receive_head != NONE {
+            return Err(Error::new(ErrorKind::ReceiveActive));
+        }
+        let operation = self.insert(Operation::new(token, index, Body::Accept));
+        self.sockets[index].receive_head = operation;
+        self.hand_over(operation, Action::Accept);
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    pub(super) fn on_accepted(&mut self, operation: u32, socket: AcceptedSocket, more: bool) {
+        let index = self.operations[operation].socket;
+        self.counters.totals.accepted += 1;
+        self.sockets[index].backoff_ms = 0;
+        self.report(operation, Outcome::Accepted(socket));
+        if !more {
+            self.taken_back(operation);
+            self.accept_disarmed(operation);
+        }
+    }
+
+    pub(super) fn on_accept_failed(&mut self, operation: u32, error: Error) {
+        self.taken_back(operation);
+        let index = self.operations[operation].socket;
+        match error.kind() {
+            ErrorKind::Cancelled => self.accept_disarmed(operation),
+            ErrorKind::InvalidInput => self.end_accept(operation, error),
+            // The connection ended while it waited to be accepted, or the network under it failed (accept(2)): next one.
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::TimedOut
+                if self.sockets[index].backoff_ms == 0 =>
+            {
+                self.sockets[index].backoff_ms = 1;
+                self.accept_disarmed(operation);
+            }
+            _ => self.back_off(operation, error),
+        }
+    }
+
+    fn accept_disarmed(&mut self, operation: u32) {
+        if self.operations[operation].is_cancelled {
+            self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+        } else {
+            self.hand_over(operation, Action::Accept);
+        }
+    }
+
+    fn end_accept(&mut self, operation: u32, error: Error) {
+        let index = self.operations[operation].socket;
+        self.sockets[index].receive_head = NONE;
+        self.fail(operation, error);
+        if self.sockets[index].is(Flags::CLOSING) {
+            self.go_on_closing(index);
+        }
+    }
+
+    fn back_off(&mut self, operation: u32, error: Error) {
+        if self.operations[operation].is_cancelled {
+            return self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+        }
+        let index = self.operations[operation].socket;
+        self.counters.totals.accept_pauses += 1;
+        if self.sockets[index].backoff_ms <= 1 {
+            self.report(operation, Outcome::AcceptPaused(error));
+        }
+        if matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit) {
+            self.shed(index);
+        }
+        let entry = &mut self.sockets[index];
+        entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
+        entry.set(Flags::BACKING_OFF, true);
+        let after_ns = Duration::from_millis(u64::from(entry.backoff_ms)).as_nanos() as u64;
+        entry.timer = self.timers.insert(self.now_ns.saturating_add(after_ns), Due::Accept(index));
+    }
+
+    /// Gives the reserve descriptor up to take one waiting connection and close it: its peer learns at once that there
+    /// is no place, instead of hanging in the backlog.
+    fn shed(&mut self, index: u32) {
+        if self.reserve.take().is_none() {
+            return;
+        }
+        let listener = &self.sockets[index].handle;
+        let is_nonblocking = listener.set_nonblocking(true).is_ok();
+        if is_nonblocking && listener.accept().is_ok() {
+            self.counters.totals.shed += 1;
+        }
+        // A kernel that had to block on it ends the request for real: give the listener back as it was.
+        let _ = listener.set_nonblocking(self.provider.is_nonblocking());
+        self.reserve = new_reserve();
+    }
+
+    pub(super) fn accept_again(&mut self, index: u32) {
+        let entry = &mut self.sockets[index];
+        entry.timer = NONE;
+        entry.set(Flags::BACKING_OFF, false);
+        let operation = entry.receive_head;
+        if self.reserve.is_none() {
+            self.reserve = new_reserve();
+        }
+        if operation != NONE {
+            self.hand_over(operation, Action::Accept);
+        }
+    }
+
+    pub(super) fn cancel_accept(&mut self, operation: u32) {
+        let index = self.operations[operation].socket;
+        if self.operations[operation].is_armed {
+            return self.cancel_in_kernel(operation);
+        }
+        self.stop_timer(index);
+        self.sockets[index].set(Flags::BACKING_OFF, false);
+        self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+    }
+
+    pub(super) fn stop_timer(&mut self, index: u32) {
+        let timer = std::mem::replace(&mut self.sockets[index].timer, NONE);
+        if timer != NONE {
+            self.timers.remove(timer);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! How sockets and drivers end.
+//!
+//! A graceful close: 1. the id is stale, the caller's receives end; 2. queued sends finish; 3. the write side is shut;
+//! 4. input is discarded until the peer's end; 5. `Closed`, detach, close the handle. Its deadline, and every abort, cancel
+//! what is left at 2 to 4 and set linger 0, so that the peer sees a reset.
+
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use crate::completion::{Completion, Completions, Outcome};
+use crate::error::{Error, ErrorKind};
+use crate::id::{OperationId, SocketId};
+use crate::mailbox::Message;
+use crate::operation::CloseMode;
+use crate::provider::Provider;
+use crate::slots::NONE;
+use crate::socket::{Body, Flags, Operation};
+use crate::stats;
+use crate::timer::Due;
+
+impl<P: Provider> Driver<P> {
+    /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
+    /// token, the socket's last completion.
+    ///
+    /// Errors: `Stale` if it is closing or closed already.
+    //= CLOSE-1
+    pub fn close(&mut self, socket: SocketId, mode: CloseMode, token: u64) -> Result<(), Error> {
+        let index = self.resolve(socket)?;
+        let entry = &mut self.sockets[index];
+        entry.set(Flags::CLOSING, true);
+        entry.close_token = token;
+        let is_stream = !entry.is(Flags::LISTENER) && !entry.is(Flags::CONNECTING);
+        match mode {
+            //= CLOSE-2
+            CloseMode::Graceful { deadline } if is_stream => self.close_gracefully(index, deadline),
+            _ => self.abort(index),
+        }
+        Ok(())
+    }
+
+    /// Ends everything: refuses what comes, cancels what is there, waits (at most `Config::drain_deadline`) until the
+    /// kernel has let go, and adds all that ended to `completions`, whose capacity does not bound it here. Whatever was
+    /// accepted, also by submitters, is then reported there. A peer is never waited for.
+    //= DROP-1
+    pub fn shutdown(&mut self, completions: &mut Completions) {
+        self.shut_down();
+        completions.queue.append(&mut self.ready);
+    }
+
+    fn close_gracefully(&mut self, index: u32, deadline: Duration) {
+        let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
+        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
+        self.sockets[index].set(Flags::PAUSED, false);
+        self.drop_held(index);
+        let head = self.sockets[index].receive_head;
+        if head != NONE {
+            match &self.operations[head].body {
+                Body::Receive { held_end } => {
+                    let has_ended = held_end.is_some();
+                    self.stream_becomes_internal(index, head, has_ended);
+                }
+                _ => {
+                    self.cancel_in_kernel(head);
+                    self.fail_queued_receives(index, head);
+                }
+            }
+        }
+        self.go_on_closing(index);
+    }
+
+    /// The caller's stream ends; its request in the kernel, if any, goes on to discard input.
+    fn stream_becomes_internal(&mut self, index: u32, head: u32, has_ended: bool) {
+        let id = self.operation_id(self.operations.key(head));
+        let operation = &mut self.operations[head];
+        let (token, socket) = (operation.token, SocketId::new(self.number.number, self.sockets.key(index)));
+        operation.is_internal = true;
+        operation.is_cancelled = false;
+        self.user_operations -= 1;
+        let outcome = Outcome::Failed { error: Error::new(ErrorKind::Cancelled), payload: None, transferred: 0 };
+        self.push(Completion { token, operation: id, socket, more: false, outcome });
+        if has_ended {
+            self.sockets[index].receive_head = NONE;
+            self.operations.remove(head);
+        } else {
+            self.arm_stream(index);
+        }
+    }
+
+    fn fail_queued_receives(&mut self, index: u32, head: u32) {
+        while self.operations[head].next != NONE {
+            let next = self.operations[head].next;
+            self.operations[head].next = self.operations[next].next;
+            self.fail(next, Error::new(ErrorKind::Cancelled));
+        }
+        self.sockets[index].receive_tail = head;
+    }
+
+    fn abort(&mut self, index: u32) {
+        self.stop_timer(index);
+        let entry = &mut self.sockets[index];
+        entry.set(Flags::ABORT, true);
+        entry.set(Flags::PAUSED, false);
+        let in_batch = entry.batch_count > 0;
+        if in_batch {
+            let head = entry.send_head;
+            self.request_cancel(head);
+        } else {
+            self.fail_sends(index, Error::new(ErrorKind::Cancelled));
+        }
+        // Last: with nothing else left, the end of the receive side ends the socket.
+        let head = self.sockets[index].receive_head;
+        if head != NONE {
+            self.abort_receive(index, head);
+        }
+        self.go_on_closing(index);
+    }
+
+    fn abort_receive(&mut self, index: u32, head: u32) {
+        match self.operations[head].body {
+            Body::Accept => self.cancel_accept(head),
+            Body::Connect(_) => self.cancel_in_kernel(head),
+            Body::ReceiveInto(_) => {
+                self.cancel_in_kernel(head);
+                self.fail_queued_receives(index, head);
+            }
+            _ => self.cancel_receive(head),
+        }
+    }
+
+    pub(super) fn close_deadline_passed(&mut self, index: u32) {
+        self.sockets[index].timer = NONE;
+        self.abort(index);
+    }
+
+    /// The next step of a close, whenever something of it has ended.
+    pub(super) fn go_on_closing(&mut self, index: u32) {
+        let Some(entry) = self.sockets.get(index) else { return };
+        if entry.is(Flags::ABORT) {
+            if entry.is_quiet() {
+                self.finish_close(index);
+            }
+            return;
+        }
+        if entry.send_head != NONE {
+            return;
+        }
+        if !entry.is(Flags::FIN_SENT) {
+            self.sockets[index].set(Flags::FIN_SENT, true);
+            // An error means that the connection is gone already: the receive side will say so.
+            let _ = self.sockets[index].handle.shutdown(std::net::Shutdown::Write);
+        }
+        let entry = &self.sockets[index];
+        if entry.is(Flags::ENDED) && entry.is_quiet() {
+            self.finish_close(index);
+        } else if entry.receive_head == NONE && !entry.is(Flags::ENDED) {
+            self.discard_input(index);
+        }
+    }
+
+    /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
+    fn discard_input(&mut self, index: u32) {
+        let mut operation = Operation::new(0, index, Body::Receive { held_end: None });
+        operation.is_internal = true;
+        let operation = self.insert(operation);
+        self.sockets[index].receive_head = operation;
+        self.arm_stream(index);
+    }
+
+    fn finish_close(&mut self, index: u32) {
+        self.stop_timer(index);
+        self.drop_held(index);
+        let socket = self.socket_id(index);
+        let (token, is_abort) = (self.sockets[index].close_token, self.sockets[index].is(Flags::ABORT));
+        if is_abort && !self.sockets[index].is(Flags::LISTENER) {
+            // Not fatal: the connection then ends in the ordinary way.
+            let _ = self.sockets[index].handle.set_linger(Some(Duration::ZERO));
+        }
+        let operation = OperationId::NONE;
+        self.push(Completion { token, operation, socket, more: false, outcome: Outcome::Closed });
+        self.release(index);
+    }
+
+    /// The socket leaves the back end, its handle is closed, its slot may be used again.
+    pub(super) fn release(&mut self, index: u32) {
+        let entry = &self.sockets[index];
+        debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
+        self.provider.detach(index, crate::backend::raw_handle(&entry.handle));
+        self.sockets.remove(index);
+    }
+
+    fn shut_down(&mut self) {
+        if std::mem::replace(&mut self.is_shut, true) {
+            return;
+        }
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.pop() {
+            if let Message::Submit(operation, token) = message {
+                self.submit_mailed(operation, token);
+            }
+        }
+        let timers: Vec<u32> = self
+            .operations
+            .indices()
+            .filter(|index| matches!(self.operations[*index].body, Body::Timer { .. }))
+            .collect();
+        timers.into_iter().for_each(|index| self.cancel_index(index));
+        let sockets: Vec<u32> = self.sockets.indices().collect();
+        for index in sockets {
+            if self.sockets.get(index).is_some() && !self.sockets[index].is(Flags::ABORT) {
+                self.sockets[index].set(Flags::CLOSING, true);
+                self.abort(index);
+            }
+        }
+        self.drain();
+    }
+
+    /// Turns the back end until it holds nothing of ours, or the deadline has passed.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + self.config.drain_deadline;
+        while self.in_kernel > 0 && Instant::now() < deadline {
+            let wait = Some(Duration::from_millis(10).min(self.config.drain_deadline));
+            // An error here is no reason to free what the kernel may still hold: try again until the deadline.
+            let _ = self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events);
+            self.now_ns = self.provider.now_ns();
+            let mut events = std::mem::take(&mut self.events);
+            events.drain(..).for_each(|event| self.dispatch(event));
+            self.events = events;
+        }
+    }
+}
+
+impl<P: Provider> Drop for Driver<P> {
+    //= DROP-1
+    fn drop(&mut self) {
+        self.shut_down();
+        if self.in_kernel > 0 {
+            stats::count_leaked(self.in_kernel as u64);
+            let empty = crate::slots::Slots::new(0, 1);
+            std::mem::forget(std::mem::replace(&mut self.operations, empty));
+            std::mem::forget(std::mem::take(&mut self.gathers));
+            let spare = crate::buffer::BufferPool::new(&crate::config::PoolConfig::none());
+            std::mem::replace(&mut self.pool, spare).leak();
+        }
+    }
+}

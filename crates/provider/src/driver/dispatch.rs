@@ -1,0 +1,64 @@
+//! From events of the back end to what they mean.
+
+use super::Driver;
+use crate::completion::Outcome;
+use crate::error::Error;
+use crate::provider::{Event, EventResult, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags};
+use crate::stats::LatencyKind;
+
+impl<P: Provider> Driver<P> {
+    /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.
+    //= OWN-1
+    pub(super) fn dispatch(&mut self, event: Event) {
+        let Some(operation) = self.operations.resolve(event.key) else {
+            debug_assert!(false, "an event for an operation that has ended");
+            return;
+        };
+        match event.result {
+            EventResult::Accepted(socket) => self.on_accepted(operation, socket, event.more),
+            EventResult::Connected => self.on_connect_ended(operation, Ok(())),
+            EventResult::Received(buffer) => self.on_received(operation, buffer, event.more),
+            EventResult::ReceivedInto(length) => self.on_received_into(operation, Ok(length)),
+            EventResult::Sent(bytes) => self.on_sent(operation, bytes),
+            EventResult::Failed(error) => self.on_failed(operation, error),
+        }
+    }
+
+    fn on_failed(&mut self, operation: u32, error: Error) {
+        match self.operations[operation].body {
+            Body::Accept => self.on_accept_failed(operation, error),
+            Body::Connect(_) => self.on_connect_ended(operation, Err(error)),
+            Body::Receive { .. } => self.on_receive_failed(operation, error),
+            Body::ReceiveInto(_) => self.on_received_into(operation, Err(error)),
+            Body::Send(_) => self.on_send_failed(operation, error),
+            Body::ShutdownWrite | Body::Timer { .. } => debug_assert!(false, "never in the kernel"),
+        }
+    }
+
+    fn on_connect_ended(&mut self, operation: u32, result: Result<(), Error>) {
+        self.taken_back(operation);
+        let index = self.operations[operation].socket;
+        self.sockets[index].receive_head = NONE;
+        let is_closing = self.sockets[index].is(Flags::CLOSING);
+        match result {
+            Ok(()) => {
+                self.sockets[index].set(Flags::CONNECTING, false);
+                let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
+                self.counters.latency(LatencyKind::Connect, waited_ns);
+                self.complete(operation, Outcome::Connected);
+            }
+            Err(error) => {
+                self.complete(operation, Outcome::Failed { error, payload: None, transferred: 0 });
+                if !is_closing {
+                    // The caller never had this socket: there is nothing to report about its end.
+                    return self.release(index);
+                }
+            }
+        }
+        if is_closing {
+            self.go_on_closing(index);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Opening a driver.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use socket2::{Domain, Socket, Type};
+
+use super::receive::HeldBuffers;
+use super::{Driver, Gathers};
+use crate::buffer::BufferPool;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::id::DriverNumber;
+use crate::mailbox::Mailbox;
+use crate::provider::Provider;
+use crate::slots::Slots;
+use crate::stats::Counters;
+use crate::timer::Timers;
+
+impl<P: Provider> Driver<P> {
+    /// Opens the back end on the calling thread, which from then on owns the driver.
+    ///
+    /// Errors: `InvalidInput` for a configuration out of bounds; for a named back end that cannot be had, the cause
+    /// (`DisabledBySysctl`, `BlockedBySeccomp`, `LockedMemoryLimit`, `KernelTooOld` with the feature).
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        if !config.is_valid() {
+            return Err(Error::new(ErrorKind::InvalidInput));
+        }
+        let number = DriverNumber::take().ok_or(Error::new(ErrorKind::TooManyDrivers))?;
+        let mut pool = BufferPool::new(&config.pool);
+        let provider = P::open(config, &mut pool)?;
+        pool.set_waker(provider.waker());
+        let mailbox = Mailbox::new(config.mailbox_capacity as usize, provider.waker());
+        let (sockets_max, operations_max) = (config.sockets_max as usize, config.operations_max as usize);
+        //= LIMIT-1
+        // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
+        let operations = Slots::new(operations_max + sockets_max, number.first_generation);
+        let now_ns = provider.now_ns();
+        Ok(Driver {
+            provider,
+            pool,
+            config: config.clone(),
+            sockets: Slots::new(sockets_max, number.first_generation),
+            operations,
+            number,
+            requests: Vec::with_capacity(1024),
+            events: Vec::with_capacity(1024),
+            ready: VecDeque::with_capacity(1024),
+            dirty: Vec::with_capacity(1024),
+            starved: VecDeque::new(),
+            crowded: VecDeque::new(),
+            held: HeldBuffers::default(),
+            gathers: Gathers::default(),
+            timers: Timers::default(),
+            mailbox,
+            counters: Counters::new(),
+            now_ns,
+            user_operations: 0,
+            in_kernel: 0,
+            batches: 0,
+            reserve: new_reserve(),
+            is_shut: false,
+            _pinned: PhantomData,
+        })
+    }
+}
+
+/// A descriptor that is worth nothing but its place in the table.
+pub(super) fn new_reserve() -> Option<Socket> {
+    Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+}

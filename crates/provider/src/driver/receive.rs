@@ -1,0 +1,388 @@
+//! The receive side of a socket: one stream, or a FIFO of single receives of which the head is in the kernel.
+
+use super::Driver;
+use crate::buffer::{Buffer, Section};
+use crate::completion::Outcome;
+use crate::error::{Error, ErrorKind, Refused};
+use crate::id::{OperationId, SocketId};
+use crate::operation::Room;
+use crate::provider::{Action, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags, Operation};
+use crate::stats::LatencyKind;
+
+/// Full receives in a row before a socket gets larger buffers, and small ones in a row before it loses them.
+const BULK_AFTER: u8 = 2;
+const SMALL_AFTER: u8 = 8;
+
+impl<P: Provider> Driver<P> {
+    /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
+    /// connection holds no buffer.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `ReceiveActive`, `Busy` (`operations_max`).
+    pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = self.check_receive(socket)?;
+        self.check_operations()?;
+        if self.sockets[index].receive_head != NONE {
+            return Err(Error::new(ErrorKind::ReceiveActive));
+        }
+        let operation = self.insert(Operation::new(token, index, Body::Receive { held_end: None }));
+        self.sockets[index].receive_head = operation;
+        self.arm_stream(index);
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    /// Stops delivery on the socket's receive stream. Bytes that the kernel has already handed out are kept in order and
+    /// delivered first after [`resume`](Self::resume). Errors: `Stale`.
+    //= PAUSE-1
+    pub fn pause(&mut self, socket: SocketId) -> Result<(), Error> {
+        let index = self.resolve(socket)?;
+        self.sockets[index].set(Flags::PAUSED, true);
+        self.disarm(index);
+        Ok(())
+    }
+
+    /// Undoes [`pause`](Self::pause). Errors: `Stale`.
+    pub fn resume(&mut self, socket: SocketId) -> Result<(), Error> {
+        let index = self.resolve(socket)?;
+        if self.sockets[index].is(Flags::PAUSED) {
+            self.sockets[index].set(Flags::PAUSED, false);
+            self.release_held(index);
+        }
+        Ok(())
+    }
+
+    pub(super) fn queue_receive_into(
+        &mut self,
+        socket: SocketId,
+        room: Room,
+        token: u64,
+    ) -> Result<OperationId, Refused<Room>> {
+        let checked = self.check_receive(socket).and_then(|index| self.check_operations().map(|()| index));
+        let index = match checked {
+            Ok(_) if room.is_empty() => return Err(Refused::new(ErrorKind::InvalidInput, room)),
+            Ok(index) => index,
+            Err(error) => return Err(Refused { error, value: room }),
+        };
+        let head = self.sockets[index].receive_head;
+        //= ORDER-1
+        if head != NONE && matches!(self.operations[head].body, Body::Receive { .. }) {
+            return Err(Refused::new(ErrorKind::ReceiveActive, room));
+        }
+        let operation = self.insert(Operation::new(token, index, Body::ReceiveInto(room)));
+        if head == NONE {
+            self.sockets[index].receive_head = operation;
+            self.sockets[index].receive_tail = operation;
+            self.hand_over_receive_into(operation);
+        } else {
+            let tail = std::mem::replace(&mut self.sockets[index].receive_tail, operation);
+            self.operations[tail].next = operation;
+        }
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    fn check_receive(&self, socket: SocketId) -> Result<u32, Error> {
+        let index = self.resolve(socket)?;
+        let entry = &self.sockets[index];
+        match () {
+            () if entry.is(Flags::LISTENER) => Err(Error::new(ErrorKind::InvalidInput)),
+            () if entry.is(Flags::CONNECTING) => Err(Error::new(ErrorKind::NotConnected)),
+            () => Ok(index),
+        }
+    }
+
+    fn hand_over_receive_into(&mut self, operation: u32) {
+        if let Body::ReceiveInto(room) = &mut self.operations[operation].body {
+            let span = room.span();
+            self.hand_over(operation, Action::ReceiveInto(span));
+        }
+    }
+
+    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits for a buffer.
+    pub(super) fn arm_stream(&mut self, index: u32) {
+        let entry = &self.sockets[index];
+        let head = entry.receive_head;
+        let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED);
+        if waits || self.operations[head].is_armed {
+            return;
+        }
+        let section = if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive };
+        self.hand_over(head, Action::Receive(section));
+    }
+
+    /// Takes the request back from the kernel, to arm it again later.
+    fn disarm(&mut self, index: u32) {
+        let entry = &self.sockets[index];
+        let head = entry.receive_head;
+        if head == NONE || entry.is(Flags::DISARMING) {
+            return;
+        }
+        let operation = &self.operations[head];
+        let is_stream = matches!(operation.body, Body::Receive { .. });
+        if is_stream && operation.is_armed && !operation.is_cancelled {
+            self.sockets[index].set(Flags::DISARMING, true);
+            self.request_cancel(head);
+        }
+    }
+
+    pub(super) fn on_received(&mut self, operation: u32, buffer: Buffer, more: bool) {
+        let index = self.operations[operation].socket;
+        if !more {
+            self.taken_back(operation);
+            self.sockets[index].set(Flags::DISARMING, false);
+        }
+        if buffer.is_empty() {
+            self.sockets[index].set(Flags::ENDED, true);
+            return self.end_stream(operation, Ok(()));
+        }
+        self.counters.totals.received_bytes += buffer.len() as u64;
+        self.watch_size(index, &buffer, more);
+        if self.sockets[index].is(Flags::PAUSED) {
+            self.hold(index, buffer);
+        } else if !self.operations[operation].is_internal {
+            self.report(operation, Outcome::Received(buffer));
+        }
+        if !more {
+            self.stream_disarmed(operation);
+        }
+    }
+
+    pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
+        self.taken_back(operation);
+        let index = self.operations[operation].socket;
+        self.sockets[index].set(Flags::DISARMING, false);
+        match error.kind() {
+            ErrorKind::NoBuffers => {
+                if self.sockets[index].is(Flags::BULK) {
+                    self.sockets[index].set(Flags::BULK, false);
+                    self.sockets[index].streak = 0;
+                } else if !self.sockets[index].is(Flags::STARVED) {
+                    //= STARVE-1
+                    self.sockets[index].set(Flags::STARVED, true);
+                    self.starved.push_back(index);
+                }
+                self.stream_disarmed(operation);
+            }
+            ErrorKind::Cancelled => self.stream_disarmed(operation),
+            _ => {
+                self.sockets[index].set(Flags::ENDED, true);
+                self.end_stream(operation, Err(error));
+            }
+        }
+    }
+
+    /// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
+    fn stream_disarmed(&mut self, operation: u32) {
+        let index = self.operations[operation].socket;
+        if self.operations[operation].is_cancelled {
+            self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
+        } else {
+            self.arm_stream(index);
+        }
+    }
+
+    /// The stream's last report; after the bytes that are held, if it is paused.
+    fn end_stream(&mut self, operation: u32, end: Result<(), Error>) {
+        let index = self.operations[operation].socket;
+        let is_cancelled = self.operations[operation].is_cancelled;
+        if self.sockets[index].is(Flags::PAUSED) && !is_cancelled {
+            if let Body::Receive { held_end } = &mut self.operations[operation].body {
+                *held_end = Some(end);
+            }
+            return;
+        }
+        self.report_held(index);
+        self.sockets[index].receive_head = NONE;
+        match end {
+            Ok(()) => self.complete(operation, Outcome::Received(Buffer::empty())),
+            Err(error) => self.fail(operation, error),
+        }
+        if self.sockets[index].is(Flags::CLOSING) {
+            self.go_on_closing(index);
+        }
+    }
+
+    /// Sockets whose receives fill their buffer get larger ones; those that no longer need them lose them.
+    fn watch_size(&mut self, index: u32, buffer: &Buffer, more: bool) {
+        let small = self.config.pool.buffer_bytes as usize;
+        let entry = &mut self.sockets[index];
+        if entry.is(Flags::BULK) {
+            entry.streak = if buffer.len() > small { 0 } else { entry.streak + 1 };
+            if entry.streak >= SMALL_AFTER {
+                entry.streak = 0;
+                entry.set(Flags::BULK, false);
+            }
+            return;
+        }
+        entry.streak = if buffer.len() < small { 0 } else { entry.streak.saturating_add(1) };
+        if entry.streak >= BULK_AFTER {
+            entry.streak = 0;
+            entry.set(Flags::BULK, true);
+            if more {
+                self.disarm(index);
+            }
+        }
+    }
+
+    pub(super) fn on_received_into(&mut self, operation: u32, result: Result<usize, Error>) {
+        self.taken_back(operation);
+        let index = self.operations[operation].socket;
+        self.unlink_receive_head(index);
+        match result {
+            Ok(length) => {
+                self.counters.totals.received_bytes += length as u64;
+                let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
+                self.counters.latency(LatencyKind::ReceiveInto, waited_ns);
+                self.sockets[index].set(Flags::ENDED, length == 0);
+                let body = std::mem::replace(&mut self.operations[operation].body, Body::Accept);
+                let Body::ReceiveInto(mut room) = body else { unreachable!("the event is for a ReceiveInto") };
+                room.truncate(length);
+                self.complete(operation, Outcome::ReceivedInto(room));
+            }
+            Err(error) => self.fail(operation, error),
+        }
+        if self.sockets[index].is(Flags::CLOSING) {
+            self.fail_receives(index);
+            return self.go_on_closing(index);
+        }
+        let head = self.sockets[index].receive_head;
+        if head != NONE {
+            self.hand_over_receive_into(head);
+        }
+    }
+
+    fn unlink_receive_head(&mut self, index: u32) -> u32 {
+        let entry = &mut self.sockets[index];
+        let head = entry.receive_head;
+        entry.receive_head = self.operations[head].next;
+        if entry.receive_head == NONE {
+            entry.receive_tail = NONE;
+        }
+        head
+    }
+
+    /// Ends the receives that only wait in the queue.
+    pub(super) fn fail_receives(&mut self, index: u32) {
+        while self.sockets[index].receive_head != NONE {
+            let head = self.unlink_receive_head(index);
+            self.fail(head, Error::new(ErrorKind::Cancelled));
+        }
+    }
+
+    pub(super) fn cancel_receive(&mut self, operation: u32) {
+        if self.operations[operation].is_armed {
+            return self.cancel_in_kernel(operation);
+        }
+        if let Body::Receive { held_end } = &mut self.operations[operation].body {
+            let end = held_end.take().unwrap_or(Err(Error::new(ErrorKind::Cancelled)));
+            self.operations[operation].is_cancelled = true;
+            return self.end_stream(operation, end);
+        }
+        let index = self.operations[operation].socket;
+        let mut previous = self.sockets[index].receive_head;
+        while self.operations[previous].next != operation {
+            previous = self.operations[previous].next;
+        }
+        self.operations[previous].next = self.operations[operation].next;
+        if self.sockets[index].receive_tail == operation {
+            self.sockets[index].receive_tail = previous;
+        }
+        self.fail(operation, Error::new(ErrorKind::Cancelled));
+    }
+
+    /// Arms the sockets that waited for buffers, as many as there are buffers, first come first served. This is the one
+    /// place where they are armed, and it follows the return of buffers: no timer, no spinning.
+    pub(super) fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        let available = self.pool.available(Section::Receive).min(self.starved.len());
+        for _ in 0..available {
+            let Some(index) = self.starved.pop_front() else { return };
+            if self.sockets.get(index).is_some_and(|entry| entry.is(Flags::STARVED)) {
+                self.sockets[index].set(Flags::STARVED, false);
+                if self.sockets[index].receive_head != NONE {
+                    self.arm_stream(index);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, index: u32, buffer: Buffer) {
+        let entry = &mut self.sockets[index];
+        self.held.push(&mut entry.held_head, &mut entry.held_tail, buffer);
+    }
+
+    fn report_held(&mut self, index: u32) {
+        loop {
+            let entry = &mut self.sockets[index];
+            let Some(buffer) = self.held.pop(&mut entry.held_head, &mut entry.held_tail) else { return };
+            let stream = entry.receive_head;
+            if stream != NONE && !self.operations[stream].is_internal {
+                self.report(stream, Outcome::Received(buffer));
+            }
+        }
+    }
+
+    /// After a pause: what is held, then the end if it came meanwhile, else the kernel is asked again.
+    pub(super) fn release_held(&mut self, index: u32) {
+        self.report_held(index);
+        let head = self.sockets[index].receive_head;
+        if head == NONE {
+            return;
+        }
+        if let Body::Receive { held_end } = &mut self.operations[head].body {
+            match held_end.take() {
+                Some(end) => self.end_stream(head, end),
+                None => self.arm_stream(index),
+            }
+        }
+    }
+
+    pub(super) fn drop_held(&mut self, index: u32) {
+        let entry = &mut self.sockets[index];
+        while self.held.pop(&mut entry.held_head, &mut entry.held_tail).is_some() {}
+    }
+}
+
+/// Buffers that came for paused streams: one linked list per socket in one table. Bounded by the pool.
+#[derive(Default)]
+pub(super) struct HeldBuffers {
+    nodes: Vec<(Buffer, u32)>,
+    free: Vec<u32>,
+}
+
+impl HeldBuffers {
+    fn push(&mut self, head: &mut u32, tail: &mut u32, buffer: Buffer) {
+        let node = match self.free.pop() {
+            Some(node) => {
+                self.nodes[node as usize] = (buffer, NONE);
+                node
+            }
+            None => {
+                self.nodes.push((buffer, NONE));
+                self.nodes.len() as u32 - 1
+            }
+        };
+        if *tail == NONE {
+            *head = node;
+        } else {
+            self.nodes[*tail as usize].1 = node;
+        }
+        *tail = node;
+    }
+
+    fn pop(&mut self, head: &mut u32, tail: &mut u32) -> Option<Buffer> {
+        let node = *head;
+        if node == NONE {
+            return None;
+        }
+        let (buffer, next) = std::mem::replace(&mut self.nodes[node as usize], (Buffer::empty(), NONE));
+        self.free.push(node);
+        *head = next;
+        if next == NONE {
+            *tail = NONE;
+        }
+        Some(buffer)
+    }
+}

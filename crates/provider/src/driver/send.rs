@@ -1,0 +1,372 @@
+//! The send side of a socket: a FIFO of which at most one batch, from the head on, is in the kernel.
+//!
+//! 1. `queue_send` links an operation in and marks the socket dirty.
+//! 2. At the turn, `pump_sends` makes one request of as many queued sends as one `writev` takes.
+//! 3. The request ends: bytes are credited to the operations in order, those that are whole complete, the rest is handed
+//!    over again, this time waiting for room.
+
+use super::Driver;
+use crate::completion::{Completion, Outcome};
+use crate::error::{Error, ErrorKind, Refused};
+use crate::id::{OperationId, SocketId};
+use crate::memory::{Span, SpanList};
+use crate::operation::{GATHER_PIECES_MAX, Payload};
+use crate::provider::{Action, Notice, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags, Operation};
+use crate::stats::LatencyKind;
+
+/// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+impl<P: Provider> Driver<P> {
+    /// Ends the write side once everything queued before has been sent; receiving goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `WriteClosed`, `Busy` (`operations_max`).
+    //= HALF-1
+    pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = self.check_send(socket)?;
+        self.check_operations()?;
+        self.sockets[index].set(Flags::WRITE_CLOSED, true);
+        Ok(self.link_send(index, Operation::new(token, index, Body::ShutdownWrite)))
+    }
+
+    pub(super) fn queue_send(
+        &mut self,
+        socket: SocketId,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let index = match self.check_send(socket) {
+            Ok(index) if payload.is_sendable() => index,
+            Ok(_) => return Err(self.refused(ErrorKind::InvalidInput, payload)),
+            Err(error) => return Err(self.refused(error.kind(), payload)),
+        };
+        if !self.has_room(index, payload.len()) {
+            self.owe_writable(index, token);
+            return Err(self.refused(ErrorKind::Busy, payload));
+        }
+        let entry = &mut self.sockets[index];
+        entry.send_bytes += payload.len() as u32;
+        let mut operation = Operation::new(token, index, Body::Send(payload));
+        operation.is_quiet = is_quiet;
+        Ok(self.link_send(index, operation))
+    }
+
+    fn refused(&mut self, kind: ErrorKind, payload: Payload) -> Refused<Payload> {
+        self.counters.totals.refused += 1;
+        Refused::new(kind, payload)
+    }
+
+    fn check_send(&self, socket: SocketId) -> Result<u32, Error> {
+        let index = self.resolve(socket)?;
+        let entry = &self.sockets[index];
+        let kind = if entry.is(Flags::LISTENER) {
+            ErrorKind::InvalidInput
+        } else if entry.is(Flags::CONNECTING) {
+            ErrorKind::NotConnected
+        } else if entry.is(Flags::WRITE_CLOSED) {
+            ErrorKind::WriteClosed
+        } else {
+            return Ok(index);
+        };
+        Err(Error::new(kind))
+    }
+
+    //= LIMIT-1
+    fn has_room(&self, index: u32, length: usize) -> bool {
+        let entry = &self.sockets[index];
+        // An empty queue takes one send of any size: otherwise a large message could never go.
+        let fits = entry.send_bytes as usize + length <= self.config.send_queue_bytes_max as usize;
+        let has_bytes = fits || entry.send_count == 0;
+        has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
+    }
+
+    fn owe_writable(&mut self, index: u32, token: u64) {
+        let id = self.socket_id(index);
+        let entry = &mut self.sockets[index];
+        entry.writable_token = token;
+        if !entry.is(Flags::WRITABLE_OWED) {
+            entry.set(Flags::WRITABLE_OWED, true);
+            if entry.send_count == 0 {
+                self.crowded.push_back(id);
+            }
+        }
+    }
+
+    /// Sockets that were refused for want of an operation slot, while slots are free.
+    pub(super) fn tell_crowded(&mut self) {
+        while !self.crowded.is_empty() && self.check_operations().is_ok() {
+            let id = self.crowded.pop_front().unwrap_or(SocketId::NONE);
+            if let Ok(index) = self.resolve(id) {
+                self.tell_writable(index);
+            }
+        }
+    }
+
+    fn tell_writable(&mut self, index: u32) {
+        let entry = &mut self.sockets[index];
+        let low = self.config.send_queue_bytes_max / 2;
+        let has_room = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
+        if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
+            return;
+        }
+        entry.set(Flags::WRITABLE_OWED, false);
+        let token = entry.writable_token;
+        let socket = self.socket_id(index);
+        let (operation, outcome) = (OperationId::NONE, Outcome::Writable);
+        self.push(Completion { token, operation, socket, more: false, outcome });
+    }
+
+    fn link_send(&mut self, index: u32, operation: Operation) -> OperationId {
+        let operation = self.insert(operation);
+        let entry = &mut self.sockets[index];
+        let tail = std::mem::replace(&mut entry.send_tail, operation);
+        if tail == NONE {
+            entry.send_head = operation;
+        } else {
+            self.operations[tail].next = operation;
+        }
+        entry.send_count += 1;
+        self.mark_dirty(index);
+        self.operation_id(self.operations.key(operation))
+    }
+
+    pub(super) fn mark_dirty(&mut self, index: u32) {
+        let entry = &mut self.sockets[index];
+        if entry.batch_count == 0 && !entry.is(Flags::DIRTY) {
+            entry.set(Flags::DIRTY, true);
+            self.dirty.push(index);
+        }
+    }
+
+    pub(super) fn pump_dirty(&mut self) {
+        while let Some(index) = self.dirty.pop() {
+            if self.sockets.get(index).is_some_and(|entry| entry.is(Flags::DIRTY)) {
+                self.sockets[index].set(Flags::DIRTY, false);
+                self.pump_sends(index);
+            }
+        }
+    }
+
+    fn pump_sends(&mut self, index: u32) {
+        while self.sockets[index].batch_count == 0 {
+            let head = self.sockets[index].send_head;
+            if head == NONE {
+                break;
+            }
+            if matches!(self.operations[head].body, Body::ShutdownWrite) {
+                self.shut(index, head);
+            } else {
+                return self.hand_over_batch(index, head);
+            }
+        }
+        self.after_sends(index);
+    }
+
+    fn shut(&mut self, index: u32, head: u32) {
+        let shut = self.sockets[index].handle.shutdown(std::net::Shutdown::Write);
+        self.unlink_send_head(index);
+        match shut {
+            Ok(()) => self.complete(head, Outcome::WriteShut),
+            Err(error) => self.fail(head, error.into()),
+        }
+    }
+
+    /// One request for as many queued sends as it takes. Exactly one is in the kernel per socket: two could reorder.
+    //= ORDER-1
+    fn hand_over_batch(&mut self, index: u32, head: u32) {
+        self.batches += 1;
+        let operation = &self.operations[head];
+        let (alone, done) = (operation.next == NONE, operation.done as usize);
+        let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
+        if let (true, Some(bytes)) = (alone, contiguous) {
+            let (span, is_quiet) = (Span::of(&bytes[done..]), operation.is_quiet);
+            let notice = self.start_batch(index, 1, span.length, is_quiet);
+            return self.hand_over(head, Action::Send(span, notice));
+        }
+        let gather = self.gathers.take();
+        let (count, bytes, is_quiet) = self.gather(gather, head);
+        let list = SpanList::of(&self.gathers.lists[gather as usize], bytes);
+        self.sockets[index].gather = gather;
+        let notice = self.start_batch(index, count, bytes, is_quiet);
+        self.hand_over(head, Action::SendList(list, notice));
+    }
+
+    fn start_batch(&mut self, index: u32, count: u16, bytes: usize, is_quiet: bool) -> Notice {
+        let entry = &mut self.sockets[index];
+        entry.batch_count = count;
+        entry.batch_bytes = bytes as u32;
+        let waits = [Flags::PROMPT, Flags::WRITABLE_OWED, Flags::CLOSING].iter().any(|flag| entry.is(*flag));
+        entry.set(Flags::PROMPT, false);
+        if is_quiet && !waits { Notice::Lazy } else { Notice::Prompt }
+    }
+
+    /// Lists the pieces of the sends from `head` on; returns how many sends and bytes they are, and whether they are all
+    /// that is queued, and quiet.
+    fn gather(&mut self, gather: u32, head: u32) -> (u16, usize, bool) {
+        let spans = &mut self.gathers.lists[gather as usize];
+        let (mut next, mut count, mut bytes, mut is_quiet) = (head, 0, 0, true);
+        while next != NONE && spans.len() < GATHER_PIECES_MAX && bytes < BATCH_BYTES_MAX {
+            let operation = &self.operations[next];
+            let Body::Send(payload) = &operation.body else { break };
+            bytes += payload.append_spans(operation.done as usize, spans, GATHER_PIECES_MAX);
+            count += 1;
+            is_quiet &= operation.is_quiet;
+            next = operation.next;
+        }
+        (count, bytes, is_quiet && next == NONE)
+    }
+
+    /// The batch of this head has ended with so many bytes out.
+    //= SEND-1
+    pub(super) fn on_sent(&mut self, head: u32, bytes: usize) {
+        let index = self.end_batch(head);
+        self.counters.totals.sent_bytes += bytes as u64;
+        let is_short = bytes < self.sockets[index].batch_bytes as usize;
+        self.credit(index, bytes as u32);
+        if self.sockets[index].is(Flags::ABORT) {
+            self.fail_sends(index, Error::new(ErrorKind::Cancelled));
+        } else if self.sweep_owed(index) {
+            self.sweep_cancelled(index);
+        }
+        self.sockets[index].set(Flags::PROMPT, is_short);
+        self.go_on_sending(index);
+    }
+
+    pub(super) fn on_send_failed(&mut self, head: u32, error: Error) {
+        let index = self.end_batch(head);
+        let was_cancelled = error.kind() == ErrorKind::Cancelled && !self.sockets[index].is(Flags::ABORT);
+        if was_cancelled && self.sweep_owed(index) {
+            self.sweep_cancelled(index);
+        } else {
+            self.fail_sends(index, error);
+        }
+        self.go_on_sending(index);
+    }
+
+    fn go_on_sending(&mut self, index: u32) {
+        if self.sockets[index].send_head == NONE {
+            self.after_sends(index);
+        } else {
+            self.tell_writable(index);
+            self.mark_dirty(index);
+        }
+    }
+
+    fn sweep_owed(&mut self, index: u32) -> bool {
+        let entry = &mut self.sockets[index];
+        let owed = entry.is(Flags::SEND_CANCELLING);
+        entry.set(Flags::SEND_CANCELLING, false);
+        owed
+    }
+
+    fn end_batch(&mut self, head: u32) -> u32 {
+        self.taken_back(head);
+        let index = self.operations[head].socket;
+        let entry = &mut self.sockets[index];
+        entry.batch_count = 0;
+        let gather = std::mem::replace(&mut entry.gather, NONE);
+        if gather != NONE {
+            self.gathers.give_back(gather);
+        }
+        index
+    }
+
+    /// Spreads sent bytes over the queue; what is whole completes.
+    fn credit(&mut self, index: u32, mut bytes: u32) {
+        while bytes > 0 {
+            let head = self.sockets[index].send_head;
+            let operation = &mut self.operations[head];
+            let left = operation.length() - operation.done;
+            let part = left.min(bytes);
+            operation.done += part;
+            bytes -= part;
+            if part == left {
+                let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
+                self.counters.latency(LatencyKind::Send, waited_ns);
+                self.unlink_send_head(index);
+                let payload = self.operations[head].take_payload().expect("a send carries a payload");
+                self.complete(head, Outcome::Sent(payload));
+            }
+        }
+    }
+
+    /// Ends all queued sends in order with an error. None may be in the kernel.
+    pub(super) fn fail_sends(&mut self, index: u32, error: Error) {
+        while self.sockets[index].send_head != NONE {
+            let head = self.unlink_send_head(index);
+            self.fail(head, error);
+        }
+    }
+
+    fn unlink_send_head(&mut self, index: u32) -> u32 {
+        let head = self.sockets[index].send_head;
+        self.unlink_send(index, NONE, head);
+        head
+    }
+
+    fn unlink_send(&mut self, index: u32, previous: u32, operation: u32) {
+        let (next, length) = (self.operations[operation].next, self.operations[operation].length());
+        let entry = &mut self.sockets[index];
+        entry.send_bytes -= length;
+        entry.send_count -= 1;
+        if entry.send_tail == operation {
+            entry.send_tail = previous;
+        }
+        if previous == NONE {
+            entry.send_head = next;
+        } else {
+            self.operations[previous].next = next;
+        }
+    }
+
+    /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
+    pub(super) fn cancel_send(&mut self, operation: u32) {
+        let index = self.operations[operation].socket;
+        let (mut previous, mut next, mut position) = (NONE, self.sockets[index].send_head, 0);
+        while next != operation {
+            (previous, next, position) = (next, self.operations[next].next, position + 1);
+        }
+        if position >= self.sockets[index].batch_count {
+            return self.drop_cancelled(index, previous, operation);
+        }
+        self.operations[operation].is_cancelled = true;
+        let entry = &mut self.sockets[index];
+        if !entry.is(Flags::SEND_CANCELLING) {
+            entry.set(Flags::SEND_CANCELLING, true);
+            let head = entry.send_head;
+            self.request_cancel(head);
+        }
+    }
+
+    fn drop_cancelled(&mut self, index: u32, previous: u32, operation: u32) {
+        if matches!(self.operations[operation].body, Body::ShutdownWrite) {
+            self.sockets[index].set(Flags::WRITE_CLOSED, false);
+        }
+        self.unlink_send(index, previous, operation);
+        self.fail(operation, Error::new(ErrorKind::Cancelled));
+    }
+
+    fn sweep_cancelled(&mut self, index: u32) {
+        let (mut previous, mut next) = (NONE, self.sockets[index].send_head);
+        while next != NONE {
+            let after = self.operations[next].next;
+            if self.operations[next].is_cancelled {
+                self.drop_cancelled(index, previous, next);
+            } else {
+                previous = next;
+            }
+            next = after;
+        }
+    }
+
+    /// Nothing is queued for sending any more.
+    fn after_sends(&mut self, index: u32) {
+        self.tell_writable(index);
+        if self.sockets[index].is(Flags::CLOSING) {
+            self.go_on_closing(index);
+        }
+    }
+}

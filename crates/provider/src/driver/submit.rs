@@ -1,0 +1,308 @@
+//! The calls that queue an operation: checked here, handed over by the next turn.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Driver;
+use crate::completion::{Completion, Outcome};
+use crate::endpoint::{self, AcceptedSocket, ConnectOptions, ListenOptions};
+use crate::error::{Error, ErrorKind, Refused};
+use crate::id::{OperationId, SocketId};
+use crate::mailbox::Message;
+use crate::memory::Span;
+use crate::operation::{Operation, Payload, Room};
+use crate::provider::{Action, Provider, Request};
+use crate::slots::NONE;
+use crate::socket::{Body, Entry, Flags, Operation as Queued};
+use crate::stats::LatencyKind;
+use crate::timer::Due;
+
+impl<P: Provider> Driver<P> {
+    /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:
+    /// they report by socket and token.
+    ///
+    /// Errors: the operation comes back whole with the reason, see the method of that name.
+    //= OWN-2
+    pub fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Refused<Operation>> {
+        match operation {
+            Operation::Accept { socket } => refuse(self.accept(socket, token), || Operation::Accept { socket }),
+            Operation::Connect { address, options } => {
+                refuse(self.connect(address, &options, token), || Operation::Connect { address, options })
+            }
+            Operation::Receive { socket } => refuse(self.receive(socket, token), || Operation::Receive { socket }),
+            Operation::ReceiveInto { socket, room } => {
+                let accepted = self.receive_into(socket, room, token);
+                accepted.map_err(|refused| refused.map(|room| Operation::ReceiveInto { socket, room }))
+            }
+            Operation::Send { socket, payload, quiet } => {
+                let accepted = self.queue_send(socket, payload, quiet, token);
+                accepted.map_err(|refused| refused.map(|payload| Operation::Send { socket, payload, quiet }))
+            }
+            Operation::ShutdownWrite { socket } => {
+                refuse(self.shutdown_write(socket, token), || Operation::ShutdownWrite { socket })
+            }
+            Operation::Close { socket, mode } => {
+                let closed = self.close(socket, mode, token).map(|()| OperationId::NONE);
+                refuse(closed, || Operation::Close { socket, mode })
+            }
+            Operation::Timer { after } => refuse(self.timer(after, token), || Operation::Timer { after }),
+            Operation::Adopt { socket } => match self.adopt(socket) {
+                Ok(socket) => {
+                    let outcome = Outcome::Adopted;
+                    self.push(Completion { token, operation: OperationId::NONE, socket, more: false, outcome });
+                    Ok(OperationId::NONE)
+                }
+                Err(refused) => Err(refused.map(|socket| Operation::Adopt { socket })),
+            },
+        }
+    }
+
+    /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
+    /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
+    pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> Result<SocketId, Error> {
+        self.check_open()?;
+        let socket = AcceptedSocket::from(endpoint::listener(address, options)?);
+        Ok(self.adopt(socket)?)
+    }
+
+    /// Makes an unattached socket this driver's own. It never moves again.
+    ///
+    /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, or what the system says; the socket
+    /// comes back.
+    pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
+        let mut socket = socket.into();
+        match self.prepare_adoption(&mut socket) {
+            Ok(flags) => self.attach(socket, flags),
+            Err(error) => Err(Refused { error, value: socket }),
+        }
+    }
+
+    /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind.
+    ///
+    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
+    pub fn connect(&mut self, address: SocketAddr, options: &ConnectOptions, token: u64) -> Result<OperationId, Error> {
+        self.check_open()?;
+        self.check_operations()?;
+        let mut socket = AcceptedSocket::from(endpoint::connector(address, options)?);
+        socket.is_fresh = true;
+        self.prepare_adoption(&mut socket)?;
+        let id = self.attach(socket, Flags::CONNECTING)?;
+        let index = id.key().index();
+        let body = Body::Connect(Box::new(address.into()));
+        let operation = self.insert(Queued::new(token, index, body));
+        let Body::Connect(address) = &self.operations[operation].body else { unreachable!("just made") };
+        let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
+        self.sockets[index].receive_head = operation;
+        self.hand_over(operation, Action::Connect(span));
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
+    pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
+        self.check_open()?;
+        self.check_operations()?;
+        // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
+        let deadline_ns = self.provider.now_ns().saturating_add(after.as_nanos().min(u64::MAX as u128) as u64);
+        let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
+        let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
+        self.operations[operation].body = Body::Timer { handle, deadline_ns };
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
+    ///
+    /// Errors: `Stale` if it has completed already.
+    //= CANCEL-1
+    pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
+        let index = self.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
+        self.cancel_index(index);
+        Ok(())
+    }
+
+    /// Sends all bytes of the payload, in order with the other sends of this socket. The payload comes back in the
+    /// completion.
+    ///
+    /// Errors, with the payload: `Stale`, `InvalidInput` (empty, or more than 1,024 pieces), `NotConnected`,
+    /// `WriteClosed`, `Busy` (a `Writable` completion with this token follows when there is room again).
+    pub fn send(
+        &mut self,
+        socket: SocketId,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.queue_send(socket, payload.into(), false, token)
+    }
+
+    /// As [`send`](Self::send), but completes only if it fails; the payload is dropped once the kernel has let go of it.
+    pub fn send_quiet(
+        &mut self,
+        socket: SocketId,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.queue_send(socket, payload.into(), true, token)
+    }
+
+    /// Receives once into the caller's room, at most its length. Several queue up in order.
+    ///
+    /// Errors, with the room: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
+    pub fn receive_into(
+        &mut self,
+        socket: SocketId,
+        room: impl Into<Room>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Room>> {
+        self.queue_receive_into(socket, room.into(), token)
+    }
+
+    pub(super) fn take_mail(&mut self) {
+        // At most what was there at the start, so that busy submitters cannot keep a turn from ending.
+        for _ in 0..self.mailbox.len() {
+            match self.mailbox.pop() {
+                Some(Message::Submit(operation, token)) => self.submit_mailed(operation, token),
+                Some(Message::Cancel(token)) => self.cancel_token(token),
+                None => return,
+            }
+        }
+    }
+
+    pub(super) fn submit_mailed(&mut self, operation: Operation, token: u64) {
+        if let Err(Refused { error, value }) = self.submit(operation, token) {
+            let outcome = Outcome::Refused { error, value: Box::new(value) };
+            let (operation, socket) = (OperationId::NONE, SocketId::NONE);
+            self.push(Completion { token, operation, socket, more: false, outcome });
+        }
+    }
+
+    fn cancel_token(&mut self, token: u64) {
+        let matches: Vec<u32> = self.operations.indices().filter(|index| self.is_token(*index, token)).collect();
+        for index in matches {
+            // An earlier cancel of this round may have ended it.
+            if self.operations.get(index).is_some() && self.is_token(index, token) {
+                self.cancel_index(index);
+            }
+        }
+    }
+
+    fn is_token(&self, index: u32, token: u64) -> bool {
+        self.operations[index].token == token && !self.operations[index].is_internal
+    }
+
+    pub(super) fn cancel_index(&mut self, index: u32) {
+        match self.operations[index].body {
+            Body::Timer { handle, .. } => {
+                self.timers.remove(handle);
+                self.fail(index, Error::new(ErrorKind::Cancelled));
+            }
+            Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
+            Body::Accept => self.cancel_accept(index),
+            Body::Connect(_) => self.cancel_in_kernel(index),
+            Body::Receive { .. } | Body::ReceiveInto(_) => self.cancel_receive(index),
+        }
+    }
+
+    /// Asks the back end, once, to end the request of an operation.
+    pub(super) fn cancel_in_kernel(&mut self, index: u32) {
+        let operation = &mut self.operations[index];
+        if !std::mem::replace(&mut operation.is_cancelled, true) && operation.is_armed {
+            self.request_cancel(index);
+        }
+    }
+
+    pub(super) fn request_cancel(&mut self, index: u32) {
+        let socket = self.operations[index].socket;
+        let handle = crate::backend::raw_handle(&self.sockets[socket].handle);
+        let key = self.operations.key(index);
+        self.requests.push(Request { key, socket, handle, action: Action::Cancel });
+    }
+
+    /// Gives an operation's request to the back end, at the next turn.
+    pub(super) fn hand_over(&mut self, index: u32, action: Action) {
+        let operation = &mut self.operations[index];
+        operation.is_armed = true;
+        let socket = operation.socket;
+        let entry = &mut self.sockets[socket];
+        entry.in_kernel += 1;
+        self.in_kernel += 1;
+        let handle = crate::backend::raw_handle(&entry.handle);
+        self.requests.push(Request { key: self.operations.key(index), socket, handle, action });
+    }
+
+    /// The kernel no longer holds an operation's request.
+    pub(super) fn taken_back(&mut self, index: u32) {
+        let operation = &mut self.operations[index];
+        operation.is_armed = false;
+        self.sockets[operation.socket].in_kernel -= 1;
+        self.in_kernel -= 1;
+    }
+
+    pub(super) fn expire(&mut self, index: u32) {
+        if let Body::Timer { deadline_ns, .. } = self.operations[index].body {
+            self.counters.latency(LatencyKind::TimerLag, self.now_ns.saturating_sub(deadline_ns));
+        }
+        self.complete(index, Outcome::Expired);
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_shut { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
+    }
+
+    //= LIMIT-1
+    pub(super) fn check_operations(&self) -> Result<(), Error> {
+        let is_full = self.user_operations >= self.config.operations_max as usize;
+        if is_full { Err(Error::new(ErrorKind::Busy)) } else { Ok(()) }
+    }
+
+    /// Puts an operation into its table, after `check_operations`.
+    pub(super) fn insert(&mut self, mut operation: Queued) -> u32 {
+        operation.submitted_ns = self.now_ns;
+        if !operation.is_internal {
+            self.user_operations += 1;
+            self.counters.totals.requests += 1;
+        }
+        let inserted = self.operations.insert(operation);
+        inserted.unwrap_or_else(|_| unreachable!("operations_max + one per socket are provided for")).index()
+    }
+
+    /// What kind of socket it is, in the mode that the back end needs.
+    fn prepare_adoption(&self, socket: &mut AcceptedSocket) -> Result<Flags, Error> {
+        self.check_open()?;
+        let mut flags = Flags::default();
+        if !socket.is_fresh {
+            if socket.socket.r#type()? != socket2::Type::STREAM {
+                return Err(Error::new(ErrorKind::InvalidInput));
+            }
+            flags.set_if(Flags::LISTENER, socket.socket.is_listener()?);
+        }
+        let nonblocking = self.provider.is_nonblocking();
+        if socket.nonblocking != Some(nonblocking) {
+            socket.socket.set_nonblocking(nonblocking)?;
+            socket.nonblocking = Some(nonblocking);
+        }
+        Ok(flags)
+    }
+
+    fn attach(&mut self, socket: AcceptedSocket, flags: Flags) -> Result<SocketId, Refused<AcceptedSocket>> {
+        let AcceptedSocket { socket, nonblocking, is_fresh } = socket;
+        let back = |handle| AcceptedSocket { socket: handle, nonblocking, is_fresh };
+        let key = match self.sockets.insert(Entry::new(socket, flags)) {
+            Ok(key) => key,
+            Err(entry) => return Err(Refused::new(ErrorKind::Busy, back(entry.handle))),
+        };
+        let handle = crate::backend::raw_handle(&self.sockets[key.index()].handle);
+        match self.provider.attach(key.index(), handle) {
+            Ok(()) => Ok(SocketId::new(self.number.number, key)),
+            Err(error) => {
+                let entry = self.sockets.remove(key.index()).expect("inserted above");
+                Err(Refused { error, value: back(entry.handle) })
+            }
+        }
+    }
+}
+
+fn refuse(
+    accepted: Result<OperationId, Error>,
+    operation: impl FnOnce() -> Operation,
+) -> Result<OperationId, Refused<Operation>> {
+    accepted.map_err(|error| Refused { error, value: operation() })
+}

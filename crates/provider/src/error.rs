@@ -1,0 +1,257 @@
+//! The one error type: what went wrong, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+/// What went wrong, in two machine words. `Display` names the cause and the remedy.
+///
+/// ```
+/// use raon_provider::{Error, ErrorKind};
+/// let error = Error::from(std::io::Error::from_raw_os_error(104));
+/// assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+/// assert!(size_of::<Error>() <= 16);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    feature: Option<Feature>,
+    os_code: i32,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// The causes that a caller may want to tell apart.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum ErrorKind { $($(#[$doc])* $name,)* }
+
+        impl ErrorKind {
+            fn text(self) -> &'static str {
+                match self { $(ErrorKind::$name => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The id's socket or operation is gone.
+    Stale => "the id is stale: its socket or operation has ended; drop the id",
+    /// A bound of the configuration is reached.
+    Busy => "a configured bound is reached; wait for the Writable completion, or raise the bound in Config",
+    /// The operation was cancelled, or its socket closed.
+    Cancelled => "cancelled before it was done",
+    /// The driver has been shut down.
+    Closed => "the driver has been shut down; submit to another one",
+    /// An argument is not acceptable.
+    InvalidInput => "an argument is not acceptable here (empty send, wrong kind of socket, value out of range)",
+    /// A receive of the other kind, or a second stream, is active on the socket.
+    ReceiveActive => "a receive stream is active on this socket; cancel it first or use the one that is there",
+    /// `shutdown_write` was called before.
+    WriteClosed => "the write side has been shut down; open a new connection to send more",
+    /// The peer is not there or the connect has not finished.
+    NotConnected => "the socket is not connected; wait for the Connected completion",
+    /// Nobody listens there.
+    ConnectionRefused => "connection refused: nothing listens at that address; start the server or check the port",
+    /// The peer has gone.
+    ConnectionReset => "the connection was reset by the peer",
+    /// This side has gone.
+    ConnectionAborted => "the connection was aborted",
+    /// The peer has closed its read side.
+    BrokenPipe => "the peer no longer receives on this connection",
+    /// No answer in time.
+    TimedOut => "timed out: the peer does not answer; check the network or raise the timeout",
+    /// The address is taken.
+    AddressInUse => "address in use: another process listens there; stop it or choose another port",
+    /// The address is not ours.
+    AddressNotAvailable => "address not available: it belongs to no interface of this machine, or all local ports are taken",
+    /// No route.
+    Unreachable => "network or host unreachable; check the route",
+    /// Not allowed.
+    PermissionDenied => "permission denied (ports below 1024 need privileges)",
+    /// The process has too many descriptors open.
+    DescriptorLimit => "too many open descriptors: raise RLIMIT_NOFILE (`ulimit -n`) or accept fewer connections",
+    /// The whole system has too many descriptors open.
+    SystemDescriptorLimit => "the system is out of descriptors: raise fs.file-max",
+    /// The kernel has no memory for it.
+    OutOfMemory => "the kernel is out of memory or socket buffers for this; lower the load or raise the limits",
+    /// All receive buffers are lent.
+    NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
+    /// This machine has no such back end.
+    BackendUnavailable => "this back end is not available on this system; choose one that `Kind::available` lists",
+    /// kernel.io_uring_disabled forbids it.
+    DisabledBySysctl => "io_uring is disabled: set sysctl kernel.io_uring_disabled=0 (or 1 and join kernel.io_uring_group), or use epoll",
+    /// A seccomp filter or security module forbids it.
+    BlockedBySeccomp => "io_uring is blocked by a seccomp filter or security policy (the default in many containers): allow io_uring_setup, io_uring_enter and io_uring_register in the profile, or use epoll",
+    /// The locked-memory limit is too low for the ring.
+    LockedMemoryLimit => "the locked-memory limit is too low for the ring: raise RLIMIT_MEMLOCK (`ulimit -l`), or use a smaller queue",
+    /// The kernel has no io_uring at all, or a needed part of it is missing.
+    KernelTooOld => "the kernel lacks what this back end needs: use Linux 5.11 or newer, or epoll",
+    /// The name of a back end is not known.
+    UnknownBackend => "unknown back end: use auto, io_uring or epoll",
+    /// 4,095 drivers are open in this process.
+    TooManyDrivers => "4,095 drivers are open in this process; drop one first",
+    /// Any other code of the operating system.
+    Os => "the operating system refused",
+}
+
+/// A feature of a back end, as [`Info`](crate::Info) reports it and as an [`Error`] names what is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Feature {
+    /// The ring itself: `io_uring_setup`.
+    Ring,
+    /// SINGLE_ISSUER + DEFER_TASKRUN: completions are worked off by the owner only (Linux 6.1).
+    DeferTaskrun,
+    /// COOP_TASKRUN: no interrupts for completions (5.19).
+    CoopTaskrun,
+    /// Wait with a timeout (5.11).
+    ExtArg,
+    /// A bad entry does not stop the batch (5.18).
+    SubmitAll,
+    /// The ring's descriptor is registered (5.18).
+    RegisteredRing,
+    /// No indirection array in the submission queue (6.6).
+    NoSqArray,
+    /// Waiting is not counted as iowait (6.15).
+    NoIowait,
+    /// One accept request serves many connections (5.19).
+    MultishotAccept,
+    /// One receive request serves many messages (6.0).
+    MultishotReceive,
+    /// The kernel picks a receive buffer when bytes arrive (5.19).
+    BufferRing,
+    /// A send that goes out at once leaves no completion behind (5.17, exact counts 6.1).
+    SkipSuccess,
+    /// Sends without a copy (6.0).
+    ZeroCopy,
+    /// Accept, connect, send, receive, cancel: the least that is needed.
+    Opcodes,
+    /// Wait with nanoseconds: `epoll_pwait2` (5.11).
+    PreciseWait,
+}
+
+impl Feature {
+    /// The name under which manuals know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Feature::Ring => "io_uring_setup",
+            Feature::DeferTaskrun => "SINGLE_ISSUER|DEFER_TASKRUN",
+            Feature::CoopTaskrun => "COOP_TASKRUN",
+            Feature::ExtArg => "EXT_ARG",
+            Feature::SubmitAll => "SUBMIT_ALL",
+            Feature::RegisteredRing => "registered ring fd",
+            Feature::NoSqArray => "NO_SQARRAY",
+            Feature::NoIowait => "NO_IOWAIT",
+            Feature::MultishotAccept => "multishot accept",
+            Feature::MultishotReceive => "multishot receive",
+            Feature::BufferRing => "buffer ring",
+            Feature::SkipSuccess => "CQE_SKIP_SUCCESS",
+            Feature::ZeroCopy => "SEND_ZC",
+            Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD",
+            Feature::PreciseWait => "epoll_pwait2",
+        }
+    }
+}
+
+impl Error {
+    /// An error that has no code of the operating system.
+    pub(crate) const fn new(kind: ErrorKind) -> Self {
+        Error { kind, feature: None, os_code: 0 }
+    }
+
+    /// The same error, naming the feature that is missing.
+    pub(crate) const fn with_feature(mut self, feature: Feature) -> Self {
+        self.feature = Some(feature);
+        self
+    }
+
+    /// The same cause under another kind.
+    pub(crate) const fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    pub(crate) fn from_os(code: i32) -> Self {
+        Error { kind: crate::backend::error_kind(code), feature: None, os_code: code }
+    }
+
+    /// The cause, to be matched on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The operating system's code (errno on Unix), or 0 where there is none.
+    pub fn os_code(&self) -> i32 {
+        self.os_code
+    }
+
+    /// The missing feature, where that is the cause.
+    pub fn feature(&self) -> Option<Feature> {
+        self.feature
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Error::from_os(code),
+            None => Error::new(ErrorKind::InvalidInput),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.text())?;
+        if let Some(feature) = self.feature {
+            write!(f, " [{}]", feature.name())?;
+        }
+        if self.os_code != 0 {
+            write!(f, " ({})", io::Error::from_raw_os_error(self.os_code))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A value that was not taken: it comes back whole, with the reason.
+//= OWN-2
+#[derive(Debug)]
+pub struct Refused<T> {
+    /// Why it was not taken.
+    pub error: Error,
+    /// What was offered, untouched.
+    pub value: T,
+}
+
+impl<T> Refused<T> {
+    pub(crate) fn new(kind: ErrorKind, value: T) -> Self {
+        Refused { error: Error::new(kind), value }
+    }
+
+    /// The same refusal around another form of the value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Refused<U> {
+        Refused { error: self.error, value: change(self.value) }
+    }
+}
+
+impl<T> fmt::Display for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused: {}", self.error)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Refused<T> {}
+
+impl<T> From<Refused<T>> for Error {
+    fn from(refused: Refused<T>) -> Self {
+        refused.error
+    }
+}

@@ -1,0 +1,54 @@
+//! One completion interface over the I/O mechanisms of operating systems: io_uring and epoll on Linux.
+//!
+//! [`Driver`] is where to start: it owns one back end on one thread. Operations go in with their buffers and come back in
+//! [`Completion`]s, once each. What can be relied on is written down, clause by clause, in `docs/semantics.md`.
+//!
+//! ```
+//! use raon_provider::{AnyProvider, Completions, Config, Driver, ListenOptions, Outcome};
+//! let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+//! let listener = driver.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+//! driver.accept(listener, 1)?;
+//! let address = driver.local_address(listener)?;
+//! driver.connect(address, &Default::default(), 2)?;
+//! let mut completions = Completions::with_capacity(64);
+//! let mut tokens = Vec::new();
+//! while tokens.len() < 2 {
+//!     driver.poll(None, &mut completions)?;
+//!     tokens.extend(completions.drain().map(|completion| completion.token));
+//! }
+//! # Ok::<(), raon_provider::Error>(())
+//! ```
+
+mod backend;
+mod buffer;
+mod completion;
+mod config;
+mod driver;
+mod endpoint;
+mod error;
+mod id;
+mod info;
+mod mailbox;
+mod memory;
+mod operation;
+mod provider;
+mod readiness;
+mod slots;
+mod socket;
+mod stats;
+mod submitter;
+mod timer;
+
+pub use backend::{AnyProvider, Availability, Epoll, Kind, Uring};
+pub use buffer::{Buffer, PoolState};
+pub use completion::{Completion, Completions, Outcome};
+pub use config::{Backend, Config, PoolConfig, Rung, UringConfig};
+pub use driver::Driver;
+pub use endpoint::{AcceptedSocket, ConnectOptions, ListenOptions};
+pub use error::{Error, ErrorKind, Feature, Refused};
+pub use id::{OperationId, SocketId};
+pub use info::Info;
+pub use operation::{CloseMode, Operation, Payload, Room};
+pub use provider::{FeatureState, Provider};
+pub use stats::{Latency, Stats, leaked_operations};
+pub use submitter::Submitter;

@@ -1,0 +1,456 @@
+//! The pool's memory: one page-aligned region, lent out in slots and given back from any thread.
+//!
+//! Life of a slot:
+//! 1. It lies on its section's free list, or the kernel may write into it (a receive slot in a buffer ring).
+//! 2. `lend` makes a [`Loan`]: the one and only access to the slot's bytes.
+//! 3. The loan is dropped. On the owner's thread the slot goes back onto the free list (no atomics). On any other thread
+//!    it is pushed onto `returns`, a stack that the owner empties once per turn; an owner that sleeps for want of buffers
+//!    has left the mark STARVING there, and whoever replaces the mark wakes it.
+//! 4. The owner goes away: `returns` is closed for good. Whoever gives back the last loan after that frees the memory,
+//!    counted by `orphans`.
+//!
+//! On drop: the region is freed when owner and all loans are gone, in whatever order and on whatever threads.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+
+use crate::provider::Waker;
+
+/// Every region starts on a page: io_uring's buffer rings and RIO demand it.
+pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// Zeroed, page-aligned memory that does not move.
+pub(crate) struct Region {
+    allocation: NonNull<u8>,
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Region {
+    /// `bytes` of zeroed memory. A page more is asked for and the start rounded up: an allocation of ordinary alignment
+    /// is zeroed lazily by the system, an over-aligned one would be touched page by page.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let layout = Layout::from_size_align(bytes + PAGE_BYTES, 16).expect("a region is far below isize::MAX");
+        // SAFETY: malloc(3) — the layout's size is at least a page, so not zero.
+        let allocation = unsafe { alloc_zeroed(layout) };
+        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
+        let offset = allocation.as_ptr().align_offset(PAGE_BYTES);
+        // SAFETY: malloc(3) — offset < PAGE_BYTES and the allocation is a page longer than what is used.
+        let base = unsafe { allocation.add(offset) };
+        Region { allocation, base, layout }
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: malloc(3) — allocated in `new` with this very layout and freed once.
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
+    }
+}
+
+/// Where the kernel reads from: a view of bytes whose owner the driver keeps until the request has ended (OWN-1).
+/// Laid out as `struct iovec`, see readv(2).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Span {
+    pub(crate) pointer: *const u8,
+    pub(crate) length: usize,
+}
+
+impl Span {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Span { pointer: bytes.as_ptr(), length: bytes.len() }
+    }
+}
+
+/// A list of spans whose owner, too, stays in place until the request has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanList {
+    pub(crate) pointer: *const Span,
+    pub(crate) count: usize,
+    /// Sum of their lengths.
+    pub(crate) bytes: usize,
+}
+
+impl SpanList {
+    pub(crate) fn of(spans: &[Span], bytes: usize) -> Self {
+        SpanList { pointer: spans.as_ptr(), count: spans.len(), bytes }
+    }
+}
+
+/// Where the kernel writes to: as [`Span`], and nobody else looks at the bytes until the request has ended (OWN-1).
+#[derive(Clone, Copy, Debug)]
+pub struct SpanMut {
+    pub(crate) pointer: *mut u8,
+    pub(crate) length: usize,
+}
+
+impl SpanMut {
+    pub(crate) fn of(bytes: &mut [u8]) -> Self {
+        SpanMut { pointer: bytes.as_mut_ptr(), length: bytes.len() }
+    }
+}
+
+/// The parts of the pool. Receive slots and send slots never mix: that is the quota.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Section {
+    /// Ordinary receive buffers.
+    Receive = 0,
+    /// Larger receive buffers, for sockets whose bytes come in bulk.
+    Bulk = 1,
+    /// Buffers that the application asks for.
+    Send = 2,
+}
+
+pub(crate) const SECTIONS: [Section; 3] = [Section::Receive, Section::Bulk, Section::Send];
+const SECTION_SHIFT: u32 = 30;
+
+/// Section and number of a slot in 32 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotIndex(u32);
+
+impl SlotIndex {
+    pub(crate) fn new(section: Section, number: u32) -> Self {
+        SlotIndex((section as u32) << SECTION_SHIFT | number)
+    }
+
+    pub(crate) fn section(self) -> Section {
+        SECTIONS[(self.0 >> SECTION_SHIFT) as usize]
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0 & ((1 << SECTION_SHIFT) - 1)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SectionLayout {
+    pub(crate) offset: usize,
+    pub(crate) size_bytes: usize,
+    pub(crate) count: u32,
+    /// Position of the section's first slot among all slots.
+    pub(crate) first: u32,
+}
+
+const EMPTY: u64 = 0;
+const STARVING: u64 = u64::MAX - 1;
+const CLOSED: u64 = u64::MAX;
+
+struct Local {
+    free: [Vec<u32>; 3],
+    lent: isize,
+    closed: bool,
+}
+
+struct Shared {
+    region: Region,
+    sections: [SectionLayout; 3],
+    owner: u64,
+    local: UnsafeCell<Local>,
+    /// Head of the stack of slots given back by other threads: slot bits + 1, EMPTY, STARVING or CLOSED.
+    returns: AtomicU64,
+    next: Box<[AtomicU32]>,
+    orphans: AtomicIsize,
+    waker: OnceLock<Waker>,
+}
+
+thread_local! {
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
+/// A number of this thread that no other thread of the process ever has.
+fn thread_number() -> u64 {
+    THREAD.with(|cell| {
+        if cell.get() == 0 {
+            cell.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        cell.get()
+    })
+}
+
+impl Shared {
+    fn slot_bytes(&self, index: SlotIndex) -> (NonNull<u8>, usize) {
+        let section = &self.sections[index.section() as usize];
+        debug_assert!(index.number() < section.count);
+        let offset = section.offset + index.number() as usize * section.size_bytes;
+        // SAFETY: OWN-1 — number < count, so the slot lies inside the region.
+        (unsafe { self.region.base().add(offset) }, section.size_bytes)
+    }
+
+    fn next_of(&self, index: SlotIndex) -> &AtomicU32 {
+        &self.next[(self.sections[index.section() as usize].first + index.number()) as usize]
+    }
+}
+
+/// The owner's end of the pool's memory; stays on its thread.
+pub(crate) struct Owner {
+    shared: NonNull<Shared>,
+}
+
+impl Owner {
+    pub(crate) fn new(counts: [u32; 3], sizes_bytes: [usize; 3]) -> Self {
+        let mut sections = [SectionLayout { offset: 0, size_bytes: 0, count: 0, first: 0 }; 3];
+        let (mut offset, mut first) = (0, 0);
+        for (section, (count, size_bytes)) in sections.iter_mut().zip(counts.into_iter().zip(sizes_bytes)) {
+            *section = SectionLayout { offset, size_bytes, count, first };
+            offset += count as usize * size_bytes;
+            first += count;
+        }
+        // Low numbers are taken first, so that memory that was never needed is never touched.
+        let free = counts.map(|count| (0..count).rev().collect());
+        let shared = Box::new(Shared {
+            region: Region::new(offset),
+            sections,
+            owner: thread_number(),
+            local: UnsafeCell::new(Local { free, lent: 0, closed: false }),
+            returns: AtomicU64::new(EMPTY),
+            next: (0..first).map(|_| AtomicU32::new(0)).collect(),
+            orphans: AtomicIsize::new(0),
+            waker: OnceLock::new(),
+        });
+        Owner { shared: NonNull::from(Box::leak(shared)) }
+    }
+
+    /// Whom to wake when a buffer comes back while the owner sleeps for want of one.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        let _ = self.shared().waker.set(waker);
+    }
+
+    /// Takes a free slot away from the section, for the kernel to fill.
+    pub(crate) fn take(&mut self, section: Section) -> Option<u32> {
+        self.local().free[section as usize].pop()
+    }
+
+    /// Puts back a slot that was taken and not lent.
+    pub(crate) fn put(&mut self, section: Section, number: u32) {
+        self.local().free[section as usize].push(number);
+    }
+
+    /// Makes the one access to a taken slot.
+    pub(crate) fn lend(&mut self, section: Section, number: u32) -> Loan {
+        self.local().lent += 1;
+        Loan { shared: self.shared, index: SlotIndex::new(section, number) }
+    }
+
+    pub(crate) fn free_count(&mut self, section: Section) -> usize {
+        self.local().free[section as usize].len()
+    }
+
+    /// Loans that are out.
+    pub(crate) fn lent(&mut self) -> usize {
+        usize::try_from(self.local().lent).unwrap_or(0)
+    }
+
+    /// Moves what other threads gave back onto the free lists. Once per turn.
+    pub(crate) fn collect(&mut self) -> usize {
+        if self.shared().returns.load(Ordering::Relaxed) == EMPTY {
+            return 0;
+        }
+        let head = self.shared().returns.swap(EMPTY, Ordering::AcqRel);
+        self.unwind_returns(head)
+    }
+
+    /// Leaves the mark that the owner sleeps without buffers; false if some came back meanwhile.
+    pub(crate) fn mark_starving(&self) -> bool {
+        let returns = &self.shared().returns;
+        returns.compare_exchange(EMPTY, STARVING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Where a slot starts, for the kernel: the slot was taken and is not lent.
+    pub(crate) fn slot_span(&self, section: Section, number: u32) -> SpanMut {
+        let (pointer, size) = self.shared().slot_bytes(SlotIndex::new(section, number));
+        SpanMut { pointer: pointer.as_ptr(), length: size }
+    }
+
+    /// Gives the memory up for good: the kernel may still write into it.
+    pub(crate) fn leak(self) {
+        std::mem::forget(self);
+    }
+
+    fn unwind_returns(&mut self, mut head: u64) -> usize {
+        let mut count = 0;
+        while head != EMPTY && head < STARVING {
+            let index = SlotIndex((head - 1) as u32);
+            let next = self.shared().next_of(index).load(Ordering::Relaxed);
+            self.local().free[index.section() as usize].push(index.number());
+            head = u64::from(next);
+            count += 1;
+        }
+        self.local().lent -= count as isize;
+        count
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: OWN-1 — the memory lives until the owner and all loans are gone.
+        unsafe { self.shared.as_ref() }
+    }
+
+    fn local(&mut self) -> &mut Local {
+        // SAFETY: THREAD-1 — `Local` is touched by the owner's thread alone (Owner is !Send, loans check the thread),
+        // and no reference to it outlives the statement that made it.
+        unsafe { &mut *self.shared().local.get() }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let head = self.shared().returns.swap(CLOSED, Ordering::AcqRel);
+        self.unwind_returns(head);
+        let local = self.local();
+        local.closed = true;
+        let lent = local.lent;
+        if self.shared().orphans.fetch_add(lent, Ordering::AcqRel) + lent == 0 {
+            // SAFETY: OWN-1 — every loan is back (those dropped meanwhile have counted `orphans` down to -lent).
+            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        }
+    }
+}
+
+/// The only access to one slot's bytes. Goes home on drop, from any thread.
+pub(crate) struct Loan {
+    shared: NonNull<Shared>,
+    index: SlotIndex,
+}
+
+// SAFETY: OWN-1 — a loan is the only access to its slot; what it shares with others is atomic or checked by thread.
+unsafe impl Send for Loan {}
+// SAFETY: OWN-1 — through `&Loan` bytes can only be read.
+unsafe impl Sync for Loan {}
+
+impl Loan {
+    /// The whole slot.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let (pointer, size) = self.shared().slot_bytes(self.index);
+        // SAFETY: OWN-1 — zeroed at start, inside the region, and only this loan has access.
+        unsafe { std::slice::from_raw_parts(pointer.as_ptr(), size) }
+    }
+
+    /// The whole slot, to write.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let (pointer, size) = self.shared().slot_bytes(self.index);
+        // SAFETY: OWN-1 — as in `bytes`, and `&mut self` excludes readers.
+        unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), size) }
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: OWN-1 — the memory lives until the owner and all loans are gone.
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// Nothing of `shared` may be touched after the slot has been pushed: the owner may free it at once.
+    fn return_remote(&self) {
+        let shared = self.shared();
+        let own = u64::from(self.index.0) + 1;
+        let mut head = shared.returns.load(Ordering::Acquire);
+        while head != CLOSED {
+            let waker = if head == STARVING { shared.waker.get().cloned() } else { None };
+            let next = if head == STARVING { EMPTY } else { head };
+            shared.next_of(self.index).store(next as u32, Ordering::Relaxed);
+            match shared.returns.compare_exchange_weak(head, own, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return waker.iter().for_each(|waker| waker.wake()),
+                Err(now) => head = now,
+            }
+        }
+        if shared.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: OWN-1 — the owner has gone and this was the last loan.
+            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let shared = self.shared();
+        if shared.owner == thread_number() {
+            // SAFETY: THREAD-1 — this is the owner's thread, and the reference ends before anything else runs.
+            let local = unsafe { &mut *shared.local.get() };
+            if !local.closed {
+                local.free[self.index.section() as usize].push(self.index.number());
+                local.lent -= 1;
+                return;
+            }
+        }
+        self.return_remote();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner::new([4, 1, 2], [4096, 65536, 4096])
+    }
+
+    fn lend(owner: &mut Owner, section: Section) -> Loan {
+        let number = owner.take(section).expect("a free slot");
+        owner.lend(section, number)
+    }
+
+    #[test]
+    fn sections_do_not_overlap_and_start_on_pages() {
+        let mut owner = owner();
+        let mut spans = Vec::new();
+        for section in SECTIONS {
+            for number in 0..owner.shared().sections[section as usize].count {
+                let span = owner.slot_span(section, number);
+                spans.push((span.pointer as usize, span.length));
+            }
+        }
+        spans.sort_unstable();
+        assert!(spans.iter().all(|(start, _)| start % PAGE_BYTES == 0));
+        assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+        lend(&mut owner, Section::Bulk).bytes_mut().fill(7);
+    }
+
+    #[test]
+    fn a_loan_dropped_elsewhere_comes_back_at_the_next_collect() {
+        let mut owner = owner();
+        let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
+        assert_eq!(owner.take(Section::Receive), None);
+        std::thread::spawn(move || drop(loans)).join().unwrap();
+        assert_eq!(owner.free_count(Section::Receive), 0);
+        assert_eq!(owner.collect(), 4);
+        assert_eq!((owner.free_count(Section::Receive), owner.lent()), (4, 0));
+    }
+
+    #[test]
+    fn loans_outlive_their_owner_on_both_threads() {
+        let mut owner = owner();
+        let mut here = lend(&mut owner, Section::Send);
+        let there = lend(&mut owner, Section::Send);
+        drop(owner);
+        here.bytes_mut()[0] = 1;
+        let thread = std::thread::spawn(move || there.bytes()[0]);
+        assert_eq!(thread.join().unwrap(), 0);
+        assert_eq!(here.bytes()[0], 1);
+    }
+
+    #[test]
+    fn a_sleeping_owner_is_woken_once_by_the_first_buffer() {
+        struct Count(AtomicU32);
+        impl crate::provider::Wake for Count {
+            fn wake(&self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let mut owner = owner();
+        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
+        owner.set_waker(count.clone());
+        let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
+        assert!(owner.mark_starving());
+        std::thread::spawn(move || drop(loans)).join().unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(!owner.mark_starving(), "buffers are back: do not sleep");
+        assert_eq!(owner.collect(), 4);
+    }
+}

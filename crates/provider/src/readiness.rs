@@ -1,0 +1,414 @@
+//! Completion emulated over readiness: try, wait for the edge on EAGAIN, try again. What is about one selector (epoll,
+//! kqueue) lies behind [`Selector`].
+//!
+//! A socket is registered once, edge-triggered, for both directions. From then on two flags say what is known:
+//! 1. `readable` is set by an edge and cleared by EAGAIN or by a short read: after that only a new edge can bring bytes.
+//!    It is not cleared once the peer's end was seen (`ended`): its edge may lie behind us, so we read until 0.
+//! 2. `writable` starts true, is cleared by EAGAIN and set by an edge.
+//!
+//! A request is tried at once if its flag allows it, else it waits in its socket's state. On detach nothing is pending.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::backend::{Kind, RawHandle};
+use crate::buffer::{BufferPool, Section};
+use crate::config::Config;
+use crate::endpoint::AcceptedSocket;
+use crate::error::{Error, ErrorKind};
+use crate::memory::{Span, SpanList, SpanMut};
+use crate::provider::{
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
+};
+
+/// Connections accepted from one listener per turn, before others get theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// One edge.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edge {
+    /// Which socket.
+    pub socket: u32,
+    /// Bytes, a connection, an end or an error can be read.
+    pub readable: bool,
+    /// Bytes can be written.
+    pub writable: bool,
+    /// The peer has ended its direction, or the connection is broken.
+    pub ended: bool,
+}
+
+/// What the operating system answers to a try.
+pub enum Tried<T> {
+    /// Done.
+    Done(T),
+    /// Not now: an edge will follow.
+    Later,
+    /// Failed.
+    Failed(Error),
+}
+
+/// What differs between readiness interfaces.
+pub trait Selector: Sized {
+    /// The back end's kind.
+    const KIND: Kind;
+
+    /// Sets it up.
+    fn open() -> Result<Self, Error>;
+    /// Registers a socket for edges in both directions.
+    fn add(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error>;
+    /// Ends its registration.
+    fn remove(&mut self, handle: RawHandle);
+    /// Waits for edges, at most `wait`, and appends them. An interrupted wait returns early without an error.
+    fn wait(&mut self, wait: Option<Duration>, edges: &mut Vec<Edge>) -> Result<(), Error>;
+    /// What wakes a wait.
+    fn waker(&self) -> Waker;
+    /// Features in use.
+    fn features(&self) -> Vec<FeatureState>;
+
+    /// Takes one waiting connection, in non-blocking mode.
+    fn accept(handle: RawHandle) -> Tried<Socket>;
+    /// Starts to connect; `Later`: under way, the socket becomes writable.
+    fn connect(handle: RawHandle, address: Span) -> Tried<()>;
+    /// How a connect that was under way has ended.
+    fn connect_result(handle: RawHandle) -> Tried<()>;
+    /// Receives into the span.
+    fn receive(handle: RawHandle, span: SpanMut) -> Tried<usize>;
+    /// Sends from the span.
+    fn send(handle: RawHandle, span: Span) -> Tried<usize>;
+    /// Sends from the spans, in order.
+    fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize>;
+}
+
+#[derive(Clone, Copy)]
+enum Input {
+    Accept,
+    Stream(Section),
+    Into(SpanMut),
+}
+
+#[derive(Clone, Copy)]
+enum Output {
+    Connect,
+    Send(Span),
+    SendList(SpanList),
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    handle: RawHandle,
+    readable: bool,
+    writable: bool,
+    ended: bool,
+    /// In the queue of sockets to try.
+    is_queued: bool,
+    input: Option<(RequestKey, Input)>,
+    output: Option<(RequestKey, Output)>,
+}
+
+/// A back end over a readiness interface.
+pub struct Readiness<S: Selector> {
+    selector: S,
+    sockets: Vec<State>,
+    /// Sockets whose input can be tried now, each once; the capped ones go to the end.
+    queue: VecDeque<u32>,
+    edges: Vec<Edge>,
+    turn_bytes_max: usize,
+    counters: ProviderCounters,
+    start: Instant,
+}
+
+impl<S: Selector> Provider for Readiness<S> {
+    fn kind(&self) -> Kind {
+        S::KIND
+    }
+
+    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
+        Ok(Readiness {
+            selector: S::open()?,
+            sockets: Vec::with_capacity(config.sockets_max as usize),
+            queue: VecDeque::with_capacity(1024),
+            edges: Vec::with_capacity(EDGES_PER_TURN),
+            turn_bytes_max: config.turn_bytes_max as usize,
+            counters: ProviderCounters::default(),
+            start: Instant::now(),
+        })
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
+        let state = State {
+            handle,
+            readable: false,
+            writable: true,
+            ended: false,
+            is_queued: false,
+            input: None,
+            output: None,
+        };
+        self.selector.add(socket, handle)?;
+        while self.sockets.len() <= socket as usize {
+            self.sockets.push(state);
+        }
+        self.sockets[socket as usize] = state;
+        Ok(())
+    }
+
+    fn detach(&mut self, socket: u32, handle: RawHandle) {
+        let state = &mut self.sockets[socket as usize];
+        debug_assert!(state.input.is_none() && state.output.is_none());
+        state.readable = false;
+        self.selector.remove(handle);
+    }
+
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        for request in requests.drain(..) {
+            self.start(request, events);
+        }
+        let wait = if events.is_empty() && self.queue.is_empty() { wait } else { Some(Duration::ZERO) };
+        self.edges.clear();
+        self.counters.kernel_entries += 1;
+        let waited = self.selector.wait(wait, &mut self.edges);
+        for position in 0..self.edges.len() {
+            self.take_edge(self.edges[position], events);
+        }
+        for _ in 0..self.queue.len() {
+            let Some(socket) = self.queue.pop_front() else { break };
+            self.sockets[socket as usize].is_queued = false;
+            self.try_input(socket, pool, events);
+        }
+        waited
+    }
+
+    fn waker(&self) -> Waker {
+        self.selector.waker()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn features(&self) -> Vec<FeatureState> {
+        self.selector.features()
+    }
+
+    fn counters(&self) -> ProviderCounters {
+        self.counters
+    }
+
+    fn depth(&self) -> u32 {
+        1
+    }
+}
+
+/// Edges taken per wait; the rest comes with the next turn.
+pub(crate) const EDGES_PER_TURN: usize = 1024;
+
+fn event(key: RequestKey, more: bool, result: EventResult) -> Event {
+    Event { key, more, result }
+}
+
+impl<S: Selector> Readiness<S> {
+    fn start(&mut self, request: Request, events: &mut Vec<Event>) {
+        let Request { key, socket, handle, action } = request;
+        match action {
+            Action::Accept => self.await_input(socket, key, Input::Accept),
+            Action::Receive(section) => self.await_input(socket, key, Input::Stream(section)),
+            Action::ReceiveInto(span) => self.await_input(socket, key, Input::Into(span)),
+            Action::Send(span, _) => self.start_output(socket, key, Output::Send(span), events),
+            Action::SendList(list, _) => self.start_output(socket, key, Output::SendList(list), events),
+            Action::Connect(address) => {
+                self.counters.kernel_entries += 1;
+                match S::connect(handle, address) {
+                    Tried::Done(()) => events.push(event(key, false, EventResult::Connected)),
+                    Tried::Later => {
+                        let state = &mut self.sockets[socket as usize];
+                        state.writable = false;
+                        state.output = Some((key, Output::Connect));
+                    }
+                    Tried::Failed(error) => events.push(event(key, false, EventResult::Failed(error))),
+                }
+            }
+            Action::Cancel => self.cancel(socket, key, events),
+        }
+    }
+
+    fn await_input(&mut self, socket: u32, key: RequestKey, input: Input) {
+        self.sockets[socket as usize].input = Some((key, input));
+        self.queue_if_ready(socket);
+    }
+
+    fn queue_if_ready(&mut self, socket: u32) {
+        let state = &mut self.sockets[socket as usize];
+        if state.readable && state.input.is_some() && !state.is_queued {
+            state.is_queued = true;
+            self.queue.push_back(socket);
+        }
+    }
+
+    fn start_output(&mut self, socket: u32, key: RequestKey, output: Output, events: &mut Vec<Event>) {
+        self.sockets[socket as usize].output = Some((key, output));
+        if self.sockets[socket as usize].writable {
+            self.try_output(socket, events);
+        }
+    }
+
+    fn cancel(&mut self, socket: u32, key: RequestKey, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[socket as usize];
+        let is_input = state.input.is_some_and(|(pending, _)| pending == key);
+        let is_output = state.output.is_some_and(|(pending, _)| pending == key);
+        if is_input {
+            state.input = None;
+        }
+        if is_output {
+            state.output = None;
+        }
+        if is_input || is_output {
+            let cancelled = Error::new(ErrorKind::Cancelled);
+            events.push(event(key, false, EventResult::Failed(cancelled)));
+        }
+    }
+
+    fn take_edge(&mut self, edge: Edge, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[edge.socket as usize];
+        state.readable |= edge.readable;
+        state.ended |= edge.ended;
+        state.writable |= edge.writable;
+        if edge.writable && state.output.is_some() {
+            self.try_output(edge.socket, events);
+        }
+        self.queue_if_ready(edge.socket);
+    }
+
+    fn try_output(&mut self, socket: u32, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[socket as usize];
+        let Some((key, output)) = state.output else { return };
+        self.counters.kernel_entries += 1;
+        let (tried, is_connect) = match output {
+            Output::Connect => (map(S::connect_result(state.handle), |()| 0), true),
+            Output::Send(span) => (S::send(state.handle, span), false),
+            Output::SendList(list) => (S::send_list(state.handle, list), false),
+        };
+        let result = match tried {
+            Tried::Done(_) if is_connect => EventResult::Connected,
+            Tried::Done(bytes) => EventResult::Sent(bytes),
+            Tried::Later => {
+                state.writable = false;
+                return;
+            }
+            Tried::Failed(error) => EventResult::Failed(error),
+        };
+        state.output = None;
+        events.push(event(key, false, result));
+    }
+
+    fn try_input(&mut self, socket: u32, pool: &mut BufferPool, events: &mut Vec<Event>) {
+        let Some((key, input)) = self.sockets[socket as usize].input else { return };
+        match input {
+            Input::Accept => self.try_accept(socket, key, events),
+            Input::Stream(section) => self.try_stream(socket, key, section, pool, events),
+            Input::Into(span) => self.try_receive_into(socket, key, span, events),
+        }
+        // What was not drained goes on in the next turn, after the others.
+        self.queue_if_ready(socket);
+    }
+
+    fn try_accept(&mut self, socket: u32, key: RequestKey, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[socket as usize];
+        for _ in 0..ACCEPTS_PER_TURN {
+            self.counters.kernel_entries += 1;
+            match S::accept(state.handle) {
+                Tried::Done(accepted) => {
+                    let accepted = AcceptedSocket::fresh(accepted, true);
+                    events.push(event(key, true, EventResult::Accepted(accepted)));
+                }
+                Tried::Later => {
+                    state.readable = false;
+                    return;
+                }
+                Tried::Failed(error) => {
+                    state.input = None;
+                    return events.push(event(key, false, EventResult::Failed(error)));
+                }
+            }
+        }
+    }
+
+    /// Receives until the socket is drained or has had its share of this turn.
+    //= STARVE-1
+    fn try_stream(
+        &mut self,
+        socket: u32,
+        key: RequestKey,
+        section: Section,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) {
+        let state = &mut self.sockets[socket as usize];
+        let mut share = self.turn_bytes_max;
+        let end = loop {
+            let Some(mut buffer) = pool.lend_receive(section) else {
+                self.counters.no_buffers += 1;
+                break EventResult::Failed(Error::new(ErrorKind::NoBuffers));
+            };
+            self.counters.kernel_entries += 1;
+            let length = match S::receive(state.handle, SpanMut::of(&mut buffer)) {
+                Tried::Done(0) => break EventResult::Received(crate::buffer::Buffer::empty()),
+                Tried::Done(length) => length,
+                Tried::Later => {
+                    state.readable = false;
+                    return;
+                }
+                Tried::Failed(error) => break EventResult::Failed(error),
+            };
+            let is_drained = length < buffer.len() && !state.ended;
+            buffer.set_len(length);
+            events.push(event(key, true, EventResult::Received(buffer)));
+            share = share.saturating_sub(length);
+            if is_drained {
+                state.readable = false;
+            }
+            if is_drained || share == 0 {
+                return;
+            }
+        };
+        state.input = None;
+        events.push(event(key, false, end));
+    }
+
+    fn try_receive_into(&mut self, socket: u32, key: RequestKey, span: SpanMut, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[socket as usize];
+        self.counters.kernel_entries += 1;
+        let result = match S::receive(state.handle, span) {
+            Tried::Done(length) => {
+                state.readable = length == span.length || state.ended;
+                EventResult::ReceivedInto(length)
+            }
+            Tried::Later => {
+                state.readable = false;
+                return;
+            }
+            Tried::Failed(error) => EventResult::Failed(error),
+        };
+        state.input = None;
+        events.push(event(key, false, result));
+    }
+}
+
+fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
+    match tried {
+        Tried::Done(value) => Tried::Done(change(value)),
+        Tried::Later => Tried::Later,
+        Tried::Failed(error) => Tried::Failed(error),
+    }
+}

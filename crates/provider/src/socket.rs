@@ -1,0 +1,208 @@
+//! The driver's record of one socket: a FIFO of operations per direction, and how far its end has come.
+//!
+//! Life of a socket:
+//! 1. `listen`, `connect` or `adopt` fills a slot and attaches the handle to the back end.
+//! 2. Operations are linked into the receive or the send queue. The head of each queue, and no other, is in the kernel
+//!    (of the sends, a batch from the head on that leaves as one).
+//! 3. `close` sets CLOSING: the id is stale for callers, the slot stays.
+//! 4. When nothing is in the kernel and both queues are empty, `Closed` is reported, the handle is detached and closed,
+//!    and the slot's generation moves on.
+//!
+//! On drop of the driver every socket is aborted and goes through 4, see `driver/close.rs`.
+
+use socket2::Socket;
+
+use crate::error::Error;
+use crate::operation::{Payload, Room};
+use crate::slots::NONE;
+
+/// What is true of a socket. One bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    pub(crate) const LISTENER: Flags = Flags(1);
+    pub(crate) const CONNECTING: Flags = Flags(1 << 1);
+    /// The caller does not want bytes now.
+    pub(crate) const PAUSED: Flags = Flags(1 << 2);
+    /// In the queue of sockets that wait for a receive buffer.
+    pub(crate) const STARVED: Flags = Flags(1 << 3);
+    /// The peer has ended its direction, or receiving has failed for good.
+    pub(crate) const ENDED: Flags = Flags(1 << 4);
+    /// `shutdown_write` was accepted: no more sends.
+    pub(crate) const WRITE_CLOSED: Flags = Flags(1 << 5);
+    /// A send was refused: `Writable` is owed.
+    pub(crate) const WRITABLE_OWED: Flags = Flags(1 << 6);
+    /// In the list of sockets with sends to hand over.
+    pub(crate) const DIRTY: Flags = Flags(1 << 7);
+    /// The last send was short: the end of the next one is waited for.
+    pub(crate) const PROMPT: Flags = Flags(1 << 8);
+    pub(crate) const CLOSING: Flags = Flags(1 << 9);
+    /// Cancel everything, linger 0.
+    pub(crate) const ABORT: Flags = Flags(1 << 10);
+    /// Bytes come in bulk: receive into larger buffers.
+    pub(crate) const BULK: Flags = Flags(1 << 11);
+    /// The armed receive is being cancelled by the driver itself (pause, or change of section).
+    pub(crate) const DISARMING: Flags = Flags(1 << 12);
+    /// An accept stream backs off.
+    pub(crate) const BACKING_OFF: Flags = Flags(1 << 13);
+    /// A cancel for the sends in the kernel is on its way.
+    pub(crate) const SEND_CANCELLING: Flags = Flags(1 << 14);
+    /// Shut for writing by a graceful close.
+    pub(crate) const FIN_SENT: Flags = Flags(1 << 15);
+
+    pub(crate) fn set_if(&mut self, flag: Flags, condition: bool) {
+        if condition {
+            self.0 |= flag.0;
+        }
+    }
+}
+
+/// One socket of the table.
+pub(crate) struct Entry {
+    pub(crate) handle: Socket,
+    flags: Flags,
+    /// Full receives in a row, then small ones in a row: when to change the section.
+    pub(crate) streak: u8,
+    /// Requests in the kernel.
+    pub(crate) in_kernel: u8,
+    /// Sends in the kernel, from the head of the queue on.
+    pub(crate) batch_count: u16,
+    pub(crate) batch_bytes: u32,
+    /// Which span list the batch uses.
+    pub(crate) gather: u32,
+    pub(crate) receive_head: u32,
+    pub(crate) receive_tail: u32,
+    pub(crate) send_head: u32,
+    pub(crate) send_tail: u32,
+    pub(crate) send_bytes: u32,
+    pub(crate) send_count: u32,
+    pub(crate) held_head: u32,
+    pub(crate) held_tail: u32,
+    /// Deadline of a graceful close, or of an accept back-off.
+    pub(crate) timer: u32,
+    pub(crate) backoff_ms: u16,
+    pub(crate) writable_token: u64,
+    pub(crate) close_token: u64,
+}
+
+impl Entry {
+    pub(crate) fn new(handle: Socket, flags: Flags) -> Self {
+        Entry {
+            handle,
+            flags,
+            streak: 0,
+            in_kernel: 0,
+            batch_count: 0,
+            batch_bytes: 0,
+            gather: NONE,
+            receive_head: NONE,
+            receive_tail: NONE,
+            send_head: NONE,
+            send_tail: NONE,
+            send_bytes: 0,
+            send_count: 0,
+            held_head: NONE,
+            held_tail: NONE,
+            timer: NONE,
+            backoff_ms: 0,
+            writable_token: 0,
+            close_token: 0,
+        }
+    }
+
+    pub(crate) fn is(&self, flag: Flags) -> bool {
+        self.flags.0 & flag.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: Flags, value: bool) {
+        if value {
+            self.flags.0 |= flag.0;
+        } else {
+            self.flags.0 &= !flag.0;
+        }
+    }
+
+    /// Nothing is queued and nothing is in the kernel.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_kernel == 0 && self.receive_head == NONE && self.send_head == NONE
+    }
+}
+
+/// What an operation is about.
+pub(crate) enum Body {
+    Accept,
+    /// The peer's address in the system's form; boxed, so that it stays in place.
+    Connect(Box<socket2::SockAddr>),
+    /// How the stream ended while it was paused: to be told after the bytes that are held.
+    Receive {
+        held_end: Option<Result<(), Error>>,
+    },
+    ReceiveInto(Room),
+    Send(Payload),
+    ShutdownWrite,
+    Timer {
+        handle: u32,
+        deadline_ns: u64,
+    },
+}
+
+/// One accepted operation.
+pub(crate) struct Operation {
+    pub(crate) token: u64,
+    pub(crate) submitted_ns: u64,
+    pub(crate) socket: u32,
+    /// The operation behind it in its queue.
+    pub(crate) next: u32,
+    /// Bytes transferred so far.
+    pub(crate) done: u32,
+    /// No completion on success.
+    pub(crate) is_quiet: bool,
+    /// The kernel has it.
+    pub(crate) is_armed: bool,
+    /// The caller has cancelled it.
+    pub(crate) is_cancelled: bool,
+    /// The driver's own: it reports to nobody.
+    pub(crate) is_internal: bool,
+    pub(crate) body: Body,
+}
+
+impl Operation {
+    pub(crate) fn new(token: u64, socket: u32, body: Body) -> Self {
+        Operation {
+            token,
+            submitted_ns: 0,
+            socket,
+            next: NONE,
+            done: 0,
+            is_quiet: false,
+            is_armed: false,
+            is_cancelled: false,
+            is_internal: false,
+            body,
+        }
+    }
+
+    /// The buffer it carries, to be handed back.
+    pub(crate) fn take_payload(&mut self) -> Option<Payload> {
+        match std::mem::replace(&mut self.body, Body::Accept) {
+            Body::Send(payload) => Some(payload),
+            Body::ReceiveInto(room) => Some(room.into()),
+            other => {
+                self.body = other;
+                None
+            }
+        }
+    }
+
+    /// Length of the payload or room, in bytes.
+    pub(crate) fn length(&self) -> u32 {
+        match &self.body {
+            Body::Send(payload) => payload.len() as u32,
+            Body::ReceiveInto(room) => room.len() as u32,
+            _ => 0,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() <= 96 && size_of::<Operation>() <= 80);
