@@ -105,3 +105,96 @@ impl Mailbox {
         self.wakes.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::provider::Wake;
+
+    #[derive(Default)]
+    struct Bell(Mutex<bool>, Condvar);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_one();
+        }
+    }
+
+    impl Bell {
+        /// False if nobody rang for a long time.
+        fn wait(&self) -> bool {
+            let rung = self.0.lock().unwrap();
+            let (mut rung, timeout) = self.1.wait_timeout_while(rung, Duration::from_secs(20), |rung| !*rung).unwrap();
+            *rung = false;
+            !timeout.timed_out()
+        }
+    }
+
+    const PRODUCERS: u64 = 4;
+    const EACH: u64 = 20_000;
+
+    #[test]
+    fn a_sleeping_owner_hears_of_every_message() {
+        let bell = Arc::new(Bell::default());
+        let mailbox = Mailbox::new(64, bell.clone());
+        let producers: Vec<_> = (0..PRODUCERS).map(|_| std::thread::spawn(produce(mailbox.clone()))).collect();
+        let mut received = 0;
+        while received < PRODUCERS * EACH {
+            if mailbox.fall_asleep() {
+                assert!(bell.wait(), "a message came and nobody woke the owner: {received} received");
+                mailbox.awake();
+            }
+            while mailbox.pop().is_some() {
+                received += 1;
+            }
+        }
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        assert!(mailbox.wakes() <= received);
+    }
+
+    fn produce(mailbox: Arc<Mailbox>) -> impl FnOnce() {
+        move || {
+            for token in 0..EACH {
+                while mailbox.push(Message::Cancel(token)).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn after_close_a_message_was_refused_or_is_inside() {
+        for _ in 0..200 {
+            let mailbox = Mailbox::new(1 << 16, Arc::new(Bell::default()));
+            let producers: Vec<_> = (0..PRODUCERS)
+                .map(|_| {
+                    let mailbox = mailbox.clone();
+                    std::thread::spawn(move || {
+                        (0u64..).take_while(|n| mailbox.push(Message::Cancel(*n)).is_ok()).count()
+                    })
+                })
+                .collect();
+            while mailbox.len() < 100 {
+                std::thread::yield_now();
+            }
+            mailbox.close();
+            let inside = std::iter::from_fn(|| mailbox.pop()).count();
+            let taken: usize = producers.into_iter().map(|producer| producer.join().unwrap()).sum();
+            assert_eq!(taken, inside);
+            assert!(mailbox.pop().is_none());
+        }
+    }
+
+    #[test]
+    fn many_messages_wake_a_sleeper_once() {
+        let mailbox = Mailbox::new(64, Arc::new(Bell::default()));
+        assert!(mailbox.fall_asleep());
+        (0..10).for_each(|token| assert!(mailbox.push(Message::Cancel(token)).is_ok()));
+        assert_eq!(mailbox.wakes(), 1);
+        assert!(!mailbox.fall_asleep(), "there is something to do first");
+    }
+}

@@ -436,6 +436,20 @@ mod tests {
     }
 
     #[test]
+    fn loans_may_go_home_while_the_owner_goes_away() {
+        for round in 0..500 {
+            let mut owner = owner();
+            let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
+            let threads: Vec<_> = loans.into_iter().map(|loan| std::thread::spawn(move || drop(loan))).collect();
+            if round % 2 == 0 {
+                owner.collect();
+            }
+            drop(owner);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    }
+
+    #[test]
     fn a_sleeping_owner_is_woken_once_by_the_first_buffer() {
         struct Count(AtomicU32);
         impl crate::provider::Wake for Count {

@@ -1,7 +1,7 @@
 //! How sockets and drivers end.
 //!
 //! A graceful close: 1. the id is stale, the caller's receives end; 2. queued sends finish; 3. the write side is shut;
-//! 4. input is discarded until the peer's end; 5. `Closed`, detach, close the handle. Its deadline, and every abort, cancel
+//! 4. input is discarded, from 1 on, until the peer's end; 5. `Closed`, detach, close the handle. Its deadline, and every abort, cancel
 //! what is left at 2 to 4 and set linger 0, so that the peer sees a reset.
 
 use std::time::{Duration, Instant};
@@ -141,6 +141,11 @@ impl<P: Provider> Driver<P> {
             }
             return;
         }
+        // From the start, not only after the last send: a peer that waits for us to read may not read either.
+        if entry.receive_head == NONE && !entry.is(Flags::ENDED) {
+            self.discard_input(index);
+        }
+        let entry = &self.sockets[index];
         if entry.send_head != NONE {
             return;
         }
@@ -152,8 +157,6 @@ impl<P: Provider> Driver<P> {
         let entry = &self.sockets[index];
         if entry.is(Flags::ENDED) && entry.is_quiet() {
             self.finish_close(index);
-        } else if entry.receive_head == NONE && !entry.is(Flags::ENDED) {
-            self.discard_input(index);
         }
     }
 
@@ -184,7 +187,15 @@ impl<P: Provider> Driver<P> {
     pub(super) fn release(&mut self, index: u32) {
         let entry = &self.sockets[index];
         debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
+        let (is_starved, is_owed) = (entry.is(Flags::STARVED), entry.is(Flags::WRITABLE_OWED));
         self.provider.detach(index, crate::backend::raw_handle(&entry.handle));
+        if is_starved {
+            self.starved.retain(|starved| *starved != index);
+        }
+        if is_owed {
+            let id = self.socket_id(index);
+            self.crowded.retain(|crowded| *crowded != id);
+        }
         self.sockets.remove(index);
     }
 

@@ -155,6 +155,8 @@ impl<P: Provider> Driver<P> {
         self.queue_receive_into(socket, room.into(), token)
     }
 
+    /// In the order in which each submitter put it in.
+    //= ORDER-2
     pub(super) fn take_mail(&mut self) {
         // At most what was there at the start, so that busy submitters cannot keep a turn from ending.
         for _ in 0..self.mailbox.len() {

@@ -67,16 +67,15 @@ impl Provider for Uring {
     }
 
     fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
-        let features = probe::probe(config)?;
+        let mut features = probe::probe(config)?;
         let setup = Setup {
             submission_entries: config.uring.submission_entries.clamp(8, 32_768),
             completion_entries: completion_entries(config),
             ..features.setup
         };
         let mut ring = Ring::new(setup)?;
-        if features.registered_ring {
-            ring.register_descriptor();
-        }
+        // A task has 16 places for registered rings: one driver more goes without.
+        features.registered_ring = features.registered_ring && ring.register_descriptor();
         if features.buffer_ring {
             ring.add_buffer_ring(config.pool.receive_count)?;
             ring.add_buffer_ring(config.pool.bulk_count)?;
