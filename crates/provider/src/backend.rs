@@ -196,12 +196,12 @@ impl Provider for AnyProvider {
         each!(self, inner => inner.is_nonblocking())
     }
 
-    fn attach(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
-        each!(mut self, inner => inner.attach(socket, handle))
+    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+        each!(mut self, inner => inner.attach(index, socket))
     }
 
-    fn detach(&mut self, socket: u32, handle: RawHandle) {
-        each!(mut self, inner => inner.detach(socket, handle));
+    fn detach(&mut self, index: u32, socket: &Socket) {
+        each!(mut self, inner => inner.detach(index, socket));
     }
 
     fn turn(
@@ -259,6 +259,14 @@ pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
 #[cfg(unix)]
 pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
     Ok(socket.set_reuse_port(true)?)
+}
+
+/// Resets a TCP connection at once, with all that is queued in it, see connect(2) on AF_UNSPEC. Other sockets stay as they
+/// are.
+#[cfg(target_os = "linux")]
+pub(crate) fn disconnect(socket: &Socket) {
+    // An error means that there was no connection any more.
+    let _ = rustix::net::connect_unspec(socket);
 }
 
 /// TCP_USER_TIMEOUT, see tcp(7).

@@ -130,7 +130,7 @@ pub struct UringConfig {
     pub multishot_accept: bool,
     /// Let one receive request serve many messages.
     pub multishot_receive: bool,
-    /// Let the kernel pick receive buffers; off, buffers are lent at submission.
+    /// Give the kernel receive buffers through a ring; off, by a request each.
     pub buffer_ring: bool,
     /// Let sends that go out at once leave no completion entry.
     pub skip_success: bool,

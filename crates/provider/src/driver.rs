@@ -14,6 +14,7 @@
 mod accept;
 mod close;
 mod dispatch;
+mod held;
 mod open;
 mod receive;
 mod send;
@@ -44,7 +45,7 @@ use crate::stats::{Counters, Stats};
 use crate::submitter::Submitter;
 use crate::timer::{Due, Timers};
 
-use receive::HeldBuffers;
+use held::Held;
 
 /// A completion-based I/O engine on one back end, owned by one thread.
 ///
@@ -71,7 +72,7 @@ pub struct Driver<P: Provider = AnyProvider> {
     starved: VecDeque<u32>,
     /// Sockets that are owed `Writable` because the table of operations was full.
     crowded: VecDeque<SocketId>,
-    held: HeldBuffers,
+    held: Held,
     gathers: Gathers,
     timers: Timers,
     mailbox: Arc<Mailbox>,
@@ -190,18 +191,17 @@ impl<P: Provider> Driver<P> {
     fn wait_for(&mut self, deadline_ns: Option<u64>) -> Option<Duration> {
         let idle = Some(Duration::ZERO);
         let Some(deadline_ns) = deadline_ns else { return idle };
-        if !self.ready.is_empty() || !self.mailbox.fall_asleep() {
-            return idle;
-        }
         // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
-        if !self.starved.is_empty() && (self.batches > 0 || !self.pool.mark_starving()) {
+        if !self.ready.is_empty() || (!self.starved.is_empty() && self.batches > 0) {
             return idle;
         }
         let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
-        if until_ns == u64::MAX {
-            return None;
+        let wait_ns = until_ns.saturating_sub(if until_ns == u64::MAX { 0 } else { self.provider.now_ns() });
+        let is_short_of_buffers = !self.starved.is_empty();
+        if wait_ns == 0 || (is_short_of_buffers && !self.pool.mark_starving()) || !self.mailbox.fall_asleep() {
+            return idle;
         }
-        Some(Duration::from_nanos(until_ns.saturating_sub(self.provider.now_ns())))
+        (wait_ns < u64::MAX).then(|| Duration::from_nanos(wait_ns))
     }
 
     fn deliver(&mut self, completions: &mut Completions) {
@@ -235,7 +235,8 @@ impl<P: Provider> Driver<P> {
 
     fn resolve_operation(&self, operation: OperationId) -> Option<u32> {
         let is_own = operation.driver() == self.number.number;
-        is_own.then(|| self.operations.resolve(operation.key())).flatten()
+        let index = is_own.then(|| self.operations.resolve(operation.key())).flatten();
+        index.filter(|index| !self.operations[*index].is_internal)
     }
 
     fn socket_id(&self, index: u32) -> SocketId {
@@ -246,36 +247,39 @@ impl<P: Provider> Driver<P> {
         OperationId::new(self.number.number, key)
     }
 
-    /// Reports something about an operation that goes on.
-    fn report(&mut self, index: u32, outcome: Outcome) {
+    /// A report about an operation that goes on.
+    fn item(&self, index: u32, outcome: Outcome) -> Completion {
         let operation = &self.operations[index];
-        let completion = Completion {
-            token: operation.token,
-            operation: self.operation_id(self.operations.key(index)),
-            socket: self.socket_id(operation.socket),
-            more: true,
-            outcome,
-        };
+        let (id, socket) = (self.operation_id(self.operations.key(index)), self.socket_id(operation.socket));
+        Completion { token: operation.token, operation: id, socket, more: true, outcome }
+    }
+
+    fn report(&mut self, index: u32, outcome: Outcome) {
+        let completion = self.item(index, outcome);
         self.push(completion);
     }
 
     /// Ends an operation: its slot is free, and its one last completion is on its way.
-    //= ONCE-1
     fn complete(&mut self, index: u32, outcome: Outcome) {
+        if let Some(completion) = self.end(index, outcome) {
+            self.push(completion);
+        }
+    }
+
+    /// Frees an operation's slot and makes its last completion, unless nobody is to hear of it.
+    //= ONCE-1
+    fn end(&mut self, index: u32, outcome: Outcome) -> Option<Completion> {
         let id = self.operation_id(self.operations.key(index));
         let operation = self.operations.remove(index).expect("an operation ends once");
         if operation.is_internal {
-            return;
+            return None;
         }
         self.user_operations -= 1;
         if operation.is_quiet && outcome.error().is_none() {
-            return;
+            return None;
         }
-        let socket = match self.sockets.get(operation.socket) {
-            Some(_) => self.socket_id(operation.socket),
-            None => SocketId::NONE,
-        };
-        self.push(Completion { token: operation.token, operation: id, socket, more: false, outcome });
+        let socket = self.sockets.get(operation.socket).map_or(SocketId::NONE, |_| self.socket_id(operation.socket));
+        Some(Completion { token: operation.token, operation: id, socket, more: false, outcome })
     }
 
     fn push(&mut self, completion: Completion) {

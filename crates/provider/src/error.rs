@@ -147,7 +147,7 @@ impl Feature {
             Feature::BufferRing => "buffer ring",
             Feature::SkipSuccess => "CQE_SKIP_SUCCESS",
             Feature::ZeroCopy => "SEND_ZC",
-            Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD",
+            Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD|PROVIDE_BUFFERS",
             Feature::PreciseWait => "epoll_pwait2",
         }
     }

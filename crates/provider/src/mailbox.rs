@@ -1,15 +1,18 @@
 //! The way into a driver from other threads: a bounded queue and one coalesced wake.
 //!
 //! Who sleeps and who wakes:
-//! 1. The owner, about to wait: `state = ASLEEP`, full fence, looks into the queue once more; something there: no wait.
-//! 2. A submitter: pushes, full fence, looks at `state`. ASLEEP: whoever swaps it to AWAKE wakes, so N submits make one
-//!    wake. AWAKE: the owner is in its turn and looks into the queue before it next waits.
+//! 1. The owner, about to wait: sets `is_asleep`, then looks into the queue once more; something there: no wait.
+//! 2. A submitter: pushes, then looks at `is_asleep`. Set: whoever clears it wakes, so N submits make one wake. Clear: the
+//!    owner is in its turn and looks into the queue before it next waits.
+//!
+//! Both write first and look second, in the one order of sequentially consistent operations (the queue moves its tail by
+//! one of those), so at least one of them sees the other.
 //!
 //! On close: `closed` is set, pushes under way are waited for (`entering`), then the queue is emptied. So every value was
 //! either refused or is found there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::{Backoff, CachePadded};
@@ -55,12 +58,9 @@ impl Mailbox {
             self.queue.push(message).map_err(|message| Refused::new(ErrorKind::Busy, message))
         };
         self.entering.fetch_sub(1, Ordering::SeqCst);
-        if pushed.is_ok() {
-            fence(Ordering::SeqCst);
-            if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::AcqRel) {
-                self.wakes.fetch_add(1, Ordering::Relaxed);
-                self.waker.wake();
-            }
+        if pushed.is_ok() && self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::AcqRel) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+            self.waker.wake();
         }
         pushed
     }
@@ -76,8 +76,7 @@ impl Mailbox {
 
     /// Owner: about to wait. False if there is something to do first.
     pub(crate) fn fall_asleep(&self) -> bool {
-        self.is_asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.is_asleep.store(true, Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
         }

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::Socket;
+
 use crate::backend::{Kind, RawHandle};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
@@ -133,10 +135,10 @@ pub trait Provider: Sized {
     fn is_nonblocking(&self) -> bool;
 
     /// A socket joins. Its index stays its own until `detach`.
-    fn attach(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error>;
+    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error>;
 
     /// A socket leaves; its handle is closed right after.
-    fn detach(&mut self, socket: u32, handle: RawHandle);
+    fn detach(&mut self, index: u32, socket: &Socket);
 
     /// One turn: hands over all requests, waits at most `wait` (`None`: no limit) unless something is there already, and
     /// appends what has happened. Requests are taken out of the vector, also when an error is returned.

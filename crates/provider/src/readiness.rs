@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::backend::{Kind, RawHandle};
+use crate::backend::{Kind, RawHandle, raw_handle};
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::AcceptedSocket;
@@ -140,7 +140,8 @@ impl<S: Selector> Provider for Readiness<S> {
         true
     }
 
-    fn attach(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
+    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+        let handle = raw_handle(socket);
         let state = State {
             handle,
             readable: false,
@@ -150,19 +151,19 @@ impl<S: Selector> Provider for Readiness<S> {
             input: None,
             output: None,
         };
-        self.selector.add(socket, handle)?;
-        while self.sockets.len() <= socket as usize {
+        self.selector.add(index, handle)?;
+        while self.sockets.len() <= index as usize {
             self.sockets.push(state);
         }
-        self.sockets[socket as usize] = state;
+        self.sockets[index as usize] = state;
         Ok(())
     }
 
-    fn detach(&mut self, socket: u32, handle: RawHandle) {
-        let state = &mut self.sockets[socket as usize];
+    fn detach(&mut self, index: u32, socket: &Socket) {
+        let state = &mut self.sockets[index as usize];
         debug_assert!(state.input.is_none() && state.output.is_none());
         state.readable = false;
-        self.selector.remove(handle);
+        self.selector.remove(raw_handle(socket));
     }
 
     fn turn(

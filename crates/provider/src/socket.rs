@@ -12,7 +12,6 @@
 
 use socket2::Socket;
 
-use crate::error::Error;
 use crate::operation::{Payload, Room};
 use crate::slots::NONE;
 
@@ -134,10 +133,7 @@ pub(crate) enum Body {
     Accept,
     /// The peer's address in the system's form; boxed, so that it stays in place.
     Connect(Box<socket2::SockAddr>),
-    /// How the stream ended while it was paused: to be told after the bytes that are held.
-    Receive {
-        held_end: Option<Result<(), Error>>,
-    },
+    Receive,
     ReceiveInto(Room),
     Send(Payload),
     ShutdownWrite,

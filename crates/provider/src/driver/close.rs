@@ -51,14 +51,11 @@ impl<P: Provider> Driver<P> {
         let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
-        self.drop_held(index);
+        self.discard_held(index);
         let head = self.sockets[index].receive_head;
         if head != NONE {
             match &self.operations[head].body {
-                Body::Receive { held_end } => {
-                    let has_ended = held_end.is_some();
-                    self.stream_becomes_internal(index, head, has_ended);
-                }
+                Body::Receive => self.stream_becomes_internal(index, head),
                 _ => {
                     self.cancel_in_kernel(head);
                     self.fail_queued_receives(index, head);
@@ -69,7 +66,7 @@ impl<P: Provider> Driver<P> {
     }
 
     /// The caller's stream ends; its request in the kernel, if any, goes on to discard input.
-    fn stream_becomes_internal(&mut self, index: u32, head: u32, has_ended: bool) {
+    fn stream_becomes_internal(&mut self, index: u32, head: u32) {
         let id = self.operation_id(self.operations.key(head));
         let operation = &mut self.operations[head];
         let (token, socket) = (operation.token, SocketId::new(self.number.number, self.sockets.key(index)));
@@ -78,12 +75,7 @@ impl<P: Provider> Driver<P> {
         self.user_operations -= 1;
         let outcome = Outcome::Failed { error: Error::new(ErrorKind::Cancelled), payload: None, transferred: 0 };
         self.push(Completion { token, operation: id, socket, more: false, outcome });
-        if has_ended {
-            self.sockets[index].receive_head = NONE;
-            self.operations.remove(head);
-        } else {
-            self.arm_stream(index);
-        }
+        self.arm_stream(index);
     }
 
     fn fail_queued_receives(&mut self, index: u32, head: u32) {
@@ -102,6 +94,8 @@ impl<P: Provider> Driver<P> {
         entry.set(Flags::PAUSED, false);
         let in_batch = entry.batch_count > 0;
         if in_batch {
+            // Bytes that the network still reads without a copy are let go of by a reset only.
+            crate::backend::disconnect(&entry.handle);
             let head = entry.send_head;
             self.request_cancel(head);
         } else {
@@ -162,7 +156,7 @@ impl<P: Provider> Driver<P> {
 
     /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
     fn discard_input(&mut self, index: u32) {
-        let mut operation = Operation::new(0, index, Body::Receive { held_end: None });
+        let mut operation = Operation::new(0, index, Body::Receive);
         operation.is_internal = true;
         let operation = self.insert(operation);
         self.sockets[index].receive_head = operation;
@@ -171,7 +165,7 @@ impl<P: Provider> Driver<P> {
 
     fn finish_close(&mut self, index: u32) {
         self.stop_timer(index);
-        self.drop_held(index);
+        self.discard_held(index);
         let socket = self.socket_id(index);
         let (token, is_abort) = (self.sockets[index].close_token, self.sockets[index].is(Flags::ABORT));
         if is_abort && !self.sockets[index].is(Flags::LISTENER) {
@@ -188,7 +182,7 @@ impl<P: Provider> Driver<P> {
         let entry = &self.sockets[index];
         debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
         let (is_starved, is_owed) = (entry.is(Flags::STARVED), entry.is(Flags::WRITABLE_OWED));
-        self.provider.detach(index, crate::backend::raw_handle(&entry.handle));
+        self.provider.detach(index, &entry.handle);
         if is_starved {
             self.starved.retain(|starved| *starved != index);
         }

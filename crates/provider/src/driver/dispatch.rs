@@ -30,7 +30,7 @@ impl<P: Provider> Driver<P> {
         match self.operations[operation].body {
             Body::Accept => self.on_accept_failed(operation, error),
             Body::Connect(_) => self.on_connect_ended(operation, Err(error)),
-            Body::Receive { .. } => self.on_receive_failed(operation, error),
+            Body::Receive => self.on_receive_failed(operation, error),
             Body::ReceiveInto(_) => self.on_received_into(operation, Err(error)),
             Body::Send(_) => self.on_send_failed(operation, error),
             Body::ShutdownWrite | Body::Timer { .. } => debug_assert!(false, "never in the kernel"),

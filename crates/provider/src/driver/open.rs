@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use socket2::{Domain, Socket, Type};
 
-use super::receive::HeldBuffers;
+use super::held::Held;
 use super::{Driver, Gathers};
 use crate::buffer::BufferPool;
 use crate::config::Config;
@@ -49,7 +49,7 @@ impl<P: Provider> Driver<P> {
             dirty: Vec::with_capacity(1024),
             starved: VecDeque::new(),
             crowded: VecDeque::new(),
-            held: HeldBuffers::default(),
+            held: Held::default(),
             gathers: Gathers::default(),
             timers: Timers::default(),
             mailbox,

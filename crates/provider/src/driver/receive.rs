@@ -26,19 +26,22 @@ impl<P: Provider> Driver<P> {
         if self.sockets[index].receive_head != NONE {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.insert(Operation::new(token, index, Body::Receive { held_end: None }));
+        let operation = self.insert(Operation::new(token, index, Body::Receive));
         self.sockets[index].receive_head = operation;
         self.arm_stream(index);
         Ok(self.operation_id(self.operations.key(operation)))
     }
 
-    /// Stops delivery on the socket's receive stream. Bytes that the kernel has already handed out are kept in order and
-    /// delivered first after [`resume`](Self::resume). Errors: `Stale`.
+    /// Stops delivery on the socket's receive stream, also of what has not been polled yet. What the kernel has already
+    /// handed out is kept in order and delivered first after [`resume`](Self::resume). Errors: `Stale`.
     //= PAUSE-1
     pub fn pause(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.resolve(socket)?;
-        self.sockets[index].set(Flags::PAUSED, true);
-        self.disarm(index);
+        if !self.sockets[index].is(Flags::PAUSED) {
+            self.sockets[index].set(Flags::PAUSED, true);
+            self.hold_undelivered(index);
+            self.disarm(index);
+        }
         Ok(())
     }
 
@@ -48,6 +51,9 @@ impl<P: Provider> Driver<P> {
         if self.sockets[index].is(Flags::PAUSED) {
             self.sockets[index].set(Flags::PAUSED, false);
             self.release_held(index);
+            if self.is_streaming(index) {
+                self.arm_stream(index);
+            }
         }
         Ok(())
     }
@@ -66,7 +72,7 @@ impl<P: Provider> Driver<P> {
         };
         let head = self.sockets[index].receive_head;
         //= ORDER-1
-        if head != NONE && matches!(self.operations[head].body, Body::Receive { .. }) {
+        if head != NONE && matches!(self.operations[head].body, Body::Receive) {
             return Err(Refused::new(ErrorKind::ReceiveActive, room));
         }
         let operation = self.insert(Operation::new(token, index, Body::ReceiveInto(room)));
@@ -118,8 +124,7 @@ impl<P: Provider> Driver<P> {
             return;
         }
         let operation = &self.operations[head];
-        let is_stream = matches!(operation.body, Body::Receive { .. });
-        if is_stream && operation.is_armed && !operation.is_cancelled {
+        if self.is_streaming(index) && operation.is_armed && !operation.is_cancelled {
             self.sockets[index].set(Flags::DISARMING, true);
             self.request_cancel(head);
         }
@@ -132,19 +137,31 @@ impl<P: Provider> Driver<P> {
             self.sockets[index].set(Flags::DISARMING, false);
         }
         if buffer.is_empty() {
-            self.sockets[index].set(Flags::ENDED, true);
-            return self.end_stream(operation, Ok(()));
+            let end = self.end_of_input(index);
+            return self.end_stream(operation, end);
         }
         self.counters.totals.received_bytes += buffer.len() as u64;
         self.watch_size(index, &buffer, more);
-        if self.sockets[index].is(Flags::PAUSED) {
-            self.hold(index, buffer);
-        } else if !self.operations[operation].is_internal {
-            self.report(operation, Outcome::Received(buffer));
+        if !self.operations[operation].is_internal {
+            let item = self.item(operation, Outcome::Received(buffer));
+            if self.sockets[index].is(Flags::PAUSED) { self.hold(index, item) } else { self.push(item) }
         }
         if !more {
             self.stream_disarmed(operation);
         }
+    }
+
+    /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
+    /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
+    fn end_of_input(&mut self, index: u32) -> Result<(), Error> {
+        let entry = &mut self.sockets[index];
+        if entry.is(Flags::ABORT) {
+            return Err(Error::new(ErrorKind::Cancelled));
+        }
+        let had_ended = entry.is(Flags::ENDED) || entry.is(Flags::WRITE_CLOSED) || entry.is(Flags::FIN_SENT);
+        entry.set(Flags::ENDED, true);
+        let has_peer = had_ended || entry.handle.peer_addr().is_ok();
+        if has_peer { Ok(()) } else { Err(Error::new(ErrorKind::ConnectionReset)) }
     }
 
     pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
@@ -164,6 +181,8 @@ impl<P: Provider> Driver<P> {
                 self.stream_disarmed(operation);
             }
             ErrorKind::Cancelled => self.stream_disarmed(operation),
+            // An abort resets the connection itself: that is what its receive would report.
+            _ if self.sockets[index].is(Flags::ABORT) => self.stream_disarmed(operation),
             _ => {
                 self.sockets[index].set(Flags::ENDED, true);
                 self.end_stream(operation, Err(error));
@@ -181,21 +200,20 @@ impl<P: Provider> Driver<P> {
         }
     }
 
-    /// The stream's last report; after the bytes that are held, if it is paused.
+    /// The stream's last report, held like its bytes if it is paused; a cancel delivers what is held.
     fn end_stream(&mut self, operation: u32, end: Result<(), Error>) {
-        let index = self.operations[operation].socket;
-        let is_cancelled = self.operations[operation].is_cancelled;
-        if self.sockets[index].is(Flags::PAUSED) && !is_cancelled {
-            if let Body::Receive { held_end } = &mut self.operations[operation].body {
-                *held_end = Some(end);
-            }
-            return;
+        let (index, is_cancelled) = (self.operations[operation].socket, self.operations[operation].is_cancelled);
+        if is_cancelled {
+            self.release_held(index);
         }
-        self.report_held(index);
         self.sockets[index].receive_head = NONE;
-        match end {
-            Ok(()) => self.complete(operation, Outcome::Received(Buffer::empty())),
-            Err(error) => self.fail(operation, error),
+        let outcome = match end {
+            Ok(()) => Outcome::Received(Buffer::empty()),
+            Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
+        };
+        if let Some(last) = self.end(operation, outcome) {
+            let is_held = self.sockets[index].is(Flags::PAUSED) && !is_cancelled;
+            if is_held { self.hold(index, last) } else { self.push(last) }
         }
         if self.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);
@@ -228,12 +246,16 @@ impl<P: Provider> Driver<P> {
         self.taken_back(operation);
         let index = self.operations[operation].socket;
         self.unlink_receive_head(index);
+        let result = match result {
+            Ok(0) => self.end_of_input(index).map(|()| 0),
+            Err(_) if self.sockets[index].is(Flags::ABORT) => Err(Error::new(ErrorKind::Cancelled)),
+            result => result,
+        };
         match result {
             Ok(length) => {
                 self.counters.totals.received_bytes += length as u64;
                 let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
                 self.counters.latency(LatencyKind::ReceiveInto, waited_ns);
-                self.sockets[index].set(Flags::ENDED, length == 0);
                 let body = std::mem::replace(&mut self.operations[operation].body, Body::Accept);
                 let Body::ReceiveInto(mut room) = body else { unreachable!("the event is for a ReceiveInto") };
                 room.truncate(length);
@@ -273,10 +295,9 @@ impl<P: Provider> Driver<P> {
         if self.operations[operation].is_armed {
             return self.cancel_in_kernel(operation);
         }
-        if let Body::Receive { held_end } = &mut self.operations[operation].body {
-            let end = held_end.take().unwrap_or(Err(Error::new(ErrorKind::Cancelled)));
+        if matches!(self.operations[operation].body, Body::Receive) {
             self.operations[operation].is_cancelled = true;
-            return self.end_stream(operation, end);
+            return self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
         }
         let index = self.operations[operation].socket;
         let mut previous = self.sockets[index].receive_head;
@@ -296,93 +317,19 @@ impl<P: Provider> Driver<P> {
         if self.starved.is_empty() {
             return;
         }
-        let available = self.pool.available(Section::Receive).min(self.starved.len());
-        for _ in 0..available {
+        let mut available = self.pool.available(Section::Receive);
+        while available > 0 {
             let Some(index) = self.starved.pop_front() else { return };
-            if self.sockets.get(index).is_some_and(|entry| entry.is(Flags::STARVED)) {
-                self.sockets[index].set(Flags::STARVED, false);
-                if self.sockets[index].receive_head != NONE {
-                    self.arm_stream(index);
-                }
+            self.sockets[index].set(Flags::STARVED, false);
+            if self.is_streaming(index) && !self.sockets[index].is(Flags::PAUSED) {
+                self.arm_stream(index);
+                available -= 1;
             }
         }
     }
 
-    fn hold(&mut self, index: u32, buffer: Buffer) {
-        let entry = &mut self.sockets[index];
-        self.held.push(&mut entry.held_head, &mut entry.held_tail, buffer);
-    }
-
-    fn report_held(&mut self, index: u32) {
-        loop {
-            let entry = &mut self.sockets[index];
-            let Some(buffer) = self.held.pop(&mut entry.held_head, &mut entry.held_tail) else { return };
-            let stream = entry.receive_head;
-            if stream != NONE && !self.operations[stream].is_internal {
-                self.report(stream, Outcome::Received(buffer));
-            }
-        }
-    }
-
-    /// After a pause: what is held, then the end if it came meanwhile, else the kernel is asked again.
-    pub(super) fn release_held(&mut self, index: u32) {
-        self.report_held(index);
+    fn is_streaming(&self, index: u32) -> bool {
         let head = self.sockets[index].receive_head;
-        if head == NONE {
-            return;
-        }
-        if let Body::Receive { held_end } = &mut self.operations[head].body {
-            match held_end.take() {
-                Some(end) => self.end_stream(head, end),
-                None => self.arm_stream(index),
-            }
-        }
-    }
-
-    pub(super) fn drop_held(&mut self, index: u32) {
-        let entry = &mut self.sockets[index];
-        while self.held.pop(&mut entry.held_head, &mut entry.held_tail).is_some() {}
-    }
-}
-
-/// Buffers that came for paused streams: one linked list per socket in one table. Bounded by the pool.
-#[derive(Default)]
-pub(super) struct HeldBuffers {
-    nodes: Vec<(Buffer, u32)>,
-    free: Vec<u32>,
-}
-
-impl HeldBuffers {
-    fn push(&mut self, head: &mut u32, tail: &mut u32, buffer: Buffer) {
-        let node = match self.free.pop() {
-            Some(node) => {
-                self.nodes[node as usize] = (buffer, NONE);
-                node
-            }
-            None => {
-                self.nodes.push((buffer, NONE));
-                self.nodes.len() as u32 - 1
-            }
-        };
-        if *tail == NONE {
-            *head = node;
-        } else {
-            self.nodes[*tail as usize].1 = node;
-        }
-        *tail = node;
-    }
-
-    fn pop(&mut self, head: &mut u32, tail: &mut u32) -> Option<Buffer> {
-        let node = *head;
-        if node == NONE {
-            return None;
-        }
-        let (buffer, next) = std::mem::replace(&mut self.nodes[node as usize], (Buffer::empty(), NONE));
-        self.free.push(node);
-        *head = next;
-        if next == NONE {
-            *tail = NONE;
-        }
-        Some(buffer)
+        head != NONE && matches!(self.operations[head].body, Body::Receive)
     }
 }

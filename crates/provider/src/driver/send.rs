@@ -237,7 +237,10 @@ impl<P: Provider> Driver<P> {
 
     pub(super) fn on_send_failed(&mut self, head: u32, error: Error) {
         let index = self.end_batch(head);
-        let was_cancelled = error.kind() == ErrorKind::Cancelled && !self.sockets[index].is(Flags::ABORT);
+        let is_abort = self.sockets[index].is(Flags::ABORT);
+        let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
+        // An abort resets the connection itself: that is what its sends would report.
+        let error = if is_abort { Error::new(ErrorKind::Cancelled) } else { error };
         if was_cancelled && self.sweep_owed(index) {
             self.sweep_cancelled(index);
         } else {

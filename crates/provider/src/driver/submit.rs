@@ -199,7 +199,7 @@ impl<P: Provider> Driver<P> {
             Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
             Body::Accept => self.cancel_accept(index),
             Body::Connect(_) => self.cancel_in_kernel(index),
-            Body::Receive { .. } | Body::ReceiveInto(_) => self.cancel_receive(index),
+            Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
         }
     }
 
@@ -291,8 +291,7 @@ impl<P: Provider> Driver<P> {
             Ok(key) => key,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, back(entry.handle))),
         };
-        let handle = crate::backend::raw_handle(&self.sockets[key.index()].handle);
-        match self.provider.attach(key.index(), handle) {
+        match self.provider.attach(key.index(), &self.sockets[key.index()].handle) {
             Ok(()) => Ok(SocketId::new(self.number.number, key)),
             Err(error) => {
                 let entry = self.sockets.remove(key.index()).expect("inserted above");

@@ -19,8 +19,8 @@ pub(super) enum Tag {
     /// A receive into a buffer that the kernel picks.
     Receive,
     ReceiveBulk,
-    /// A receive into a buffer lent at submission.
-    ReceiveLent,
+    /// A receive buffer for the kernel, where there is no buffer ring; its key is number and section.
+    Provide,
     ReceiveInto,
     Send,
     /// A send that does not wait and leaves no entry when all went out.
@@ -36,7 +36,7 @@ const TAGS: [Tag; 11] = [
     Tag::Connect,
     Tag::Receive,
     Tag::ReceiveBulk,
-    Tag::ReceiveLent,
+    Tag::Provide,
     Tag::ReceiveInto,
     Tag::Send,
     Tag::SendSkip,
@@ -103,6 +103,11 @@ pub(super) fn receive_multishot(fd: RawFd, group: u16) -> squeue::Entry {
 pub(super) fn receive_selected(fd: RawFd, group: u16, length: u32) -> squeue::Entry {
     let entry = opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), length).buf_group(group).build();
     entry.flags(squeue::Flags::BUFFER_SELECT)
+}
+
+/// Gives the kernel one buffer of a group, without a buffer ring.
+pub(super) fn provide(group: u16, number: u16, span: SpanMut) -> squeue::Entry {
+    opcode::ProvideBuffers::new(span.pointer, span.length as i32, 1, group, number).build()
 }
 
 pub(super) fn receive_into(fd: RawFd, span: SpanMut) -> squeue::Entry {

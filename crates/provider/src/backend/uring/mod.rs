@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue;
+use socket2::{Domain, Socket};
 
 use self::entries::{Patience, Tag};
 use self::probe::Features;
@@ -25,7 +26,7 @@ use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::AcceptedSocket;
 use crate::error::{Error, ErrorKind};
-use crate::memory::{Span, SpanList, SpanMut};
+use crate::memory::{Span, SpanList};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
@@ -50,11 +51,11 @@ pub struct Uring {
     pushed: u64,
     /// Per operation slot: under which tag its request is in the kernel, for cancels.
     tags: Vec<u8>,
-    /// Per operation slot: the buffer lent to its receive, where the kernel cannot pick one.
-    lent: Vec<Buffer>,
     /// Results of sends without a copy whose memory the network still reads.
     zero_copy: Vec<(RequestKey, i32)>,
     zero_copy_bytes_min: usize,
+    /// Per socket: its family cannot send without a copy. Empty unless that is wanted at all.
+    copies: Vec<bool>,
     accept_errors: u32,
     buffer_bytes: [u32; 2],
     counters: ProviderCounters,
@@ -89,9 +90,9 @@ impl Provider for Uring {
             answered: Vec::with_capacity(64),
             pushed: 0,
             tags: Vec::with_capacity(config.operations_max as usize),
-            lent: Vec::new(),
             zero_copy: Vec::new(),
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
+            copies: Vec::new(),
             accept_errors: 0,
             buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
             counters: ProviderCounters::default(),
@@ -107,11 +108,19 @@ impl Provider for Uring {
         false
     }
 
-    fn attach(&mut self, _socket: u32, _handle: RawHandle) -> Result<(), Error> {
+    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+        if self.features.zero_copy {
+            let index = index as usize;
+            if self.copies.len() <= index {
+                self.copies.resize(index + 1, false);
+            }
+            // Unix sockets cannot send without a copy.
+            self.copies[index] = !matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6));
+        }
         Ok(())
     }
 
-    fn detach(&mut self, _socket: u32, _handle: RawHandle) {}
+    fn detach(&mut self, _index: u32, _socket: &Socket) {}
 
     fn turn(
         &mut self,
@@ -123,9 +132,8 @@ impl Provider for Uring {
         self.refill(pool);
         self.arm_wake();
         for request in requests.drain(..) {
-            self.start(request, pool, events);
+            self.start(request);
         }
-        let wait = if events.is_empty() { wait } else { Some(Duration::ZERO) };
         let entered = self.enter(wait);
         loop {
             self.ring.reap(&mut self.reaped);
@@ -175,13 +183,16 @@ fn completion_entries(config: &Config) -> u32 {
 }
 
 impl Uring {
-    fn start(&mut self, request: Request, pool: &mut BufferPool, events: &mut Vec<Event>) {
-        let Request { key, handle, action, .. } = request;
+    fn start(&mut self, request: Request) {
+        let Request { key, socket, handle, action } = request;
         match action {
             Action::Accept => self.push(Tag::Accept, key, &entries::accept(handle, self.features.multishot_accept)),
             Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
-            Action::Receive(section) => self.start_receive(key, handle, section, pool, events),
+            Action::Receive(section) => self.start_receive(key, handle, section),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
+            Action::Send(span, _) if self.goes_without_copy(socket, span) => {
+                self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
+            }
             Action::Send(span, notice) => self.start_send(key, handle, span, notice),
             Action::SendList(list, notice) => self.start_send_list(key, handle, list, notice),
             Action::Cancel => {
@@ -192,17 +203,7 @@ impl Uring {
         }
     }
 
-    fn start_receive(
-        &mut self,
-        key: RequestKey,
-        handle: RawHandle,
-        section: Section,
-        pool: &mut BufferPool,
-        events: &mut Vec<Event>,
-    ) {
-        if !self.features.buffer_ring {
-            return self.start_lent_receive(key, handle, section, pool, events);
-        }
+    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
         let group = section as u16;
         let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
         // Bulk bytes come in whole buffers anyway: one by one, they stay in the cache.
@@ -214,31 +215,11 @@ impl Uring {
         self.push(tag, key, &entry);
     }
 
-    fn start_lent_receive(
-        &mut self,
-        key: RequestKey,
-        handle: RawHandle,
-        section: Section,
-        pool: &mut BufferPool,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(mut buffer) = pool.lend_receive(section) else {
-            self.counters.no_buffers += 1;
-            let error = Error::new(ErrorKind::NoBuffers);
-            return events.push(Event { key, more: false, result: EventResult::Failed(error) });
-        };
-        self.push(Tag::ReceiveLent, key, &entries::receive_into(handle, SpanMut::of(&mut buffer)));
-        let index = key.index() as usize;
-        if self.lent.len() <= index {
-            self.lent.resize_with(index + 1, Buffer::empty);
-        }
-        self.lent[index] = buffer;
+    fn goes_without_copy(&self, socket: u32, span: Span) -> bool {
+        self.features.zero_copy && span.length >= self.zero_copy_bytes_min && !self.copies[socket as usize]
     }
 
     fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) {
-        if self.features.zero_copy && span.length >= self.zero_copy_bytes_min {
-            return self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
-        }
         if notice == Notice::Prompt || !self.features.skip_success {
             return self.push(Tag::Send, key, &entries::send(handle, span, Patience::Wait));
         }
@@ -315,16 +296,21 @@ impl Uring {
         }
     }
 
-    /// Gives the kernel all free receive buffers.
+    /// Gives the kernel all free receive buffers: through the ring, or by a request each where there is none.
     fn refill(&mut self, pool: &mut BufferPool) {
-        if !self.features.buffer_ring {
-            return;
-        }
         for section in [Section::Receive, Section::Bulk] {
-            if pool.free(section) > 0 {
-                while let Some((number, span)) = pool.give_kernel(section) {
+            if pool.free(section) == 0 {
+                continue;
+            }
+            while let Some((number, span)) = pool.give_kernel(section) {
+                if self.features.buffer_ring {
                     self.ring.provide_buffer(section as u16, number as u16, span);
+                } else {
+                    let data = entries::user_data(Tag::Provide, Key::new(number, section as u32));
+                    self.push_entry(entries::provide(section as u16, number as u16, span).user_data(data));
                 }
+            }
+            if self.features.buffer_ring {
                 self.ring.publish_buffers(section as u16);
             }
         }
@@ -339,11 +325,19 @@ impl Uring {
                 self.is_wake_armed = false;
                 return;
             }
+            Tag::Provide => {
+                if entry.result < 0 {
+                    // Not taken for want of memory: it is free again, and offered again.
+                    let section =
+                        if key.generation() == Section::Bulk as u32 { Section::Bulk } else { Section::Receive };
+                    pool.take_unused(section, key.index());
+                }
+                return;
+            }
             Tag::Accept => (self.accepted(entry), entry.more()),
             Tag::Connect => (check(entry.result).map_or_else(failed, |_| EventResult::Connected), false),
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), false),
-            Tag::ReceiveLent => (self.received_lent(entry, key), false),
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
             Tag::Send => (sent(entry.result), false),
             Tag::SendSkip => return self.answered.push((key.bits(), entry.result)),
@@ -398,18 +392,6 @@ impl Uring {
                     Err(error) => failed(error),
                 }
             }
-        }
-    }
-
-    fn received_lent(&mut self, entry: Reaped, key: RequestKey) -> EventResult {
-        let mut buffer = std::mem::take(&mut self.lent[key.index() as usize]);
-        match check(entry.result) {
-            Ok(0) => EventResult::Received(Buffer::empty()),
-            Ok(length) => {
-                buffer.set_len(length);
-                EventResult::Received(buffer)
-            }
-            Err(error) => failed(error),
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Features {
 }
 
 /// Without these there is no back end.
-const OPCODES: [u8; 7] = [
+const OPCODES: [u8; 8] = [
     opcode::Accept::CODE,
     opcode::Connect::CODE,
     opcode::Send::CODE,
@@ -40,6 +40,7 @@ const OPCODES: [u8; 7] = [
     opcode::Recv::CODE,
     opcode::AsyncCancel::CODE,
     opcode::PollAdd::CODE,
+    opcode::ProvideBuffers::CODE,
 ];
 
 /// Tries the rungs from the best one allowed, then each feature.
@@ -210,9 +211,9 @@ fn sysctl_forbids() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() != "0")
 }
 
-/// Mode 2 in /proc/self/status, see proc_pid_status(5).
+/// Mode 2 in the thread's status, see proc_pid_status(5): a filter may be on one thread alone.
 fn has_seccomp_filter() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 

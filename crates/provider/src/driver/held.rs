@@ -1,0 +1,81 @@
+//! Completions of paused streams, kept back in order: one linked list per socket in one table. Bounded by the pool (a
+//! completion with bytes holds a buffer) and one end per socket.
+
+use super::Driver;
+use crate::completion::{Completion, Outcome};
+use crate::provider::Provider;
+use crate::slots::NONE;
+use crate::socket::Entry;
+
+#[derive(Default)]
+pub(super) struct Held {
+    nodes: Vec<(Option<Completion>, u32)>,
+    free: Vec<u32>,
+}
+
+impl Held {
+    fn push(&mut self, entry: &mut Entry, completion: Completion) {
+        let node = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push((None, NONE));
+            self.nodes.len() as u32 - 1
+        });
+        self.nodes[node as usize] = (Some(completion), NONE);
+        if entry.held_tail == NONE {
+            entry.held_head = node;
+        } else {
+            self.nodes[entry.held_tail as usize].1 = node;
+        }
+        entry.held_tail = node;
+    }
+
+    fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
+        let (completion, next) = self.nodes.get_mut(entry.held_head as usize).map(std::mem::take)?;
+        self.free.push(entry.held_head);
+        entry.held_head = if entry.held_head == entry.held_tail { NONE } else { next };
+        if entry.held_head == NONE {
+            entry.held_tail = NONE;
+        }
+        completion
+    }
+}
+
+impl<P: Provider> Driver<P> {
+    pub(super) fn hold(&mut self, index: u32, completion: Completion) {
+        self.counters.totals.completions += 1;
+        self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
+        self.held.push(&mut self.sockets[index], completion);
+    }
+
+    /// What has come for the socket's stream and was not polled yet: held from now on.
+    pub(super) fn hold_undelivered(&mut self, index: u32) {
+        let socket = self.socket_id(index);
+        let is_bytes = |one: &&Completion| one.socket == socket && matches!(one.outcome, Outcome::Received(_));
+        // Bytes and the end of one stream: they carry its id.
+        let Some(stream) = self.ready.iter().find(is_bytes).map(|completion| completion.operation) else { return };
+        for _ in 0..self.ready.len() {
+            match self.ready.pop_front() {
+                Some(completion) if completion.operation == stream => {
+                    self.held.push(&mut self.sockets[index], completion);
+                }
+                Some(other) => self.ready.push_back(other),
+                None => {}
+            }
+        }
+    }
+
+    /// What is held is delivered by the next poll.
+    pub(super) fn release_held(&mut self, index: u32) {
+        while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
+            self.ready.push_back(completion);
+        }
+    }
+
+    /// The socket closes: its bytes are discarded, the end of its stream is told all the same.
+    pub(super) fn discard_held(&mut self, index: u32) {
+        while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
+            if !completion.more {
+                self.ready.push_back(completion);
+            }
+        }
+    }
+}
