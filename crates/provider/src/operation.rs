@@ -74,10 +74,13 @@ impl Payload {
         total
     }
 
-    /// A payload that the driver can send: not empty, pieces flat and few enough, below 4 GiB.
-    pub(crate) fn is_sendable(&self) -> bool {
-        let flat = self.pieces().all(|piece| piece.contiguous().is_some());
-        flat && self.pieces().len() <= GATHER_PIECES_MAX && (1..=u32::MAX as usize).contains(&self.len())
+    /// Its length in bytes if the driver can send it: not empty, pieces flat and few enough, below 4 GiB.
+    pub(crate) fn sendable_length(&self) -> Option<u32> {
+        let pieces = self.pieces();
+        if pieces.len() > GATHER_PIECES_MAX || pieces.clone().any(|piece| piece.contiguous().is_none()) {
+            return None;
+        }
+        u32::try_from(self.len()).ok().filter(|length| *length > 0)
     }
 
     fn pieces(&self) -> std::slice::Iter<'_, Payload> {

@@ -150,6 +150,8 @@ pub(crate) struct Operation {
     pub(crate) socket: u32,
     /// The operation behind it in its queue.
     pub(crate) next: u32,
+    /// Length of the payload or room, in bytes.
+    pub(crate) length: u32,
     /// Bytes transferred so far.
     pub(crate) done: u32,
     /// No completion on success.
@@ -170,6 +172,7 @@ impl Operation {
             submitted_ns: 0,
             socket,
             next: NONE,
+            length: 0,
             done: 0,
             is_quiet: false,
             is_armed: false,
@@ -188,15 +191,6 @@ impl Operation {
                 self.body = other;
                 None
             }
-        }
-    }
-
-    /// Length of the payload or room, in bytes.
-    pub(crate) fn length(&self) -> u32 {
-        match &self.body {
-            Body::Send(payload) => payload.len() as u32,
-            Body::ReceiveInto(room) => room.len() as u32,
-            _ => 0,
         }
     }
 }

@@ -39,18 +39,19 @@ impl<P: Provider> Driver<P> {
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
         let index = match self.check_send(socket) {
-            Ok(index) if payload.is_sendable() => index,
-            Ok(_) => return Err(self.refused(ErrorKind::InvalidInput, payload)),
+            Ok(index) => index,
             Err(error) => return Err(self.refused(error.kind(), payload)),
         };
-        if !self.has_room(index, payload.len()) {
+        let Some(length) = payload.sendable_length() else {
+            return Err(self.refused(ErrorKind::InvalidInput, payload));
+        };
+        if !self.has_room(index, length) {
             self.owe_writable(index, token);
             return Err(self.refused(ErrorKind::Busy, payload));
         }
-        let entry = &mut self.sockets[index];
-        entry.send_bytes += payload.len() as u32;
         let mut operation = Operation::new(token, index, Body::Send(payload));
         operation.is_quiet = is_quiet;
+        operation.length = length;
         Ok(self.link_send(index, operation))
     }
 
@@ -75,10 +76,10 @@ impl<P: Provider> Driver<P> {
     }
 
     //= LIMIT-1
-    fn has_room(&self, index: u32, length: usize) -> bool {
+    fn has_room(&self, index: u32, length: u32) -> bool {
         let entry = &self.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
-        let fits = entry.send_bytes as usize + length <= self.config.send_queue_bytes_max as usize;
+        let fits = entry.send_bytes.saturating_add(length) <= self.config.send_queue_bytes_max;
         let has_bytes = fits || entry.send_count == 0;
         has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
     }
@@ -120,8 +121,10 @@ impl<P: Provider> Driver<P> {
     }
 
     fn link_send(&mut self, index: u32, operation: Operation) -> OperationId {
+        let length = operation.length;
         let operation = self.insert(operation);
         let entry = &mut self.sockets[index];
+        entry.send_bytes += length;
         let tail = std::mem::replace(&mut entry.send_tail, operation);
         if tail == NONE {
             entry.send_head = operation;
@@ -282,7 +285,7 @@ impl<P: Provider> Driver<P> {
         while bytes > 0 {
             let head = self.sockets[index].send_head;
             let operation = &mut self.operations[head];
-            let left = operation.length() - operation.done;
+            let left = operation.length - operation.done;
             let part = left.min(bytes);
             operation.done += part;
             bytes -= part;
@@ -311,7 +314,7 @@ impl<P: Provider> Driver<P> {
     }
 
     fn unlink_send(&mut self, index: u32, previous: u32, operation: u32) {
-        let (next, length) = (self.operations[operation].next, self.operations[operation].length());
+        let Operation { next, length, .. } = self.operations[operation];
         let entry = &mut self.sockets[index];
         entry.send_bytes -= length;
         entry.send_count -= 1;
