@@ -1,13 +1,22 @@
 //! An echo server on the provider alone: what comes in goes out, in the same buffer. A client that does not read its
-//! echo is paused until it has: nothing is dropped, and its backlog is bounded.
+//! echo is paused until it has: nothing is dropped, and its backlog is bounded. (Its backlog does hold receive buffers,
+//! though: a server with clients that may never read copies what it keeps.)
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use raon_provider::{AnyProvider, CloseMode, Completions, Config, Driver, Error, ListenOptions, Outcome};
-use raon_provider::{ErrorKind, Payload, SocketId};
+use raon_provider::{AnyProvider, CloseMode, Completions, Config, Driver, Error, ErrorKind};
+use raon_provider::{ListenOptions, Outcome, Payload, SocketId};
 
 const LISTENER: u64 = 0;
 const CLIENT: u64 = 1;
+
+/// What a client that does not read has coming: sent in order, as room appears.
+#[derive(Default)]
+struct Backlog {
+    payloads: VecDeque<Payload>,
+    has_ended: bool,
+}
 
 fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9000".into());
@@ -18,8 +27,8 @@ fn main() -> Result<(), Error> {
     println!("listening on {} ({})", driver.local_address(listener)?, driver.info().kind);
 
     let mut completions = Completions::with_capacity(256);
-    // What was refused for want of room, per client, in order: sent first when there is room again.
-    let mut waiting = HashMap::<SocketId, Vec<Payload>>::new();
+    // Only clients that do not read are in here.
+    let mut blocked = HashMap::<SocketId, Backlog>::new();
     loop {
         driver.poll(None, &mut completions)?;
         for completion in completions.drain() {
@@ -30,17 +39,14 @@ fn main() -> Result<(), Error> {
                         driver.receive(client, CLIENT)?;
                     }
                 }
-                // The peer's end: what is queued still goes out before the close.
-                Outcome::Received(bytes) if bytes.is_empty() => {
-                    let deadline = std::time::Duration::from_secs(5);
-                    let _ = driver.close(client, CloseMode::Graceful { deadline }, CLIENT);
-                }
-                Outcome::Received(bytes) => echo(&mut driver, &mut waiting, client, vec![bytes.into()]),
-                Outcome::Writable => {
-                    let bytes = waiting.remove(&client).unwrap_or_default();
-                    echo(&mut driver, &mut waiting, client, bytes);
-                }
-                Outcome::Closed => drop(waiting.remove(&client)),
+                Outcome::Received(bytes) => match blocked.get_mut(&client) {
+                    Some(backlog) if bytes.is_empty() => backlog.has_ended = true,
+                    Some(backlog) => backlog.payloads.push_back(bytes.into()),
+                    None if bytes.is_empty() => close(&mut driver, client),
+                    None => echo(&mut driver, &mut blocked, client, bytes.into()),
+                },
+                Outcome::Writable => unblock(&mut driver, &mut blocked, client),
+                Outcome::Closed => drop(blocked.remove(&client)),
                 Outcome::Failed { .. } => {
                     let _ = driver.close(client, CloseMode::Abort, CLIENT);
                 }
@@ -50,22 +56,35 @@ fn main() -> Result<(), Error> {
     }
 }
 
-/// Sends in order; at Busy the client is paused and what is left waits for `Writable`.
-fn echo(driver: &mut Driver, waiting: &mut HashMap<SocketId, Vec<Payload>>, client: SocketId, bytes: Vec<Payload>) {
-    let mut bytes = bytes.into_iter();
-    if let Some(queue) = waiting.get_mut(&client) {
-        return queue.extend(bytes);
+/// Busy: the client is paused, and what was refused waits for `Writable`.
+fn echo(driver: &mut Driver, blocked: &mut HashMap<SocketId, Backlog>, client: SocketId, bytes: Payload) {
+    match driver.send_quiet(client, bytes, CLIENT) {
+        Err(refused) if refused.error.kind() == ErrorKind::Busy => {
+            let _ = driver.pause(client);
+            blocked.entry(client).or_default().payloads.push_back(refused.value);
+        }
+        _ => {}
     }
-    while let Some(next) = bytes.next() {
-        match driver.send_quiet(client, next, CLIENT) {
-            Ok(_) => {}
-            Err(refused) if refused.error.kind() == ErrorKind::Busy => {
-                let _ = driver.pause(client);
-                waiting.insert(client, [refused.value].into_iter().chain(bytes).collect());
-                return;
-            }
-            Err(_) => return,
+}
+
+/// There is room again: the backlog goes first, then the client may send more, or is closed if it has said all.
+fn unblock(driver: &mut Driver, blocked: &mut HashMap<SocketId, Backlog>, client: SocketId) {
+    let Some(mut backlog) = blocked.remove(&client) else { return };
+    while let Some(payload) = backlog.payloads.pop_front() {
+        if let Err(refused) = driver.send_quiet(client, payload, CLIENT) {
+            backlog.payloads.push_front(refused.value);
+            blocked.insert(client, backlog);
+            return;
         }
     }
-    let _ = driver.resume(client);
+    if backlog.has_ended {
+        close(driver, client);
+    } else {
+        let _ = driver.resume(client);
+    }
+}
+
+/// The peer's end: what is queued still goes out before the close.
+fn close(driver: &mut Driver, client: SocketId) {
+    let _ = driver.close(client, CloseMode::Graceful { deadline: Duration::from_secs(5) }, CLIENT);
 }

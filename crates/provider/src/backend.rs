@@ -182,7 +182,7 @@ impl Provider for AnyProvider {
             match Self::open_kind(*kind, config, pool) {
                 Ok(inner) => {
                     for (kind, error) in &passed_over {
-                        tracing::warn!(passed_over = %kind, reason = %error, "using {} instead", inner.kind());
+                        tracing::warn!("using {} because {kind} is not available: {error}", inner.kind());
                     }
                     return Ok(AnyProvider { inner, passed_over });
                 }
