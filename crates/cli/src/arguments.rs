@@ -1,0 +1,112 @@
+//! Arguments that several verbs share, and the forms in which durations, rates and CPUs are written.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use raon_provider::Backend;
+
+/// Which back end, on how many threads, on which CPUs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Threads {
+    /// auto, io_uring or epoll; auto takes the best that works here, RAON_BACKEND may name another
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub(crate) backend: Backend,
+    /// Threads, each with a driver of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: u16,
+    /// CPUs for the threads in turn, such as 0,1 or 0-3
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) pin: Option<Cpus>,
+    /// Ends this process when the one that started it ends
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
+}
+
+impl Threads {
+    /// The CPU for a worker, if threads are to be pinned.
+    pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
+        self.pin.as_ref().map(|cpus| cpus.0[worker % cpus.0.len()])
+    }
+}
+
+/// A list of CPU numbers, not empty.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cpus(pub(crate) Vec<usize>);
+
+impl FromStr for Cpus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "write CPUs as 0,1 or 0-3";
+        const NUMBER_MAX: usize = 4095;
+        let number = |text: &str| text.parse::<usize>().ok().filter(|cpu| *cpu <= NUMBER_MAX).ok_or(WANTED);
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(WANTED);
+            }
+            cpus.extend(first..=last);
+        }
+        Ok(Cpus(cpus))
+    }
+}
+
+/// A time such as 10s, 500ms or 2m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds_per_unit = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a time with its unit: 500ms, 10s or 2m".into()),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "write a time as 500ms, 10s or 2m")? * seconds_per_unit;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() || duration > Duration::from_secs(7 * 24 * 3600) {
+        return Err("a time between 1ms and 168h is needed".into());
+    }
+    Ok(duration)
+}
+
+/// A rate such as 1000/s, or 1000 for short.
+pub(crate) fn rate(text: &str) -> Result<u32, &'static str> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let rate = number.parse().ok().filter(|rate| *rate > 0);
+    rate.ok_or("write a rate per second as 1000/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        for wrong in ["10", "s", "", "0s", "-1s", "1e9s", "10 s", "9999999999999999999999m", "1.2.3s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_lists_and_ranges() {
+        assert_eq!("0,1".parse(), Ok(Cpus(vec![0, 1])));
+        assert_eq!("0-2,5".parse(), Ok(Cpus(vec![0, 1, 2, 5])));
+        for wrong in ["", "a", "1-", "2-1", "0,,1", "99999"] {
+            assert!(wrong.parse::<Cpus>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        assert_eq!((rate("1000/s"), rate("5")), (Ok(1000), Ok(5)));
+        assert!(rate("0").is_err() && rate("5/m").is_err());
+    }
+}

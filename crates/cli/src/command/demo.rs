@@ -1,0 +1,260 @@
+//! `raon demo`: a server and a load on each back end of this machine in turn, as processes of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Instant;
+
+use clap::Args;
+use raon_provider::{Availability, Kind};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::failure::{Context, Failure};
+use crate::platform;
+use crate::progress::{Progress, TICK};
+use crate::report;
+use crate::stop::{INTERRUPTED, Stop};
+
+const EXAMPLES: &str = "Examples:
+  raon demo
+  raon demo --seconds 10
+  raon demo --json
+
+For figures of one's own: `raon serve echo` in one terminal, `raon load echo` in another.";
+
+/// Small messages on some connections, one in flight on each: what game servers live on.
+const CONNECTIONS: &str = "64";
+const SIZE_BYTES: &str = "64";
+
+/// Arguments of `raon demo`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Seconds of measurement per back end
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one back end has shown.
+#[derive(Serialize)]
+struct Run {
+    backend: &'static str,
+    available: bool,
+    /// Why it is not available.
+    reason: Option<String>,
+    #[serde(flatten)]
+    figures: Option<Figures>,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    messages: u64,
+    messages_per_s: f64,
+    latency_p50_ns: u64,
+    latency_p99_ns: u64,
+    server_cpu_ns_per_message: Option<f64>,
+    kernel_entries_per_message: Option<f64>,
+    errors: u64,
+    corrupt_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    runs: Vec<Run>,
+    /// What `auto` would take.
+    chosen: Option<&'static str>,
+    chosen_why: String,
+}
+
+/// Ends the process it stands for when it goes out of scope.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already if this fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Shows each back end at work.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let environment = super::info::environment()?;
+    let stop = Stop::install()?;
+    let available = Kind::available();
+    let progress = Progress::new();
+    let mut runs = Vec::new();
+    for availability in &available {
+        let figures = match availability.error {
+            Some(_) => None,
+            None => Some(try_one(availability.kind, arguments.seconds, &stop, &progress)?),
+        };
+        if stop.is_asked() {
+            drop(progress);
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        let reason = availability.error.map(|error| error.to_string());
+        runs.push(Run { backend: availability.kind.name(), available: figures.is_some(), reason, figures });
+    }
+    drop(progress);
+    let (chosen, chosen_why) = choice(&available, environment.as_deref());
+    let report = Report { runs, chosen, chosen_why };
+    report::print(if arguments.json { report::json(&report) } else { text(&report, arguments.seconds) });
+    let is_clean = |figures: &Figures| figures.errors + figures.corrupt_bytes == 0;
+    let all_clean = report.runs.iter().filter_map(|run| run.figures.as_ref()).all(is_clean);
+    Ok(if all_clean && report.chosen.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `auto` would take, and why.
+fn choice(available: &[Availability], environment: Option<&str>) -> (Option<&'static str>, String) {
+    let opened = super::info::open_best(available, environment);
+    let why = super::info::chosen_why(available, environment, opened.as_ref());
+    (opened.map(|info| info.kind.name()), why)
+}
+
+/// A server and a load on one back end.
+fn try_one(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Figures, Failure> {
+    progress.say(format!("{kind}: starting the server"));
+    let mut server = start(&["serve", "echo", "--listen", "127.0.0.1:0", "--json", "--backend", kind.name()])?;
+    let address = listening_address(&mut server)?;
+    let duration = format!("{seconds}s");
+    let mut load = start(
+        &[
+            ["load", "echo", "--json", "--connect", &address, "--backend", kind.name()].as_slice(),
+            &["--connections", CONNECTIONS, "--size", SIZE_BYTES, "--duration", &duration],
+        ]
+        .concat(),
+    )?;
+    let (output, complaints) = (read_all(load.0.stdout.take()), read_all(load.0.stderr.take()));
+    let begin = Instant::now();
+    while load.0.try_wait().context("cannot wait for the load")?.is_none() {
+        let elapsed_s = begin.elapsed().as_secs_f64().min(seconds.into());
+        progress.say(format!("{kind}: {elapsed_s:.1} of {seconds} s"));
+        if stop.is_asked() {
+            platform::terminate(&load.0);
+        }
+        thread::sleep(TICK);
+    }
+    let summary = finish(server)?;
+    let measured = output.recv().unwrap_or_default();
+    let measured = serde_json::from_str(&measured).map_err(|_| {
+        let complaint = complaints.recv().unwrap_or_default();
+        Failure::of(format!("the load on {kind} failed"), complaint.trim().trim_start_matches("error: "))
+    })?;
+    Ok(figures(&measured, &summary))
+}
+
+/// This same program with other arguments, ending when this process does.
+fn start(arguments: &[&str]) -> Result<Running, Failure> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--with-parent");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map(Running).context("cannot start a process of this program")
+}
+
+fn listening_address(server: &mut Running) -> Result<String, Failure> {
+    let stdout = server.0.stdout.take().ok_or_else(|| Failure::new("the server has no output"))?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("cannot read what the server says")?;
+    if let Some(address) = line.strip_prefix("listening on ").and_then(|rest| rest.split_whitespace().next()) {
+        return Ok(address.to_owned());
+    }
+    let mut complaint = String::new();
+    if let Some(mut stderr) = server.0.stderr.take() {
+        // Without its words there is still the fact.
+        let _ = stderr.read_to_string(&mut complaint);
+    }
+    Err(Failure::of("the server did not start", complaint.trim().trim_start_matches("error: ")))
+}
+
+/// Lets the server drain; returns the summary that it prints.
+fn finish(mut server: Running) -> Result<Value, Failure> {
+    platform::terminate(&server.0);
+    let words = read_all(server.0.stderr.take()).recv().unwrap_or_default();
+    server.0.wait().context("cannot wait for the server")?;
+    let summary = words.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    Ok(summary.unwrap_or(Value::Null))
+}
+
+/// Reads a pipe to its end on a thread of its own, so that the writer never blocks on it.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(mut pipe) = pipe {
+            // What was read before an error is worth having.
+            let _ = pipe.read_to_string(&mut text);
+        }
+        let _ = tell.send(text);
+    });
+    told
+}
+
+fn figures(measured: &Value, summary: &Value) -> Figures {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let messages = number(&measured["messages"]);
+    let entries = summary["kernel_entries"].as_u64().filter(|_| messages > 0);
+    Figures {
+        messages,
+        messages_per_s: measured["messages_per_s"].as_f64().unwrap_or(0.0),
+        latency_p50_ns: number(&measured["latency_ns"]["p50"]),
+        latency_p99_ns: number(&measured["latency_ns"]["p99"]),
+        server_cpu_ns_per_message: measured["server_cpu_ns_per_message"].as_f64(),
+        kernel_entries_per_message: entries.map(|entries| entries as f64 / messages as f64),
+        errors: number(&measured["errors"]) + number(&measured["connect_errors"]),
+        corrupt_bytes: number(&measured["corrupt_bytes"]),
+    }
+}
+
+fn text(report: &Report, seconds: u32) -> String {
+    let mut names = vec![""];
+    names.extend(report.runs.iter().map(|run| run.backend));
+    let mut table = report::table(&names, false);
+    let mut row = |name: &str, cell: &dyn Fn(&Figures) -> String| {
+        let cells = report.runs.iter().map(|run| run.figures.as_ref().map_or("-".into(), cell));
+        table.add_row(std::iter::once(name.to_owned()).chain(cells));
+    };
+    row("messages/s", &|figures| report::grouped(figures.messages_per_s as u64));
+    row("latency p50", &|figures| report::time(figures.latency_p50_ns));
+    row("latency p99", &|figures| report::time(figures.latency_p99_ns));
+    let cpu = |figures: &Figures| report::optional(figures.server_cpu_ns_per_message, |ns| report::time(ns as u64));
+    row("server CPU per message", &cpu);
+    let entries =
+        |figures: &Figures| report::optional(figures.kernel_entries_per_message, |count| format!("{count:.3}"));
+    row("kernel entries per message", &entries);
+    row("errors", &|figures| report::grouped(figures.errors));
+    row("corrupt bytes", &|figures| report::grouped(figures.corrupt_bytes));
+    report::align_figures(&mut table);
+    let mut text = format!(
+        "echo over loopback: {CONNECTIONS} connections, {SIZE_BYTES} bytes, one message in flight on each, \
+         {seconds} s per back end\n{}\n",
+        report::lines(&table)
+    );
+    for run in &report.runs {
+        if let Some(reason) = &run.reason {
+            text.push_str(&format!("\n{} is not available: {reason}", run.backend));
+        }
+    }
+    text.push_str(&format!("\nauto chooses {}: {}", report.chosen.unwrap_or("nothing"), report.chosen_why));
+    text.push_str(&comparison(&report.runs).unwrap_or_default());
+    text
+}
+
+/// The first two back ends in one sentence.
+fn comparison(runs: &[Run]) -> Option<String> {
+    let mut measured = runs.iter().filter_map(|run| Some((run.backend, run.figures.as_ref()?)));
+    let ((first, one), (second, other)) = (measured.next()?, measured.next()?);
+    let speed = one.messages_per_s / other.messages_per_s;
+    let cpu = one.server_cpu_ns_per_message? / other.server_cpu_ns_per_message?;
+    let is_sound = speed.is_finite() && cpu.is_finite();
+    is_sound.then(|| {
+        format!("\nin this run {first} had {speed:.2} × the messages/s of {second}, at {cpu:.2} × the CPU per message")
+    })
+}

@@ -1,0 +1,119 @@
+//! The verbs: what each is asked for, and how its failure is told.
+
+mod demo;
+mod info;
+mod load;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use raon_provider::{Backend, Error};
+
+use crate::failure::Failure;
+use crate::platform;
+use crate::report;
+
+/// Raon, the network engine for game servers: look at this machine, serve, load, compare.
+#[derive(Parser)]
+#[command(name = "raon", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  raon demo                                  both back ends side by side, in a few seconds
+  raon serve echo                            an echo server on 127.0.0.1:9000
+  raon load echo --connections 1000          load it for 10 seconds and verify every byte
+  raon info                                  what this machine offers, and what limits it";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows back ends, features, limits, and which back end auto chooses
+    Info(info::Arguments),
+    /// Serves raw bytes over TCP: echo sends them back, sink drops them
+    Serve(serve::Arguments),
+    /// Loads an echo server, verifies every byte and measures
+    Load(load::Arguments),
+    /// Serves and loads on each back end of this machine in turn, and compares
+    Demo(demo::Arguments),
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let done = match cli.command {
+        Command::Info(arguments) => info::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::from(failure.exit_code)
+    })
+}
+
+/// Help as it is; errors in one line with the way to help.
+fn explain(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            report::print(text.trim_end());
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprintln!("{}", text.trim_end());
+            ExitCode::from(2)
+        }
+        _ => {
+            eprintln!("{}", one_line(&text));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What clap says in several paragraphs, without usage.
+fn one_line(text: &str) -> String {
+    let paragraphs = text.split("\n\n").filter(|paragraph| {
+        let paragraph = paragraph.trim();
+        !paragraph.is_empty() && !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information")
+    });
+    let words = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = paragraphs.map(words).collect::<Vec<_>>().join("; ");
+    format!("{said}; --help shows all arguments")
+}
+
+/// Why a driver could not be opened, naming who asked for that back end.
+pub(crate) fn backend_failure(backend: Backend, error: Error) -> Failure {
+    match (backend, platform::backend_variable()) {
+        (Backend::Auto, Some(name)) => Failure::of(format!("RAON_BACKEND={name}"), error),
+        (Backend::Auto, None) => Failure::of("no back end works here", error),
+        (Backend::Named(kind), _) => Failure::of(format!("back end {kind}"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_fit_in_one_line() {
+        let error = Cli::try_parse_from(["raon", "serve"]).err().unwrap().render().to_string();
+        let line = one_line(&error);
+        assert!(line.starts_with("error: ") && line.ends_with("; --help shows all arguments"), "{line}");
+        assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The workers of a load as one: they enter each phase together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+
+use raon_provider::{Backend, Config, Driver, Kind};
+
+use super::{Generator, Live, Plan, Tally};
+use crate::arguments::Threads;
+use crate::command;
+use crate::failure::{Context, Failure};
+use crate::platform;
+use crate::progress::TICK;
+use crate::stop::Stop;
+
+/// What workers can be told to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Open the connections that do nothing.
+    OpenIdle,
+    /// Open those that exchange messages.
+    OpenActive,
+    /// Exchange messages for the time of the plan, then await the answers.
+    Run,
+    /// Close all connections.
+    Close,
+}
+
+/// What can be seen of all workers together.
+pub(crate) struct Status {
+    pub(crate) connected: u64,
+    pub(crate) connect_errors: u64,
+    pub(crate) messages: u64,
+    pub(crate) errors: u64,
+}
+
+/// All workers.
+pub(crate) struct Crew {
+    members: Vec<Member>,
+    reports: Receiver<Result<(), Failure>>,
+    /// What the workers run on.
+    pub(crate) kind: Kind,
+}
+
+struct Member {
+    orders: Sender<Phase>,
+    live: Arc<Live>,
+    thread: JoinHandle<Tally>,
+}
+
+impl Crew {
+    /// Starts a worker per plan. The first one chooses the back end for all.
+    pub(crate) fn start(plans: Vec<Plan>, threads: &Threads, stop: &Arc<Stop>) -> Result<Self, Failure> {
+        let (report, reports) = mpsc::channel();
+        let mut members = Vec::new();
+        let mut backend = threads.backend;
+        for (number, plan) in plans.into_iter().enumerate() {
+            let (member, kind) = start(number, plan, backend, threads.cpu(number), stop.clone(), report.clone())?;
+            members.push(member);
+            backend = Backend::Named(kind);
+        }
+        let Backend::Named(kind) = backend else { return Err(Failure::usage("a load needs a worker")) };
+        Ok(Crew { members, reports, kind })
+    }
+
+    /// Lets all workers do a phase and waits until they have; meanwhile `watch` is told now and then how they are.
+    pub(crate) fn perform(&self, phase: Phase, mut watch: impl FnMut(Status)) -> Result<(), Failure> {
+        for member in &self.members {
+            // One that has died is found below.
+            let _ = member.orders.send(phase);
+        }
+        let mut awaited = self.members.len();
+        while awaited > 0 {
+            match self.reports.recv_timeout(TICK) {
+                Ok(report) => report.map(|()| awaited -= 1)?,
+                Err(RecvTimeoutError::Timeout) => self.check_alive()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(died()),
+            }
+            watch(self.status());
+        }
+        Ok(())
+    }
+
+    fn check_alive(&self) -> Result<(), Failure> {
+        let has_died = self.members.iter().any(|member| member.thread.is_finished());
+        if has_died { Err(died()) } else { Ok(()) }
+    }
+
+    fn status(&self) -> Status {
+        let sum = |figure: fn(&Live) -> &AtomicU64| {
+            self.members.iter().map(|member| figure(&member.live).load(Ordering::Relaxed)).sum()
+        };
+        Status {
+            connected: sum(|live| &live.connected),
+            connect_errors: sum(|live| &live.connect_errors),
+            messages: sum(|live| &live.messages),
+            errors: sum(|live| &live.errors),
+        }
+    }
+
+    /// Ends the workers. Returns what they have measured, together.
+    pub(crate) fn finish(self) -> Result<Tally, Failure> {
+        let mut total = Tally::new();
+        for Member { orders, thread, .. } in self.members {
+            drop(orders);
+            total.add(thread.join().map_err(|_| died())?);
+        }
+        Ok(total)
+    }
+}
+
+fn died() -> Failure {
+    Failure::new("a worker thread has died, see above: please report it with the command line")
+}
+
+fn start(
+    number: usize,
+    plan: Plan,
+    backend: Backend,
+    cpu: Option<usize>,
+    stop: Arc<Stop>,
+    report: Sender<Result<(), Failure>>,
+) -> Result<(Member, Kind), Failure> {
+    let (orders, ordered) = mpsc::channel();
+    let (opened, is_open) = mpsc::channel();
+    let live = Arc::new(Live::default());
+    let seen = live.clone();
+    let work = move || match open(&plan, backend, cpu) {
+        Ok(driver) => {
+            let _ = opened.send(Ok(driver.info().kind));
+            obey(Generator::new(driver, plan, stop, seen), &ordered, &report)
+        }
+        Err(failure) => {
+            let _ = opened.send(Err(failure));
+            Tally::new()
+        }
+    };
+    let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work).context("cannot start a thread")?;
+    let kind = is_open.recv().map_err(|_| died())??;
+    Ok((Member { orders, live, thread }, kind))
+}
+
+fn open(plan: &Plan, backend: Backend, cpu: Option<usize>) -> Result<Driver, Failure> {
+    if let Some(cpu) = cpu {
+        platform::pin_thread(cpu)?;
+    }
+    let default = Config::default();
+    let sockets_max = default.sockets_max.max(plan.connections + plan.idle + 64);
+    // A receive stream each, and some sends in flight.
+    let operations_max = default.operations_max.max(2 * sockets_max).min(1 << 19);
+    let config = Config { backend, sockets_max, operations_max, ..default };
+    Driver::open(&config).map_err(|error| command::backend_failure(backend, error))
+}
+
+/// Does what it is told until nobody tells it any more.
+fn obey(mut generator: Generator, ordered: &Receiver<Phase>, report: &Sender<Result<(), Failure>>) -> Tally {
+    while let Ok(phase) = ordered.recv() {
+        let done = generator.perform(phase).context("the driver cannot go on");
+        // Nobody listens if the command has ended.
+        let _ = report.send(done);
+    }
+    generator.into_tally()
+}

@@ -1,0 +1,30 @@
+//! `raon`: looks at the back ends of this machine, serves, loads, and compares.
+//!
+//! One file per verb in `command/`. What they do is in `echo_server/` (serve) and `generator/` (load), both on
+//! `raon-provider`; what is particular to the platform in `platform.rs`.
+
+mod arguments;
+mod command;
+mod echo_server;
+mod failure;
+mod generator;
+mod platform;
+mod progress;
+mod report;
+mod stop;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::filter::LevelFilter;
+
+fn main() -> ExitCode {
+    // The provider says there, once, when `auto` had to fall back.
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+    command::run()
+}

@@ -1,0 +1,142 @@
+//! The server's process, when it runs on this machine: found by its listening socket, then measured from outside.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+
+/// Another process of this machine.
+pub(crate) struct ServerProcess {
+    pid: i32,
+    clock: Option<ClockId>,
+}
+
+impl ServerProcess {
+    /// The process that listens at an address of this machine; `None` if there is none or its descriptors are hidden.
+    pub(crate) fn listening_at(address: SocketAddr) -> Option<Self> {
+        if !is_local(address.ip()) {
+            return None;
+        }
+        let inodes = listening_inodes(address);
+        let pid = fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            holds_socket(&entry.path(), &inodes).then_some(pid)
+        })?;
+        Some(ServerProcess { pid, clock: clock_getcpuclockid(Pid::from_raw(pid)).ok() })
+    }
+
+    /// CPU time of all its threads so far, in nanoseconds.
+    pub(crate) fn cpu_ns(&self) -> Option<u64> {
+        let clock = self.clock.and_then(|clock| clock.now().ok());
+        clock.and_then(|time| u64::try_from(time.num_nanoseconds()).ok()).or_else(|| self.scheduled_ns())
+    }
+
+    /// The same from the scheduler's figures of each thread, where the process clock cannot be read.
+    fn scheduled_ns(&self) -> Option<u64> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.flatten();
+        let times = threads.filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Some(times.sum()).filter(|sum| *sum > 0)
+    }
+
+    /// Memory that it holds, in bytes.
+    pub(crate) fn rss_bytes(&self) -> Option<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap_or_default();
+        let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.split_whitespace().next());
+        if let Some(kilobytes) = kilobytes {
+            return Some(kilobytes.parse::<u64>().ok()? * 1024);
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())?;
+        Some(kilobytes.parse::<u64>().ok()? * 1024)
+    }
+}
+
+/// True if the address belongs to this machine: then a packet to it would come from it. None is sent.
+fn is_local(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    ip.is_loopback() || ip.is_unspecified() || from.is_ok_and(|from| from.ip() == ip)
+}
+
+/// Inodes of the sockets that listen where a connection to `address` arrives.
+fn listening_inodes(address: SocketAddr) -> Vec<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines()).filter_map(|line| listening_inode(line, address)).collect()
+}
+
+/// The inode, if a line of `/proc/net/tcp` is about a listener that takes connections to `address`, see proc(5).
+fn listening_inode(line: &str, address: SocketAddr) -> Option<String> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
+    let (ip, port) = local.split_once(':')?;
+    let is_port = u16::from_str_radix(port, 16) == Ok(address.port());
+    let ip = table_ip(ip)?;
+    let takes = ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
+    (state == LISTEN && is_port && takes).then(|| inode.to_owned())
+}
+
+/// An address as the kernel prints it: words of 32 bits, each in the machine's byte order.
+fn table_ip(text: &str) -> Option<IpAddr> {
+    let words: Vec<[u8; 4]> = (0..text.len() / 8)
+        .map_while(|index| u32::from_str_radix(text.get(index * 8..index * 8 + 8)?, 16).ok())
+        .map(u32::to_ne_bytes)
+        .collect();
+    match words[..] {
+        [word] => Some(Ipv4Addr::from(word).into()),
+        [_, _, _, _] => <[u8; 16]>::try_from(words.concat()).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        _ => None,
+    }
+}
+
+fn holds_socket(process: &Path, inodes: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    descriptors.flatten().any(|descriptor| {
+        let target = fs::read_link(descriptor.path()).unwrap_or_default();
+        let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
+        inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn finds_itself() {
+        for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let listener = TcpListener::bind(bind).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let process = ServerProcess::listening_at(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+            assert_eq!(process.pid, std::process::id() as i32);
+            assert!(process.cpu_ns().unwrap() > 0);
+            assert!(process.rss_bytes().unwrap() > 100_000);
+        }
+    }
+
+    #[test]
+    fn reads_the_table_of_ipv6() {
+        let line =
+            "0: 00000000000000000000000001000000:2328 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 77 1";
+        assert_eq!(listening_inode(line, "[::1]:9000".parse().unwrap()).as_deref(), Some("77"));
+        assert_eq!(listening_inode(line, "[::1]:9001".parse().unwrap()), None);
+        assert_eq!(listening_inode("sl local_address rem_address", "[::1]:9000".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn knows_what_is_local() {
+        assert!(is_local("127.0.0.1".parse().unwrap()));
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,66 @@
+//! Stopping: Ctrl-C and SIGTERM set a flag and wake every driver; a second one ends the process at once.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use raon_provider::{Operation, Submitter};
+
+use crate::failure::{Context, Failure};
+
+/// The token of the timer that wakes a driver when it is time to stop.
+pub(crate) const WAKE: u64 = u64::MAX;
+
+/// What a shell reports of a process that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The flag, with those who want to be woken when it is set.
+#[derive(Default)]
+pub(crate) struct Stop {
+    is_asked: AtomicBool,
+    sleepers: Mutex<Vec<Submitter>>,
+}
+
+impl Stop {
+    /// Sets it up to be asked by signals. Once per process.
+    pub(crate) fn install() -> Result<Arc<Stop>, Failure> {
+        let stop = Arc::new(Stop::default());
+        let asked = stop.clone();
+        ctrlc::set_handler(move || {
+            if asked.ask() {
+                process::exit(i32::from(INTERRUPTED));
+            }
+        })
+        .context("cannot handle signals")?;
+        Ok(stop)
+    }
+
+    /// Asks everyone to stop. True if that had been asked before.
+    pub(crate) fn ask(&self) -> bool {
+        let was_asked = self.is_asked.swap(true, Ordering::SeqCst);
+        for sleeper in self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            wake(sleeper);
+        }
+        was_asked
+    }
+
+    /// True once it is time to stop.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::SeqCst)
+    }
+
+    /// Registers a driver to be woken; at once if the flag is set already.
+    pub(crate) fn wakes(&self, sleeper: Submitter) {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).push(sleeper.clone());
+        // Asked for just before it was on the list: nobody else wakes it.
+        if self.is_asked() {
+            wake(&sleeper);
+        }
+    }
+}
+
+/// A mailbox that refuses is full, so that its driver wakes anyway, or closed.
+fn wake(sleeper: &Submitter) {
+    let _ = sleeper.submit(Operation::Timer { after: Duration::ZERO }, WAKE);
+}

@@ -1,0 +1,104 @@
+//! What users see: reports that parse, and errors of one line with the remedy.
+
+use std::net::TcpListener;
+
+use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
+
+#[test]
+fn info_is_json() {
+    let (info, status) = run_json(&["info", "--json"]);
+    assert!(status.success());
+    assert_eq!(info["backends"].as_array().unwrap().len(), 2);
+    assert!(info["chosen"].is_string() && info["limits"]["descriptors"]["soft"].is_number(), "{info}");
+    let shown = text(&run(&["info"]).stdout);
+    assert!(shown.contains("auto chooses ") && shown.contains("somaxconn"), "{shown}");
+}
+
+#[test]
+fn the_environment_replaces_auto() {
+    let output = raon(&["info", "--json"]).env("RAON_BACKEND", "epoll").output().unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&info["chosen"], &info["environment"]), (&"epoll".into(), &"epoll".into()));
+    for arguments in [&["info"][..], &["demo"], &["serve", "echo", "--listen", "127.0.0.1:0"]] {
+        assert_fails(
+            raon(arguments).env("RAON_BACKEND", "iocp"),
+            1,
+            &["RAON_BACKEND=iocp", "use auto, io_uring or epoll"],
+        );
+    }
+}
+
+#[test]
+fn a_demo_compares_all_backends() {
+    let (demo, status) = run_json(&["demo", "--seconds", "1", "--json"]);
+    assert!(status.success(), "{demo}");
+    let runs = demo["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().filter(|run| run["available"] == true).count(), backends().len());
+    for run in runs.iter().filter(|run| run["available"] == true) {
+        assert!(run["messages"].as_u64().unwrap() > 0 && run["kernel_entries_per_message"].is_number(), "{run}");
+        assert_eq!((&run["errors"], &run["corrupt_bytes"]), (&0.into(), &0.into()));
+    }
+    assert!(demo["chosen"].is_string());
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let parts = [format!("cannot listen on {address}"), "choose another port".into()];
+    assert_fails(&mut raon(&["serve", "echo", "--listen", &address]), 1, &[&parts[0], &parts[1]]);
+}
+
+#[test]
+fn a_refused_connection_is_told() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    assert_fails(&mut raon(&["load", "echo", "--connect", &address]), 1, &["connection refused", "start the server"]);
+}
+
+#[test]
+fn a_server_that_does_not_echo_is_told() {
+    let server = Server::start(&["sink"]);
+    assert_fails(&mut raon(&["load", "echo", "--connect", &server.address]), 1, &["raon serve echo"]);
+}
+
+#[test]
+fn wrong_arguments_are_told() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["serve", "echo", "--backend", "kqueue"], "use auto, io_uring or epoll"),
+        (&["serve", "echo", "--listen", "here"], "--listen"),
+        (&["serve"], "<SERVICE>"),
+        (&["serve", "discard"], "possible values: echo, sink"),
+        (&["load", "echo", "--duration", "10"], "500ms, 10s or 2m"),
+        (&["load", "echo", "--conections", "1"], "--connections"),
+        (&["load", "echo", "--connections", "0"], "--idle"),
+        (&["load", "echo", "--size", "0"], "1..="),
+        (&["demo", "--pin", "x"], "--pin"),
+    ];
+    for (arguments, part) in cases {
+        assert_fails(&mut raon(arguments), 2, &[part]);
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_told() {
+    assert_fails(
+        &mut raon(&["load", "echo", "--connections", "1000000", "--workers", "16"]),
+        1,
+        &["1000000 connections need", "ulimit -Hn", "at most"],
+    );
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_told() {
+    assert_fails(&mut raon(&["serve", "echo", "--listen", "127.0.0.1:0", "--pin", "1000"]), 1, &["CPU 1000", "nproc"]);
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["info", "serve", "load", "demo"] {
+        let output = run(&[command, "--help"]);
+        assert!(output.status.success() && text(&output.stdout).contains("Examples:\n  raon "), "{command}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The real program, run as users run it.
+
+mod commands;
+mod load;
+mod support;

@@ -1,0 +1,106 @@
+//! Runs the real program, and ends it whatever happens to the test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use serde_json::Value;
+
+/// The program with these arguments, without the environment's wishes.
+pub(crate) fn raon(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raon"));
+    command.args(arguments).env_remove("RAON_BACKEND").stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    raon(arguments).output().expect("the program starts")
+}
+
+/// Runs it to its end; its output must be JSON.
+pub(crate) fn run_json(arguments: &[&str]) -> (Value, ExitStatus) {
+    let output = run(arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+    (value, output.status)
+}
+
+/// Runs it to its end; it must fail with this code and one line that holds all of `parts`.
+pub(crate) fn assert_fails(command: &mut Command, code: i32, parts: &[&str]) {
+    let output = command.output().expect("the program starts");
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "not one line: {line}");
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in: {line}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The back ends that this machine has.
+pub(crate) fn backends() -> Vec<String> {
+    let (info, _) = run_json(&["info", "--json"]);
+    let all = info["backends"].as_array().expect("a list");
+    let available = all.iter().filter(|backend| backend["available"] == true);
+    available.map(|backend| backend["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// A running program.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Running {
+        let mut command = raon(arguments);
+        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts"))
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.0.id()).expect("pids are small");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    }
+
+    /// Waits for its end; returns what it has said on standard error.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let mut words = String::new();
+        self.0.stderr.take().expect("piped").read_to_string(&mut words).expect("text");
+        (self.0.wait().expect("it ends"), words)
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) process: Running,
+    pub(crate) address: String,
+}
+
+impl Server {
+    /// Starts one on a free port and waits until it says that it listens.
+    pub(crate) fn start(arguments: &[&str]) -> Server {
+        let mut process = Running::start(&[&["serve"], arguments, &["--listen", "127.0.0.1:0", "--json"]].concat());
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
+        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("not the line that was promised: {line:?}")).to_owned();
+        Server { process, address }
+    }
+
+    /// Stops it; it must end well. Returns its summary.
+    pub(crate) fn stop(self) -> Value {
+        self.process.terminate();
+        let (status, words) = self.process.end();
+        assert!(status.success(), "{status}: {words}");
+        serde_json::from_str(words.lines().last().unwrap_or_default()).expect("the summary is JSON")
+    }
+}
