@@ -1,0 +1,124 @@
+//! Accept streams under pressure.
+
+//= ONCE-1, LIMIT-1
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use raon_provider::{ErrorKind, Outcome};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::alone::descriptors;
+use crate::child;
+use crate::peer::Peer;
+use crate::rig::Rig;
+use crate::setup::Setup;
+
+/// More connections in one turn than there is room for completions in a ring of this configuration.
+pub fn more_connections_than_the_queues_hold(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| {
+        config.sockets_max = 16;
+        config.operations_max = 64;
+        config.uring.submission_entries = 8;
+        config.pool.receive_count = 8;
+        config.pool.send_count = 4;
+        config.pool.bulk_count = 1;
+    });
+    let (listener, address) = rig.listen();
+    let operation = rig.accept(listener, 1);
+    rig.turns(1);
+    let mut peers: Vec<_> = (0..300).map(|_| Peer::connect(address)).collect();
+    let mut accepted = Vec::new();
+    while accepted.len() < 300 {
+        match rig.wait(1).outcome {
+            Outcome::Accepted(socket) => accepted.push(socket),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut near: Vec<_> = accepted.iter().map(|socket| socket.peer_address().unwrap()).collect();
+    let mut far: Vec<_> = peers.iter().map(|peer| peer.stream.local_addr().unwrap()).collect();
+    near.sort_unstable();
+    far.sort_unstable();
+    assert_eq!(near, far, "each connection came once");
+    drop(accepted);
+    assert_eq!(peers[0].read_until_broken(&mut rig), None, "an unattached socket closes on drop");
+    rig.cancel(operation);
+    assert_eq!(rig.wait_failure(1).0, ErrorKind::Cancelled);
+}
+
+/// Limits are the process's own, so this runs in a child.
+pub fn an_accept_stream_backs_off_without_descriptors(setup: &Setup) {
+    child::run("descriptors", setup.name, &[]);
+}
+
+/// The child's part: descriptors run out, the stream says so, waits without spinning, and goes on.
+pub fn run_out_of_descriptors(setup: Setup) {
+    let mut rig = Rig::new(&setup);
+    let (listener, address) = rig.listen();
+    let _peers: Vec<_> = (0..12).map(|_| Peer::connect(address)).collect();
+    let limit = getrlimit(Resource::Nofile);
+    // Numbers are taken lowest first: fill the gaps, then the limit leaves just four.
+    let highest = descriptors().into_keys().max().unwrap() as i32;
+    let open = || std::fs::File::open("/dev/null").unwrap();
+    let mut fillers = vec![open()];
+    while fillers[fillers.len() - 1].as_raw_fd() <= highest {
+        fillers.push(open());
+    }
+    let last = fillers[fillers.len() - 1].as_raw_fd() as u64;
+    let low = Rlimit { current: Some(last + 5), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, low).unwrap();
+    rig.accept(listener, 1);
+    let (mut accepted, mut paused) = (Vec::new(), 0);
+    while paused == 0 {
+        let completion = rig.wait(1);
+        assert!(completion.more, "the stream goes on: {completion:?}");
+        match completion.outcome {
+            Outcome::Accepted(socket) => accepted.push(socket),
+            Outcome::AcceptPaused(error) => {
+                assert_eq!(error.kind(), ErrorKind::DescriptorLimit);
+                paused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((1..=6).contains(&accepted.len()), "{} were accepted", accepted.len());
+    let before = rig.driver.stats();
+    rig.timer(Duration::from_millis(200), 2);
+    rig.wait(2);
+    let after = rig.driver.stats();
+    // The wait itself polls in steps of a millisecond.
+    assert!(after.accept_pauses - before.accept_pauses < 10, "{after:?}");
+    assert!(after.kernel_entries - before.kernel_entries < 600, "it spins: {after:?}");
+    assert!(after.shed > 0, "connections for which there is no place are told so");
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let late = Peer::connect(address);
+    let own = late.stream.local_addr().unwrap();
+    rig.wait_for("the connection that came last", |each| match &each.outcome {
+        Outcome::Accepted(socket) => socket.peer_address().is_ok_and(|address| address == own),
+        _ => false,
+    });
+}
+
+pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (listener, address) = rig.listen();
+    for _ in 0..10 {
+        Peer::connect(address).reset();
+    }
+    drop(Peer::connect(address));
+    rig.accept(listener, 1);
+    let mut peer = Peer::connect(address);
+    let own = peer.stream.local_addr().unwrap();
+    loop {
+        let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
+        if socket.peer_address().is_ok_and(|address| address == own) {
+            let socket = rig.adopt(socket);
+            rig.send_quiet(socket, b"raon".as_slice(), 2);
+            break assert_eq!(peer.read(&mut rig, 4), b"raon");
+        }
+        // One whose peer is gone can be adopted all the same, and tells it by itself.
+        let gone = rig.adopt(socket);
+        rig.receive(gone, 3);
+        assert!(!rig.wait(3).more);
+    }
+}

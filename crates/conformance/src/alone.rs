@@ -1,0 +1,59 @@
+//! One test at a time in the process, and no descriptor left behind.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::setup::Setup;
+
+/// No test takes so long.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs a test of one set-up alone.
+pub fn run(setup: &Setup, test: fn(&Setup)) {
+    run_with(|| test(setup));
+}
+
+/// Runs anything alone: descriptors can be counted, limits and switches of the process or the system changed.
+pub fn run_with(test: impl FnOnce()) {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _watch = watch();
+    let before = descriptors();
+    test();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while descriptors().len() > before.len() {
+        let left: Vec<_> = descriptors().into_iter().filter(|(number, _)| !before.contains_key(number)).collect();
+        assert!(Instant::now() < deadline, "descriptors left behind: {left:?}");
+        // tidy: sleep — the kernel closes what a ring held some time after the ring's end, and tells nobody.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Ends the process if the test hangs; drop it when the test has ended.
+fn watch() -> mpsc::Sender<()> {
+    let (alive, ended) = mpsc::channel();
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    thread::spawn(move || {
+        if ended.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // Past the capture of output, which nobody would read any more.
+            let _ = writeln!(std::io::stderr(), "{name} hangs");
+            std::process::abort();
+        }
+    });
+    alive
+}
+
+/// All descriptors of this process, with what they are.
+pub fn descriptors() -> BTreeMap<u32, String> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("procfs is mounted");
+    let named = entries.flatten().filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        Some((entry.file_name().to_str()?.parse().ok()?, target))
+    });
+    // The directory that is being read is in the list as well.
+    named.filter(|(_, target)| !target.starts_with("/proc/")).collect()
+}

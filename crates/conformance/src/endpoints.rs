@@ -1,0 +1,192 @@
+//! Listeners and connects: addresses, options, errors, and what can be adopted.
+
+//= ONCE-1, OWN-2
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use raon_provider::{ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::peer::Peer;
+use crate::rig::{Rig, refusal};
+use crate::setup::Setup;
+
+/// A listener that takes no more connections: who connects gets no answer.
+pub struct FullBacklog {
+    /// Where nobody answers.
+    pub address: SocketAddr,
+    _sockets: Vec<Socket>,
+}
+
+impl FullBacklog {
+    #[allow(clippy::new_without_default, reason = "it opens sockets")]
+    pub fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address: SockAddr = listener.local_addr().unwrap();
+        let mut sockets = vec![listener];
+        for _ in 0..3 {
+            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&address);
+            sockets.push(filler);
+        }
+        FullBacklog { address: address.as_socket().unwrap(), _sockets: sockets }
+    }
+}
+
+/// Listens, connects, and sends a word from either end.
+fn assert_connects(rig: &mut Rig, listen: IpAddr, connect: IpAddr) {
+    let listener = rig.driver.listen(SocketAddr::new(listen, 0), &ListenOptions::default()).unwrap();
+    let address = SocketAddr::new(connect, rig.driver.local_address(listener).unwrap().port());
+    rig.accept(listener, 1);
+    rig.connect(address, 2);
+    let connected = rig.wait(2);
+    assert!(matches!(connected.outcome, Outcome::Connected), "{address}: {connected:?}");
+    assert_eq!(rig.driver.peer_address(connected.socket).unwrap(), address);
+    let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
+    let accepted = rig.adopt(socket);
+    for (from, to) in [(connected.socket, accepted), (accepted, connected.socket)] {
+        rig.receive_into(to, 4, 3);
+        rig.send_quiet(from, b"raon".as_slice(), 4);
+        assert!(matches!(rig.wait(3).outcome, Outcome::ReceivedInto(room) if room.len() == 4));
+    }
+    rig.abort(listener, 5);
+    rig.wait_closed(5);
+    rig.wait(1);
+}
+
+pub fn connections_over_every_address_family(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    assert_connects(&mut rig, v4, v4);
+    assert_connects(&mut rig, IpAddr::V4(Ipv4Addr::UNSPECIFIED), v4);
+    assert_connects(&mut rig, v6, v6);
+    assert_connects(&mut rig, any, v6);
+    assert_connects(&mut rig, any, v4);
+    let options = ListenOptions { dual_stack: false, ..ListenOptions::default() };
+    let listener = rig.driver.listen(SocketAddr::new(any, 0), &options).unwrap();
+    let port = rig.driver.local_address(listener).unwrap().port();
+    assert!(TcpStream::connect((v6, port)).is_ok());
+    assert!(TcpStream::connect((v4, port)).is_err(), "without dual_stack IPv6 alone");
+}
+
+pub fn a_refused_connect_is_a_typed_error(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for _ in 0..3 {
+        rig.connect(address, 1);
+        assert_eq!(rig.wait_failure(1).0, ErrorKind::ConnectionRefused);
+        assert_eq!(rig.driver.stats().sockets, 0);
+    }
+    // A connect that has not finished yet has no id that could be used; one of another's is refused, see STALE-1.
+    let bind = Some("203.0.113.7:0".parse().unwrap());
+    let options = ConnectOptions { bind, ..ConnectOptions::default() };
+    assert_eq!(refusal(rig.driver.connect(address, &options, 2)), ErrorKind::AddressNotAvailable);
+}
+
+pub fn an_address_in_use_is_refused(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (listener, address) = rig.listen();
+    let error = rig.driver.listen(address, &ListenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddressInUse);
+    assert!(error.os_code() != 0 && error.to_string().contains("choose another port"), "{error}");
+    rig.abort(listener, 1);
+    rig.wait_closed(1);
+    rig.driver.listen(address, &ListenOptions::default()).expect("free again at once");
+}
+
+pub fn listeners_may_share_a_port(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let options = ListenOptions { reuse_port: true, backlog: 64, ..ListenOptions::default() };
+    let first = rig.driver.listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+    let address = rig.driver.local_address(first).unwrap();
+    let second = rig.driver.listen(address, &options).unwrap();
+    rig.accept(first, 1);
+    rig.accept(second, 2);
+    let _peers: Vec<_> = (0..64).map(|_| Peer::connect(address)).collect();
+    let (mut at_first, mut at_second) = (0, 0);
+    rig.until("all connections", |rig| {
+        for completion in rig.seen() {
+            at_first += usize::from(completion.token == 1);
+            at_second += usize::from(completion.token == 2);
+        }
+        at_first + at_second == 64
+    });
+    assert!(at_first > 0 && at_second > 0, "{at_first} and {at_second}");
+}
+
+pub fn options_reach_the_sockets(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (keepalive, user_timeout) = (Some(Duration::from_secs(77)), Some(Duration::from_millis(8800)));
+    for nodelay in [true, false] {
+        let options = ListenOptions { nodelay, keepalive, user_timeout, ..ListenOptions::default() };
+        let listener = rig.driver.listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let address = rig.driver.local_address(listener).unwrap();
+        rig.accept(listener, 1);
+        let bind = Some("127.0.0.9:0".parse().unwrap());
+        let options = ConnectOptions { bind, nodelay, keepalive, user_timeout };
+        rig.submit(Operation::Connect { address, options }, 2);
+        let connected = rig.wait(2).socket;
+        let local = rig.driver.local_address(connected).unwrap();
+        assert_eq!(local.ip(), IpAddr::from([127, 0, 0, 9]));
+        let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
+        assert_eq!(socket.peer_address().unwrap(), local);
+        let socket = socket.into_inner();
+        assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive.unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), user_timeout);
+        rig.abort(listener, 3);
+        rig.wait_closed(3);
+        rig.wait(1);
+    }
+}
+
+pub fn any_stream_socket_can_be_adopted(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (near, far) = UnixStream::pair().unwrap();
+    let near = rig.adopt(OwnedFd::from(near));
+    let far = rig.adopt(far);
+    rig.receive(far, 1);
+    rig.send(near, b"raon".as_slice(), 2);
+    assert_eq!(rig.wait_bytes(1, 4), b"raon");
+    rig.shutdown_write(near, 3);
+    rig.wait_end(1);
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // In either mode: the driver sets the one that it needs.
+    listener.set_nonblocking(true).unwrap();
+    let listener = rig.adopt(listener);
+    rig.accept(listener, 4);
+    let mut peer = Peer::connect(address);
+    let Outcome::Accepted(socket) = rig.wait(4).outcome else { panic!("a connection was due") };
+    let socket = rig.adopt(socket.into_inner());
+    rig.send_quiet(socket, b"raon".as_slice(), 5);
+    assert_eq!(peer.read(&mut rig, 4), b"raon");
+
+    let unconnected = rig.adopt(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+    rig.receive(unconnected, 6);
+    assert!(matches!(rig.wait_failure(6).0, ErrorKind::NotConnected));
+}
+
+pub fn what_is_no_stream_socket_is_given_back(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = datagrams.local_addr().unwrap();
+    let refused = rig.driver.adopt(datagrams).unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(refused.value.local_address().unwrap(), address, "the very socket comes back");
+    let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    assert_eq!(refusal(rig.driver.adopt(file)), ErrorKind::InvalidInput);
+    let (file, _other) = UnixStream::pair().unwrap();
+    rig.ledger.expect_mailed(1, 1);
+    rig.try_submit(Operation::Adopt { socket: file.into() }, 1).unwrap();
+    assert!(matches!(rig.wait(1).outcome, Outcome::Adopted));
+}

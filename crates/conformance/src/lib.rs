@@ -1,0 +1,113 @@
+//! One suite for all back ends: every clause of `docs/semantics.md`, tested on every back end in every form.
+//!
+//! A test is a function that takes a [`Setup`](setup::Setup); [`every_test!`] lists them, `tests/every_backend.rs` runs each on each
+//! set-up. A new back end is one more set-up, a new test one more name. Each test runs alone in the process (see
+//! [`alone`]), so that it can be held to leave as many descriptors behind as it found.
+
+#![allow(missing_docs, reason = "the name of a test says what it shows")]
+
+pub mod accept;
+pub mod allocator;
+pub mod alone;
+pub mod cancel;
+pub mod child;
+pub mod choice;
+pub mod close;
+pub mod endpoints;
+pub mod ledger;
+pub mod lifetime;
+pub mod limits;
+pub mod once;
+pub mod order;
+pub mod ownership;
+pub mod pause;
+pub mod peer;
+pub mod random;
+pub mod rig;
+pub mod roles;
+pub mod setup;
+pub mod stale;
+pub mod starve;
+pub mod steady;
+pub mod storm;
+pub mod stream;
+pub mod threads;
+pub mod time;
+
+/// Gives every test to a macro: the set-up, then per group its tests. The storms, which take long, are apart.
+#[macro_export]
+macro_rules! every_test {
+    ($cases:ident, $setup:expr) => {
+        $cases! { $setup;
+            ownership: every_payload_form_comes_back a_failed_send_brings_its_payload_and_its_count
+                a_room_comes_back_from_success_and_from_failure a_quiet_payload_is_dropped_after_use
+                a_refused_operation_comes_back_whole a_late_refusal_brings_the_payload;
+            once: nothing_completes_or_moves_inside_submit a_mixed_load_completes_each_operation_once
+                quiet_sends_complete_only_if_they_fail one_poll_delivers_no_more_than_there_is_room_for
+                a_turn_larger_than_the_queues;
+            stream: a_large_send_is_finished_inside nothing_empty_is_accepted the_end_comes_once_on_a_stream
+                the_end_comes_again_and_again_to_receive_into bytes_before_the_end_come_first half_close_in_both_directions
+                the_write_side_ends_after_what_is_queued a_reset_is_a_typed_error bulk_bytes_arrive_exact;
+            order: many_odd_sends_arrive_in_order quiet_sends_keep_their_order_past_a_full_socket
+                more_pieces_than_one_request_takes
+                single_receives_are_first_in_first_out one_kind_of_receive_at_a_time;
+            pause: nothing_comes_while_paused what_was_taken_is_held what_waits_for_delivery_is_held the_end_waits_for_resume
+                a_reset_waits_for_resume cancelling_a_paused_stream_delivers_what_is_held
+                closing_a_paused_socket_ends_it a_stream_paused_a_hundred_times_loses_nothing;
+            cancel: every_idle_operation_can_be_cancelled what_is_only_queued_ends_within_a_turn
+                a_send_stuck_in_the_kernel_can_be_cancelled a_cancelled_send_leaves_the_others_whole
+                a_cancelled_stream_delivers_what_had_arrived a_cancelled_accept_leaks_no_connection
+                cancelling_by_token_ends_them_all a_connect_can_be_cancelled;
+            close: a_goodbye_arrives_although_input_is_unread a_graceful_close_ends_at_its_deadline
+                a_graceful_close_waits_for_the_peer an_abort_is_a_reset the_id_is_stale_at_once
+                what_is_pending_ends_before_closed a_slot_used_again_hears_nothing_of_its_past
+                a_listener_closes_with_its_accept a_close_with_a_pending_receive_reaches_the_peer
+                a_connection_that_was_reset_still_closes;
+            stale: ids_of_closed_sockets_are_refused ids_of_another_driver_are_refused forged_ids_are_refused
+                ids_of_ended_operations_are_refused a_receive_ended_by_a_close_is_stale;
+            threads: what_may_go_anywhere_and_what_may_not eight_threads_while_the_driver_shuts_down
+                each_submitter_keeps_its_order many_submits_are_one_wake a_full_mailbox_gives_the_value_back
+                an_accepted_socket_goes_to_another_driver buffers_come_home_from_other_threads;
+            limits: a_peer_that_never_reads_makes_busy the_table_of_sockets_is_bounded
+                the_table_of_operations_is_bounded a_socket_refused_for_want_of_operations_is_told
+                a_wrong_configuration_is_refused statistics_count_what_happened;
+            starve: an_exhausted_pool_recovers buffers_from_another_thread_wake_a_sleeping_owner
+                a_waiter_that_closed_takes_nobodys_turn a_starved_driver_does_not_spin senders_have_their_own_quota
+                one_busy_socket_does_not_starve_the_others an_idle_connection_holds_no_buffer;
+            lifetime: a_drop_with_a_thousand_operations_in_flight a_shut_driver_refuses_everything
+                buffers_outlive_their_driver drivers_come_and_go_in_one_thread
+                rings_that_come_and_go_do_not_disturb_a_wait;
+            accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors
+                a_connection_that_ended_in_the_backlog_does_no_harm;
+            endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
+                an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
+                any_stream_socket_can_be_adopted what_is_no_stream_socket_is_given_back;
+            time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire
+                a_poll_ends_at_its_timeout latencies_are_counted;
+            choice: a_named_back_end_is_the_one_that_runs;
+            steady: no_allocation_per_operation;
+        }
+    };
+}
+
+/// The storms: long, so they run once per mechanism, not for each switched-off feature.
+#[macro_export]
+macro_rules! every_storm {
+    ($cases:ident, $setup:expr) => {
+        $cases! { $setup;
+            storm: five_thousand_sockets_open_and_close cancels_race_completions_of_receives
+                cancels_race_completions_of_sends a_connect_without_an_answer_times_out;
+        }
+    };
+}
+
+/// What is about the choice of a back end: each runs child processes and names its back ends itself.
+#[macro_export]
+macro_rules! every_choice {
+    ($cases:ident) => {
+        $cases! {
+            roles: a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys a_seccomp_filter_of_one_thread
+                io_uring_disabled_by_sysctl the_environment_replaces_auto_only available_tells_the_truth;
+        }
+    };
+}

@@ -1,0 +1,195 @@
+//! A receive stream at rest: nothing is delivered, nothing is lost.
+
+//= PAUSE-1
+
+use std::time::Duration;
+
+use raon_provider::{ErrorKind, Outcome};
+
+use crate::random::{assert_pattern, pattern};
+use crate::rig::Rig;
+use crate::setup::Setup;
+
+pub fn nothing_comes_while_paused(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    peer.write(&mut rig, &pattern(0, 100));
+    assert_pattern(0, &rig.wait_bytes(1, 100));
+    rig.driver.pause(socket).unwrap();
+    assert_eq!(peer.write_some(&pattern(100, 50_000)), 50_000);
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(100, &rig.wait_bytes(1, 50_000));
+    // A stream can also start at rest.
+    let (socket, mut peer) = rig.peer();
+    rig.driver.pause(socket).unwrap();
+    rig.receive(socket, 2);
+    assert_eq!(peer.write_some(b"raon"), 4);
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_eq!(rig.wait_bytes(2, 4), b"raon");
+}
+
+/// The kernel hands bytes out in the very turn in which the pause is handed over.
+pub fn what_was_taken_is_held(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    assert_eq!(peer.write_some(&pattern(0, 9000)), 9000);
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    assert_eq!(peer.write_some(&pattern(9000, 1000)), 1000);
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(0, &rig.wait_bytes(1, 10_000));
+}
+
+/// A completion that `poll` has not delivered yet is no more delivered after a pause than one that has not come yet.
+pub fn what_waits_for_delivery_is_held(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    assert_eq!(peer.write_some(&pattern(0, 9000)), 9000);
+    rig.driver.flush().unwrap();
+    rig.driver.flush().unwrap();
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(0, &rig.wait_bytes(1, 9000));
+
+    rig.set_capacity(1);
+    assert_eq!(peer.write_some(&pattern(0, 30_000)), 30_000);
+    let mut received = match rig.wait(1).outcome {
+        Outcome::Received(bytes) => bytes.len(),
+        other => panic!("{other:?}"),
+    };
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    let rest = rig.wait_bytes(1, 30_000 - received);
+    assert_pattern(received, &rest);
+    received += rest.len();
+    assert_eq!(received, 30_000);
+}
+
+pub fn the_end_waits_for_resume(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    assert_eq!(peer.write_some(&pattern(0, 3000)), 3000);
+    peer.shut_write();
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(0, &rig.wait_bytes(1, 3000));
+    rig.wait_end(1);
+}
+
+pub fn a_reset_waits_for_resume(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    rig.driver.pause(socket).unwrap();
+    peer.reset();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_eq!(rig.wait_failure(1).0, ErrorKind::ConnectionReset);
+}
+
+pub fn cancelling_a_paused_stream_delivers_what_is_held(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    let stream = rig.receive(socket, 1);
+    rig.turns(2);
+    assert_eq!(peer.write_some(&pattern(0, 3000)), 3000);
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.cancel(stream);
+    let mut received = 0;
+    loop {
+        let completion = rig.wait(1);
+        match completion.outcome {
+            Outcome::Received(bytes) => {
+                assert_pattern(received, &bytes);
+                received += bytes.len();
+            }
+            Outcome::Failed { error, .. } => {
+                assert!(error.kind() == ErrorKind::Cancelled && !completion.more);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // What had not been taken is still there for another receive.
+    rig.driver.resume(socket).unwrap();
+    rig.receive(socket, 2);
+    assert_eq!(peer.write_some(&pattern(3000, 10)), 10);
+    let rest = rig.wait_bytes(2, 3010 - received);
+    assert_pattern(received, &rest);
+}
+
+pub fn closing_a_paused_socket_ends_it(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    for token in 0..6 {
+        let (socket, mut peer) = rig.peer();
+        rig.receive(socket, token);
+        rig.turns(2);
+        assert_eq!(peer.write_some(&pattern(0, 5000)), 5000);
+        rig.turns((token % 3) as usize);
+        rig.driver.pause(socket).unwrap();
+        rig.turns((token % 2) as usize);
+        if token < 3 {
+            rig.close(socket, Duration::from_secs(5), 100);
+            drop(peer);
+        } else {
+            rig.abort(socket, 100);
+        }
+        let end = rig.wait_for("the stream's end", |each| each.token == token && !each.more);
+        assert_eq!(end.outcome.error().map(|error| error.kind()), Some(ErrorKind::Cancelled), "{end:?}");
+        rig.wait_closed(100);
+        rig.seen().for_each(drop);
+    }
+}
+
+/// Pause and resume at every moment, while bytes come without a break.
+pub fn a_stream_paused_a_hundred_times_loses_nothing(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    let (mut sent, mut received, mut is_paused) = (0, 0, false);
+    for round in 0..200 {
+        sent += peer.write_some(&pattern(sent, 1 + round * 131 % 7001));
+        if round % 2 == 0 {
+            rig.driver.pause(socket).unwrap();
+        } else {
+            rig.driver.resume(socket).unwrap();
+        }
+        is_paused = !is_paused;
+        rig.turns(round % 4);
+        let seen: Vec<_> = rig.seen().collect();
+        assert!(!is_paused || seen.is_empty(), "delivered while paused: {seen:?}");
+        for completion in seen {
+            let Outcome::Received(bytes) = completion.outcome else { panic!("{completion:?}") };
+            assert_pattern(received, &bytes);
+            received += bytes.len();
+        }
+    }
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(received, &rig.wait_bytes(1, sent - received));
+}

@@ -1,0 +1,357 @@
+//! The harness: a driver whose every completion goes through the books.
+//!
+//! 1. Submit through the rig: what is accepted is booked.
+//! 2. `next_completion`, `wait_for`, `until` turn the driver and keep what came; a wait that lasts too long fails with what was seen.
+//! 3. The drop shuts the driver down and checks that everything accepted has completed exactly once, that no operation is
+//!    pending, that no buffer is lent.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use raon_provider::{
+    AcceptedSocket, AnyProvider, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind, ListenOptions,
+    Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
+};
+
+use crate::ledger::{Ledger, Manner};
+use crate::peer::{self, Peer};
+use crate::setup::Setup;
+
+/// Longer than anything takes that works.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Token of what a test does not look at.
+pub const ANY: u64 = 999_999;
+
+/// A driver, its books, and what it has delivered.
+pub struct Rig {
+    /// The driver under test.
+    pub driver: Driver,
+    /// The books.
+    pub ledger: Ledger,
+    completions: Completions,
+    seen: VecDeque<Completion>,
+    /// The last completions, as text, for the report of a failure.
+    trace: VecDeque<String>,
+}
+
+impl Rig {
+    /// A driver of the set-up.
+    pub fn new(setup: &Setup) -> Self {
+        Rig::with(setup, |_| {})
+    }
+
+    /// The same with a changed configuration.
+    pub fn with(setup: &Setup, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = setup.config();
+        change(&mut config);
+        let driver =
+            Driver::<AnyProvider>::open(&config).unwrap_or_else(|error| panic!("{setup:?} cannot be opened: {error}"));
+        setup.check(&driver);
+        Rig::of(driver, 1024)
+    }
+
+    /// A rig around a driver, whose polls deliver at most `capacity` completions.
+    pub fn of(driver: Driver, capacity: usize) -> Self {
+        Rig {
+            driver,
+            ledger: Ledger::default(),
+            completions: Completions::with_capacity(capacity),
+            seen: VecDeque::new(),
+            trace: VecDeque::new(),
+        }
+    }
+
+    /// From now on a poll delivers at most so many.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        assert!(self.completions.is_empty());
+        self.completions = Completions::with_capacity(capacity);
+    }
+
+    // Sockets.
+
+    /// A listener on a free port of loopback.
+    pub fn listen(&mut self) -> (SocketId, SocketAddr) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = self.driver.listen(address, &ListenOptions::default()).unwrap();
+        (listener, self.driver.local_address(listener).unwrap())
+    }
+
+    /// A socket of the driver and its plain peer.
+    pub fn peer(&mut self) -> (SocketId, Peer) {
+        self.peer_with_buffers(0, 0)
+    }
+
+    /// The same with buffers of given sizes on the way from the driver to the peer.
+    pub fn peer_with_buffers(&mut self, near_send: usize, far_receive: usize) -> (SocketId, Peer) {
+        let (near, far) = peer::connection(near_send, far_receive);
+        (self.adopt(near), far)
+    }
+
+    /// Two sockets of the driver, connected.
+    pub fn pair(&mut self) -> (SocketId, SocketId) {
+        let (near, far) = peer::connection(0, 0);
+        (self.adopt(near), self.adopt(far.stream))
+    }
+
+    /// Adopts what must be adoptable.
+    pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> SocketId {
+        self.driver.adopt(socket).expect("a socket that can be adopted")
+    }
+
+    // Operations. Each panics if it is refused.
+
+    /// Any operation, booked if it is accepted.
+    pub fn try_submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Refused<Operation>> {
+        let manner = match &operation {
+            Operation::Accept { .. } | Operation::Receive { .. } => Some(Manner::Stream),
+            Operation::Send { quiet: true, .. } => Some(Manner::Quiet),
+            Operation::Close { .. } | Operation::Adopt { .. } => None,
+            _ => Some(Manner::Single),
+        };
+        if let Operation::Close { socket, .. } = operation {
+            let accepted = self.driver.submit(operation, token)?;
+            self.ledger.close(socket, token);
+            return Ok(accepted);
+        }
+        let id = self.driver.submit(operation, token)?;
+        if let Some(manner) = manner {
+            self.ledger.accept(id, token, manner);
+        }
+        Ok(id)
+    }
+
+    /// Any operation.
+    pub fn submit(&mut self, operation: Operation, token: u64) -> OperationId {
+        self.try_submit(operation, token).expect("an operation that is accepted")
+    }
+
+    /// `Driver::accept`.
+    pub fn accept(&mut self, socket: SocketId, token: u64) -> OperationId {
+        self.submit(Operation::Accept { socket }, token)
+    }
+
+    /// `Driver::connect`.
+    pub fn connect(&mut self, address: SocketAddr, token: u64) -> OperationId {
+        self.submit(Operation::Connect { address, options: Default::default() }, token)
+    }
+
+    /// `Driver::receive`.
+    pub fn receive(&mut self, socket: SocketId, token: u64) -> OperationId {
+        self.submit(Operation::Receive { socket }, token)
+    }
+
+    /// `Driver::receive_into` a vector of so many bytes.
+    pub fn receive_into(&mut self, socket: SocketId, length: usize, token: u64) -> OperationId {
+        let room = Room::Vec(vec![0; length]);
+        self.submit(Operation::ReceiveInto { socket, room }, token)
+    }
+
+    /// `Driver::send`, which may be refused.
+    pub fn try_send(
+        &mut self,
+        socket: SocketId,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let id = self.driver.send(socket, payload, token)?;
+        self.ledger.accept(id, token, Manner::Single);
+        Ok(id)
+    }
+
+    /// `Driver::send`.
+    pub fn send(&mut self, socket: SocketId, payload: impl Into<Payload>, token: u64) -> OperationId {
+        self.try_send(socket, payload, token).expect("a send that is accepted")
+    }
+
+    /// `Driver::send_quiet`, which may be refused.
+    pub fn try_send_quiet(
+        &mut self,
+        socket: SocketId,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let id = self.driver.send_quiet(socket, payload, token)?;
+        self.ledger.accept(id, token, Manner::Quiet);
+        Ok(id)
+    }
+
+    /// `Driver::send_quiet`.
+    pub fn send_quiet(&mut self, socket: SocketId, payload: impl Into<Payload>, token: u64) -> OperationId {
+        self.try_send_quiet(socket, payload, token).expect("a send that is accepted")
+    }
+
+    /// `Driver::shutdown_write`.
+    pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> OperationId {
+        self.submit(Operation::ShutdownWrite { socket }, token)
+    }
+
+    /// `Driver::timer`.
+    pub fn timer(&mut self, after: Duration, token: u64) -> OperationId {
+        self.submit(Operation::Timer { after }, token)
+    }
+
+    /// `Driver::close`, graceful.
+    pub fn close(&mut self, socket: SocketId, deadline: Duration, token: u64) {
+        self.submit(Operation::Close { socket, mode: CloseMode::Graceful { deadline } }, token);
+    }
+
+    /// `Driver::close`, abort.
+    pub fn abort(&mut self, socket: SocketId, token: u64) {
+        self.submit(Operation::Close { socket, mode: CloseMode::Abort }, token);
+    }
+
+    /// `Driver::cancel` of what has not ended.
+    pub fn cancel(&mut self, operation: OperationId) {
+        self.driver.cancel(operation).expect("an operation that has not ended");
+    }
+
+    // Completions.
+
+    /// One poll; what comes is booked and kept.
+    pub fn poll(&mut self, timeout: Option<Duration>) -> usize {
+        let count = self.driver.poll(timeout, &mut self.completions).expect("a poll that works");
+        assert_eq!(count, self.completions.len());
+        self.take();
+        count
+    }
+
+    /// Some turns without a wait.
+    pub fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.poll(Some(Duration::ZERO));
+        }
+    }
+
+    /// Lets everything happen that is under way: a few turns, and some milliseconds by the driver's own timer.
+    pub fn settle(&mut self) {
+        self.timer(Duration::from_millis(3), SETTLE);
+        self.wait_for("the settling timer", |completion| completion.token == SETTLE);
+        self.turns(2);
+    }
+
+    /// What has come and was not asked for yet, in order.
+    pub fn seen(&mut self) -> impl Iterator<Item = Completion> + '_ {
+        self.seen.drain(..)
+    }
+
+    /// The next completion, in order.
+    pub fn next_completion(&mut self) -> Completion {
+        self.until("any completion", |rig| !rig.seen.is_empty());
+        self.seen.pop_front().expect("one was seen")
+    }
+
+    /// The first completion that matches; the others stay.
+    pub fn wait_for(&mut self, what: &str, matches: impl Fn(&Completion) -> bool) -> Completion {
+        self.until(what, |rig| rig.seen.iter().any(&matches));
+        let place = self.seen.iter().position(&matches).expect("it was seen");
+        self.seen.remove(place).expect("it is there")
+    }
+
+    /// The first completion with this token.
+    pub fn wait(&mut self, token: u64) -> Completion {
+        self.wait_for(&format!("a completion with token {token}"), |completion| completion.token == token)
+    }
+
+    /// The failure with this token: its error kind, payload and count.
+    pub fn wait_failure(&mut self, token: u64) -> (ErrorKind, Option<Payload>, u32) {
+        match self.wait(token).outcome {
+            Outcome::Failed { error, payload, transferred } => (error.kind(), payload, transferred),
+            other => panic!("token {token} was to fail: {other:?}"),
+        }
+    }
+
+    /// All bytes of a receive stream until so many are there.
+    pub fn wait_bytes(&mut self, token: u64, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            match self.wait(token).outcome {
+                Outcome::Received(part) if !part.is_empty() => bytes.extend_from_slice(&part),
+                other => panic!("{} of {length} bytes, then {other:?}", bytes.len()),
+            }
+        }
+        assert_eq!(bytes.len(), length, "more bytes than expected");
+        bytes
+    }
+
+    /// The orderly end of a receive stream.
+    pub fn wait_end(&mut self, token: u64) {
+        let completion = self.wait(token);
+        let is_end = matches!(&completion.outcome, Outcome::Received(bytes) if bytes.is_empty());
+        assert!(is_end && !completion.more, "the end of the stream was due: {completion:?}");
+    }
+
+    /// `Closed` with this token.
+    pub fn wait_closed(&mut self, token: u64) {
+        self.wait_for(&format!("Closed with token {token}"), |completion| {
+            completion.token == token && matches!(completion.outcome, Outcome::Closed)
+        });
+    }
+
+    /// Polls until the condition holds.
+    pub fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Rig) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut wait = Duration::ZERO;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}; {}", self.report());
+            self.poll(Some(wait));
+            // Conditions may be about a peer, whose news the driver does not hear of.
+            wait = (wait + Duration::from_micros(50)).min(Duration::from_millis(1));
+        }
+    }
+
+    /// Nothing has come that was not asked for.
+    pub fn assert_nothing_seen(&self) {
+        assert!(self.seen.is_empty(), "nothing was to come: {:?}", self.seen);
+    }
+
+    fn take(&mut self) {
+        while let Some(completion) = self.completions.pop() {
+            if self.trace.len() == TRACE_LENGTH {
+                self.trace.pop_front();
+            }
+            self.trace.push_back(format!("{completion:?}"));
+            self.ledger.book(&completion);
+            self.seen.push_back(completion);
+        }
+    }
+
+    fn report(&mut self) -> String {
+        let waiting = self.seen.len();
+        let last: Vec<_> = self.trace.iter().map(String::as_str).collect();
+        let stats = self.driver.stats();
+        format!("{waiting} unclaimed, {stats:?}, the last completions:\n{}", last.join("\n"))
+    }
+
+    fn finish(&mut self) {
+        self.seen.clear();
+        self.driver.shutdown(&mut self.completions);
+        self.take();
+        self.seen.clear();
+        self.ledger.assert_settled();
+        let stats = self.driver.stats();
+        assert_eq!((stats.pending, stats.sockets), (0, 0), "{stats:?}");
+        let pool = self.driver.pool_state();
+        assert_eq!(pool.lent, 0, "{pool:?}");
+        assert_eq!(raon_provider::leaked_operations(), 0);
+    }
+}
+
+const SETTLE: u64 = u64::MAX - 1;
+const TRACE_LENGTH: usize = 40;
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.finish();
+        }
+    }
+}
+
+/// The error kind of a refusal.
+pub fn refusal<T, R: Into<Error>>(result: Result<T, R>) -> ErrorKind {
+    match result {
+        Ok(_) => panic!("it was to be refused"),
+        Err(refused) => refused.into().kind(),
+    }
+}

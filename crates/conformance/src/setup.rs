@@ -1,0 +1,162 @@
+//! The forms of a back end under which every test runs.
+
+use raon_provider::{AnyProvider, Config, Driver, Feature, Kind, PoolConfig, Rung, UringConfig};
+
+/// A back end, with what of it is switched off.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Its name.
+    pub name: &'static str,
+    /// Which back end.
+    pub kind: Kind,
+    /// What is particular to io_uring.
+    pub uring: UringConfig,
+    /// Features that must be in use, else the set-up is not what it says.
+    pub uses: &'static [Feature],
+    /// Features that must not be in use.
+    pub lacks: &'static [Feature],
+}
+
+const ALL_ON: UringConfig = UringConfig {
+    rung_first: Rung::Defer,
+    submission_entries: 1024,
+    multishot_accept: true,
+    multishot_receive: true,
+    buffer_ring: true,
+    skip_success: true,
+    zero_copy_bytes_min: None,
+};
+
+const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
+    Setup { name, kind: Kind::IoUring, uring, uses, lacks }
+}
+
+/// epoll as it is.
+pub const EPOLL: Setup = Setup { name: "epoll", kind: Kind::Epoll, uring: ALL_ON, uses: &[], lacks: &[] };
+
+/// io_uring with everything.
+pub const URING_DEFER: Setup = uring(
+    "io_uring_defer",
+    ALL_ON,
+    &[
+        Feature::DeferTaskrun,
+        Feature::MultishotAccept,
+        Feature::MultishotReceive,
+        Feature::BufferRing,
+        Feature::SkipSuccess,
+    ],
+    &[Feature::CoopTaskrun, Feature::ZeroCopy],
+);
+
+/// The second rung.
+pub const URING_COOP: Setup = uring(
+    "io_uring_coop",
+    UringConfig { rung_first: Rung::Coop, ..ALL_ON },
+    &[Feature::CoopTaskrun, Feature::MultishotReceive, Feature::BufferRing],
+    &[Feature::DeferTaskrun],
+);
+
+/// The third rung.
+pub const URING_PLAIN: Setup = uring(
+    "io_uring_plain",
+    UringConfig { rung_first: Rung::Plain, ..ALL_ON },
+    &[Feature::MultishotReceive, Feature::BufferRing],
+    &[Feature::DeferTaskrun, Feature::CoopTaskrun],
+);
+
+/// Single shots that are armed again.
+pub const URING_SINGLE_SHOT: Setup = uring(
+    "io_uring_single_shot",
+    UringConfig { multishot_accept: false, multishot_receive: false, ..ALL_ON },
+    &[Feature::BufferRing],
+    &[Feature::MultishotAccept, Feature::MultishotReceive],
+);
+
+/// Buffers lent at submission.
+pub const URING_NO_BUFFER_RING: Setup = uring(
+    "io_uring_no_buffer_ring",
+    UringConfig { buffer_ring: false, ..ALL_ON },
+    &[Feature::DeferTaskrun],
+    &[Feature::BufferRing, Feature::MultishotReceive],
+);
+
+/// A completion entry for every send.
+pub const URING_NO_SKIP: Setup = uring(
+    "io_uring_no_skip",
+    UringConfig { skip_success: false, ..ALL_ON },
+    &[Feature::DeferTaskrun],
+    &[Feature::SkipSuccess],
+);
+
+/// Every send without a copy.
+pub const URING_ZERO_COPY: Setup =
+    uring("io_uring_zero_copy", UringConfig { zero_copy_bytes_min: Some(1), ..ALL_ON }, &[Feature::ZeroCopy], &[]);
+
+/// The oldest ring that is enough: the last rung with everything switched off.
+pub const URING_BARE: Setup = uring(
+    "io_uring_bare",
+    UringConfig {
+        rung_first: Rung::Plain,
+        submission_entries: 1024,
+        multishot_accept: false,
+        multishot_receive: false,
+        buffer_ring: false,
+        skip_success: false,
+        zero_copy_bytes_min: None,
+    },
+    &[],
+    &[Feature::BufferRing, Feature::SkipSuccess, Feature::MultishotAccept],
+);
+
+/// All set-ups.
+pub const ALL: [Setup; 9] = [
+    EPOLL,
+    URING_DEFER,
+    URING_COOP,
+    URING_PLAIN,
+    URING_SINGLE_SHOT,
+    URING_NO_BUFFER_RING,
+    URING_NO_SKIP,
+    URING_ZERO_COPY,
+    URING_BARE,
+];
+
+impl Setup {
+    /// The set-up of this name.
+    pub fn by_name(name: &str) -> Self {
+        *ALL.iter().find(|setup| setup.name == name).expect("a set-up's name")
+    }
+
+    /// The configuration that tests start from: the defaults, with tables of a size that suits a test.
+    pub fn config(&self) -> Config {
+        Config {
+            sockets_max: 4096,
+            operations_max: 16_384,
+            pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
+            uring: self.uring,
+            ..Config::named(self.kind)
+        }
+    }
+
+    /// A driver of this configuration.
+    pub fn open(&self) -> Driver {
+        Driver::<AnyProvider>::open(&self.config()).unwrap_or_else(|error| panic!("{self:?} cannot be opened: {error}"))
+    }
+
+    /// The network reads the caller's memory itself: what the peer has not taken stays with the kernel, also after a cancel.
+    pub fn sends_without_copy(&self) -> bool {
+        self.uring.zero_copy_bytes_min.is_some()
+    }
+
+    /// Fails unless the driver is what the set-up says: one that cannot be had is a failure, not a skip.
+    pub fn check(&self, driver: &Driver) {
+        let info = driver.info();
+        assert_eq!(info.kind, self.kind);
+        for feature in self.uses {
+            assert!(info.uses(*feature), "{} must be in use: {:?}", feature.name(), info.features);
+        }
+        for feature in self.lacks {
+            assert!(!info.uses(*feature), "{} must not be in use: {:?}", feature.name(), info.features);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Many at once, and races at every moment.
+
+//= ONCE-1, CANCEL-1, CLOSE-1, SEND-1
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use raon_provider::{ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::random::{Random, assert_pattern, pattern};
+use crate::rig::{ANY, Rig};
+use crate::setup::{ALL, Setup};
+
+const SOCKETS: usize = 5000;
+const WAVE: usize = 500;
+
+/// A loopback address of this set-up in this process: ports of earlier runs, still in TIME_WAIT, are not in the way.
+fn own_address(setup: &Setup) -> SocketAddr {
+    let place = ALL.iter().position(|each| each.name == setup.name).unwrap_or(0) as u8 + 1;
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    SocketAddr::from(([127, high | 1, low, place], 0))
+}
+
+pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let mut rig = Rig::with(setup, |config| {
+        config.sockets_max = 2 * SOCKETS as u32 + 16;
+        config.operations_max = 8 * SOCKETS as u32;
+    });
+    let listener = rig.driver.listen(own_address(setup), &ListenOptions::default()).unwrap();
+    let address = rig.driver.local_address(listener).unwrap();
+    rig.accept(listener, 1);
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    while near.len() < SOCKETS {
+        open_wave(&mut rig, address, &mut near, &mut far);
+    }
+    assert_eq!(rig.driver.stats().sockets, 2 * SOCKETS as u64 + 1);
+    close_all(&mut rig, near, far);
+    assert_eq!(rig.driver.stats().sockets, 1);
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Connects a wave of sockets; each sends a greeting and receives.
+fn open_wave(rig: &mut Rig, address: SocketAddr, near: &mut Vec<SocketId>, far: &mut Vec<SocketId>) {
+    for _ in 0..WAVE {
+        rig.connect(address, 2);
+    }
+    let goal = near.len() + WAVE;
+    while near.len() < goal || far.len() < goal {
+        rig.poll(Some(Duration::from_secs(5)));
+        let seen: Vec<_> = rig.seen().collect();
+        for completion in seen {
+            match completion.outcome {
+                Outcome::Connected => {
+                    near.push(completion.socket);
+                    rig.receive(completion.socket, ANY);
+                    rig.send_quiet(completion.socket, b"hello".as_slice(), ANY);
+                }
+                Outcome::Accepted(socket) => {
+                    far.push(rig.adopt(socket));
+                    rig.receive(far[far.len() - 1], ANY);
+                }
+                Outcome::Received(bytes) => assert_eq!(*bytes, *b"hello"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Closes all in every way at once: either end first, with and without a farewell, with and without a reset.
+fn close_all(rig: &mut Rig, near: Vec<SocketId>, far: Vec<SocketId>) {
+    let mut random = Random::new(9);
+    for socket in near.into_iter().chain(far) {
+        if random.below(2) == 0 {
+            // It may have been reset by its other end already.
+            let _ = rig.try_send_quiet(socket, vec![1; 1 + random.below(3000)], ANY);
+        }
+        if random.below(3) == 0 {
+            rig.abort(socket, 3);
+        } else {
+            rig.close(socket, Duration::from_secs(10), 3);
+        }
+        if random.below(100) == 0 {
+            rig.turns(1);
+        }
+    }
+    let mut closed = 0;
+    rig.until("all sockets to close", |rig| {
+        closed += rig.seen().filter(|each| matches!(each.outcome, Outcome::Closed)).count();
+        closed == 2 * SOCKETS
+    });
+}
+
+const ROUNDS: usize = 2000;
+
+/// Some microseconds, about as long as the other thread needs.
+fn spin(random: &mut Random) {
+    (0..random.below(6000)).for_each(|_| std::hint::spin_loop());
+}
+
+/// Another thread writes just as the receive is cancelled: it completes once, and if it says Cancelled the bytes are there
+/// for the next one.
+pub fn cancels_race_completions_of_receives(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, peer) = rig.peer();
+    let go = Arc::new(AtomicUsize::new(0));
+    let writer = std::thread::spawn({
+        let (go, mut stream) = (go.clone(), peer.stream);
+        move || {
+            for round in 1..=ROUNDS {
+                while go.load(Ordering::Acquire) < round {
+                    std::thread::park();
+                }
+                stream.write_all(&pattern((round - 1) * 8, 8)).unwrap();
+            }
+        }
+    });
+    let mut random = Random::new(13);
+    let (mut received, mut cancelled) = (0, 0);
+    for round in 1..=ROUNDS {
+        let is_stream = round % 2 == 0;
+        let operation = if is_stream { rig.receive(socket, 1) } else { rig.receive_into(socket, 8, 1) };
+        rig.turns(random.below(2));
+        go.store(round, Ordering::Release);
+        writer.thread().unpark();
+        spin(&mut random);
+        if random.below(2) == 0 {
+            rig.turns(1);
+        }
+        // It may have completed in that turn.
+        let _ = rig.driver.cancel(operation);
+        cancelled += usize::from(drain_until_ended(&mut rig, &mut received));
+        while received < round * 8 {
+            rig.receive_into(socket, round * 8 - received, 1);
+            drain_until_ended(&mut rig, &mut received);
+        }
+    }
+    writer.join().unwrap();
+    assert_eq!(received, ROUNDS * 8);
+    assert!(cancelled > 0, "no cancel was ever in time: this is no race");
+}
+
+/// Takes completions up to the operation's last; true if it was cancelled.
+fn drain_until_ended(rig: &mut Rig, received: &mut usize) -> bool {
+    loop {
+        let completion = rig.wait(1);
+        let bytes = match completion.outcome {
+            Outcome::Received(bytes) => bytes.to_vec(),
+            Outcome::ReceivedInto(room) => Payload::from(room).to_vec(),
+            Outcome::Failed { error, transferred, .. } => {
+                assert_eq!((error.kind(), transferred), (ErrorKind::Cancelled, 0));
+                return true;
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_pattern(*received, &bytes);
+        *received += bytes.len();
+        if !completion.more {
+            return false;
+        }
+    }
+}
+
+/// Another thread reads while sends are cancelled: what arrived is exactly what the completions say was transferred.
+pub fn cancels_race_completions_of_sends(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 1 << 20);
+    let (socket, peer) = rig.peer_with_buffers(8192, 8192);
+    let reader = std::thread::spawn(move || {
+        let mut stream = peer.stream;
+        stream.set_nonblocking(false).unwrap();
+        let (mut received, mut chunk) = (0, vec![0; 16_384]);
+        loop {
+            let length = stream.read(&mut chunk).unwrap();
+            if length == 0 {
+                return received;
+            }
+            assert_pattern(received, &chunk[..length]);
+            received += length;
+        }
+    });
+    let mut random = Random::new(17);
+    let (mut sent, mut cancelled) = (0, 0);
+    for _ in 0..ROUNDS {
+        let length = 1 + random.below(40_000);
+        let operation = rig.send(socket, pattern(sent, length), 1);
+        rig.turns(random.below(3));
+        spin(&mut random);
+        let _ = rig.driver.cancel(operation);
+        match rig.wait(1).outcome {
+            Outcome::Sent(payload) => sent += payload.len(),
+            Outcome::Failed { error, payload, transferred } => {
+                assert_eq!((error.kind(), payload.unwrap().len()), (ErrorKind::Cancelled, length));
+                sent += transferred as usize;
+                cancelled += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.shutdown_write(socket, 2);
+    rig.wait(2);
+    assert_eq!(reader.join().unwrap(), sent);
+    assert!(cancelled > 0, "no cancel was ever in time: this is no race");
+}
+
+/// TCP_USER_TIMEOUT ends a connect that nobody answers; the first retry of the kernel is after one second.
+pub fn a_connect_without_an_answer_times_out(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let full = crate::endpoints::FullBacklog::new();
+    let options = ConnectOptions { user_timeout: Some(Duration::from_millis(500)), ..ConnectOptions::default() };
+    rig.submit(Operation::Connect { address: full.address, options }, 1);
+    assert_eq!(rig.wait_failure(1).0, ErrorKind::TimedOut);
+    assert_eq!(rig.driver.stats().sockets, 0);
+}

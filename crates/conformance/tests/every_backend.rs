@@ -1,0 +1,72 @@
+//! Every test on every back end in every form. A new back end is one more line in `suites!`.
+
+use raon_conformance::{alone, child, every_choice, every_storm, every_test, setup};
+
+macro_rules! cases {
+    ($setup:expr; $($group:ident: $($test:ident)*;)*) => {
+        $(mod $group {
+            $(#[test] fn $test() { super::alone::run(&$setup, raon_conformance::$group::$test); })*
+        })*
+    };
+    ($($group:ident: $($test:ident)*;)*) => {
+        $(mod $group {
+            $(#[test] fn $test() { super::alone::run_with(raon_conformance::$group::$test); })*
+        })*
+    };
+}
+
+macro_rules! suites {
+    ($($name:ident: $setup:ident $(, $storms:ident)?;)*) => {
+        $(mod $name {
+            use super::{alone, every_test, setup};
+            every_test!(cases, super::setup::$setup);
+            $(use super::$storms; $storms!(cases, super::setup::$setup);)?
+        })*
+    };
+}
+
+// Storms take seconds each, and what they storm, the driver and the ring's set-up, is the same when a feature is switched
+// off: they run on each mechanism and rung only.
+suites! {
+    epoll: EPOLL, every_storm;
+    io_uring_defer: URING_DEFER, every_storm;
+    io_uring_coop: URING_COOP, every_storm;
+    io_uring_plain: URING_PLAIN, every_storm;
+    io_uring_single_shot: URING_SINGLE_SHOT;
+    io_uring_no_buffer_ring: URING_NO_BUFFER_RING;
+    io_uring_no_skip: URING_NO_SKIP;
+    io_uring_zero_copy: URING_ZERO_COPY;
+    io_uring_bare: URING_BARE;
+}
+
+every_choice!(cases);
+
+macro_rules! names {
+    ($setup:expr; $($rest:tt)*) => { names! { $($rest)* } };
+    ($($group:ident: $($test:ident)*;)*) => {
+        [$($(concat!(stringify!($group), "::", stringify!($test)),)*)*]
+    };
+}
+
+/// A test that is written and not listed would never run.
+#[test]
+fn every_test_is_listed() {
+    let listed = [&every_test!(names, 0)[..], &every_storm!(names, 0), &every_choice!(names)].concat();
+    let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+    for path in sources.map(|entry| entry.unwrap().path()) {
+        let group = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let tail = if group == "roles" { "()" } else { "(setup: &Setup)" };
+        let source = std::fs::read_to_string(&path).unwrap();
+        let written =
+            source.lines().filter_map(|line| line.strip_prefix("pub fn ")?.strip_suffix(" {")?.strip_suffix(tail));
+        for test in written.map(|name| format!("{group}::{name}")) {
+            assert!(listed.contains(&test.as_str()), "{test} is in no list of src/lib.rs");
+        }
+    }
+}
+
+/// A role in a process of its own, see `child`; in this process it has none.
+#[test]
+fn child_process() {
+    child::enter();
+}
