@@ -74,7 +74,8 @@ macro_rules! every_test {
             starve: an_exhausted_pool_recovers buffers_from_another_thread_wake_a_sleeping_owner
                 a_waiter_that_closed_takes_nobodys_turn a_starved_driver_does_not_spin senders_have_their_own_quota
                 one_busy_socket_does_not_starve_the_others an_idle_connection_holds_no_buffer;
-            lifetime: a_drop_with_a_thousand_operations_in_flight a_shut_driver_refuses_everything
+            lifetime: a_drop_with_a_thousand_operations_in_flight a_passed_drain_deadline_leaks_and_counts
+                a_shut_driver_refuses_everything
                 buffers_outlive_their_driver drivers_come_and_go_in_one_thread
                 rings_that_come_and_go_do_not_disturb_a_wait;
             accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors

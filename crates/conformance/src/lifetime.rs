@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use raon_provider::{Completions, Config, ErrorKind};
+use raon_provider::{AnyProvider, Completions, Config, Driver, ErrorKind};
 
+use crate::child;
 use crate::ownership::tracked;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
 
 pub fn a_drop_with_a_thousand_operations_in_flight(setup: &Setup) {
+    let leaked = raon_provider::leaked_operations();
     let mut driver = setup.open();
     let dropped = Arc::new(AtomicUsize::new(0));
     let mut peers = Vec::new();
@@ -43,12 +45,41 @@ pub fn a_drop_with_a_thousand_operations_in_flight(setup: &Setup) {
     drop(driver);
     assert!(start.elapsed() < Duration::from_secs(1), "no peer is waited for: {:?}", start.elapsed());
     assert_eq!(dropped.load(Ordering::SeqCst), 600, "every payload was let go of");
-    assert_eq!(raon_provider::leaked_operations(), 0);
+    assert_eq!(raon_provider::leaked_operations(), leaked);
     for peer in &mut peers {
         let mut chunk = vec![0; 65_536];
         while matches!(peer.read_some(&mut chunk), Ok(Some(1..))) {}
         assert!(peer.read_some(&mut chunk).is_ok_and(|read| read == Some(0)) || peer.stream.take_error().is_ok());
     }
+}
+
+/// What is leaked is leaked for good, so this runs in a child.
+pub fn a_passed_drain_deadline_leaks_and_counts(setup: &Setup) {
+    child::run("leak", setup.name, &[]);
+}
+
+/// The child's part: with no time to drain, what the kernel may still hold is not freed.
+pub fn leak(setup: Setup) {
+    let leaked = raon_provider::leaked_operations();
+    let config = Config { drain_deadline: Duration::ZERO, ..setup.config() };
+    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (near, _peer) = crate::peer::connection(8192, 8192);
+    let socket = driver.adopt(near).unwrap();
+    driver.receive_into(socket, vec![0; 100], 1).unwrap();
+    driver.send(socket, tracked(vec![1; 1 << 20], &dropped), 1).unwrap();
+    // The second turn finds the socket full and leaves the send with the back end.
+    for _ in 0..3 {
+        driver.poll(Some(Duration::ZERO), &mut Completions::with_capacity(1)).unwrap();
+    }
+    drop(driver);
+    assert_eq!(raon_provider::leaked_operations() - leaked, 2);
+    assert_eq!(dropped.load(Ordering::SeqCst), 0, "the payload was given up, not freed");
+    assert_eq!(setup.open().stats().leaked, leaked + 2);
+    assert!(
+        crate::alone::descriptors().values().all(|what| !what.contains("eventfd")),
+        "memory is leaked, nothing else"
+    );
 }
 
 pub fn a_shut_driver_refuses_everything(setup: &Setup) {

@@ -68,6 +68,7 @@ pub fn available_tells_the_truth() {
 pub fn play(role: &str, argument: &str) {
     match role {
         "descriptors" => crate::accept::run_out_of_descriptors(Setup::by_name(argument)),
+        "leak" => crate::lifetime::leak(Setup::by_name(argument)),
         "seccomp" => seccomp(argument),
         "seccomp named by the environment" => {
             forbid(argument);

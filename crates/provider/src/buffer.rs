@@ -104,7 +104,7 @@ impl BufferPool {
         BufferPool { owner: Owner::new(counts, sizes), kernel: [0; 3] }
     }
 
-    pub(crate) fn set_waker(&self, waker: Waker) {
+    pub(crate) fn set_waker(&self, waker: &Waker) {
         self.owner.set_waker(waker);
     }
 

@@ -53,6 +53,14 @@ use held::Held;
 /// result, exactly once. Ids of sockets and operations carry a generation: one that is stale is refused, and never acts
 /// on whatever came after. Other threads reach a driver through its [`Submitter`].
 ///
+/// It stays on the thread that opened it:
+///
+/// ```compile_fail
+/// use raon_provider::{AnyProvider, Config, Driver};
+/// let driver = Driver::<AnyProvider>::open(&Config::default()).unwrap();
+/// std::thread::spawn(move || drop(driver));
+/// ```
+///
 /// An echo server that loses nothing, whatever its clients do:
 #[doc = concat!("```no_run\n", include_str!("../examples/echo.rs"), "\n```")]
 pub struct Driver<P: Provider = AnyProvider> {

@@ -15,10 +15,10 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-use crate::provider::Waker;
+use crate::provider::{Wake, Waker};
 
 /// Every region starts on a page: io_uring's buffer rings and RIO demand it.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -159,7 +159,8 @@ struct Shared {
     returns: AtomicU64,
     next: Box<[AtomicU32]>,
     orphans: AtomicIsize,
-    waker: OnceLock<Waker>,
+    /// Weak: buffers that outlive the owner keep no descriptor open.
+    waker: OnceLock<Weak<dyn Wake>>,
 }
 
 thread_local! {
@@ -221,8 +222,8 @@ impl Owner {
     }
 
     /// Whom to wake when a buffer comes back while the owner sleeps for want of one.
-    pub(crate) fn set_waker(&self, waker: Waker) {
-        let _ = self.shared().waker.set(waker);
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let _ = self.shared().waker.set(Arc::downgrade(waker));
     }
 
     /// Takes a free slot away from the section, for the kernel to fill.
@@ -352,7 +353,7 @@ impl Loan {
         let own = u64::from(self.index.0) + 1;
         let mut head = shared.returns.load(Ordering::Acquire);
         while head != CLOSED {
-            let waker = if head == STARVING { shared.waker.get().cloned() } else { None };
+            let waker = if head == STARVING { shared.waker.get().and_then(Weak::upgrade) } else { None };
             let next = if head == STARVING { EMPTY } else { head };
             shared.next_of(self.index).store(next as u32, Ordering::Relaxed);
             match shared.returns.compare_exchange_weak(head, own, Ordering::AcqRel, Ordering::Acquire) {
@@ -452,14 +453,15 @@ mod tests {
     #[test]
     fn a_sleeping_owner_is_woken_once_by_the_first_buffer() {
         struct Count(AtomicU32);
-        impl crate::provider::Wake for Count {
+        impl Wake for Count {
             fn wake(&self) {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
         }
         let mut owner = owner();
         let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
-        owner.set_waker(count.clone());
+        let waker: Waker = count.clone();
+        owner.set_waker(&waker);
         let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
         assert!(owner.mark_starving());
         std::thread::spawn(move || drop(loans)).join().unwrap();

@@ -72,6 +72,8 @@ pub struct Stats {
     pub rearms: u64,
     /// Sockets open now.
     pub sockets: u64,
+    /// Operations of this process whose memory was given up, see [`leaked_operations`].
+    pub leaked: u64,
     /// Latency of connects.
     pub connect: Latency,
     /// Latency of single receives.
@@ -144,6 +146,7 @@ impl Counters {
         stats.rearms = provider.rearms;
         stats.pending = pending as u64;
         stats.sockets = sockets as u64;
+        stats.leaked = leaked_operations();
         for (index, latency) in
             [&mut stats.connect, &mut stats.receive_into, &mut stats.send, &mut stats.timer_lag].into_iter().enumerate()
         {

@@ -29,7 +29,7 @@ impl<P: Provider> Driver<P> {
         let number = DriverNumber::take().ok_or(Error::new(ErrorKind::TooManyDrivers))?;
         let mut pool = BufferPool::new(&config.pool);
         let provider = P::open(config, &mut pool)?;
-        pool.set_waker(provider.waker());
+        pool.set_waker(&provider.waker());
         let mailbox = Mailbox::new(config.mailbox_capacity as usize, provider.waker());
         let (sockets_max, operations_max) = (config.sockets_max as usize, config.operations_max as usize);
         //= LIMIT-1

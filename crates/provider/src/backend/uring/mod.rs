@@ -363,6 +363,7 @@ impl Uring {
                 self.accept_errors += u32::from(error.kind() != ErrorKind::Cancelled);
                 if self.accept_errors >= ACCEPT_ERRORS_MAX {
                     self.features.multishot_accept = false;
+                    self.features.accepts_one_by_one = true;
                 }
                 failed(error)
             }

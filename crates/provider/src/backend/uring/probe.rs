@@ -28,6 +28,8 @@ pub(super) struct Features {
     pub(super) zero_copy: bool,
     pub(super) registered_ring: bool,
     pub(super) no_iowait: bool,
+    /// Multishot accepts ended with errors too often.
+    pub(super) accepts_one_by_one: bool,
     switches: UringConfig,
 }
 
@@ -96,6 +98,7 @@ fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> 
             && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
         registered_ring,
         no_iowait,
+        accepts_one_by_one: false,
         switches,
     })
 }
@@ -247,7 +250,12 @@ impl Features {
             state(Feature::NoSqArray, setup.no_sq_array, true),
             state(Feature::RegisteredRing, self.registered_ring, true),
             state(Feature::NoIowait, self.no_iowait, true),
-            state(Feature::MultishotAccept, self.multishot_accept, switches.multishot_accept),
+            match self.accepts_one_by_one {
+                true => {
+                    FeatureState { feature: Feature::MultishotAccept, in_use: false, reason: "it failed repeatedly" }
+                }
+                false => state(Feature::MultishotAccept, self.multishot_accept, switches.multishot_accept),
+            },
             state(Feature::BufferRing, self.buffer_ring, switches.buffer_ring),
             state(Feature::MultishotReceive, self.multishot_receive, switches.multishot_receive),
             state(Feature::SkipSuccess, self.skip_success, switches.skip_success),
