@@ -225,17 +225,14 @@ impl<P: Provider> Driver<P> {
         let small = self.config.pool.buffer_bytes as usize;
         let entry = &mut self.sockets[index];
         if entry.is(Flags::BULK) {
-            entry.streak = if buffer.len() > small { 0 } else { entry.streak + 1 };
-            if entry.streak >= SMALL_AFTER {
-                entry.streak = 0;
-                entry.set(Flags::BULK, false);
-            }
-            return;
+            entry.streak = if buffer.len() > small { 0 } else { entry.streak.saturating_add(1) };
+        } else {
+            entry.streak = if buffer.len() < small { 0 } else { entry.streak.saturating_add(1) };
         }
-        entry.streak = if buffer.len() < small { 0 } else { entry.streak.saturating_add(1) };
-        if entry.streak >= BULK_AFTER {
+        let is_bulk = entry.is(Flags::BULK);
+        if entry.streak >= if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
             entry.streak = 0;
-            entry.set(Flags::BULK, true);
+            entry.set(Flags::BULK, !is_bulk);
             if more {
                 self.disarm(index);
             }

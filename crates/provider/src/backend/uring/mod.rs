@@ -58,6 +58,8 @@ pub struct Uring {
     copies: Vec<bool>,
     accept_errors: u32,
     buffer_bytes: [u32; 2],
+    /// Of ordinary and bulk buffers.
+    levels: [Level; 2],
     counters: ProviderCounters,
     start: Instant,
 }
@@ -95,6 +97,10 @@ impl Provider for Uring {
             copies: Vec::new(),
             accept_errors: 0,
             buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
+            levels: [
+                Level::new(LEVEL_MIN, config.pool.receive_count),
+                Level::new(LEVEL_MIN_BULK, config.pool.bulk_count),
+            ],
             counters: ProviderCounters::default(),
             start: Instant::now(),
             features,
@@ -182,6 +188,36 @@ fn completion_entries(config: &Config) -> u32 {
     sum.min(COMPLETION_ENTRIES_MAX).next_power_of_two()
 }
 
+/// How many buffers of a section the kernel has at a time. It uses them in turn, first in first out: the more it has, the
+/// colder each is when its turn comes. So it gets four times what a turn has used, from the pool's hot end.
+struct Level {
+    wanted: u32,
+    maximum: u32,
+    with_kernel: u32,
+    /// Since the last refill.
+    used: u32,
+    has_run_out: bool,
+}
+
+/// 1 MiB each with the default sizes: what an L2 cache holds.
+const LEVEL_MIN: u32 = 256;
+const LEVEL_MIN_BULK: u32 = 16;
+
+impl Level {
+    fn new(minimum: u32, maximum: u32) -> Self {
+        Level { wanted: minimum.min(maximum), maximum, with_kernel: 0, used: 0, has_run_out: false }
+    }
+
+    /// Grows at once when a turn used more than a quarter, or found nothing. What it has needed once it keeps.
+    fn adapt(&mut self) {
+        let is_low = self.used.saturating_mul(4) > self.wanted || self.has_run_out;
+        if is_low {
+            self.wanted = (self.wanted * 2).max(self.used * 4).min(self.maximum);
+        }
+        (self.used, self.has_run_out) = (0, false);
+    }
+}
+
 impl Uring {
     fn start(&mut self, request: Request) {
         let Request { key, socket, handle, action } = request;
@@ -206,8 +242,7 @@ impl Uring {
     fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
         let group = section as u16;
         let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
-        // Bulk bytes come in whole buffers anyway: one by one, they stay in the cache.
-        let entry = if self.features.multishot_receive && section == Section::Receive {
+        let entry = if self.features.multishot_receive {
             entries::receive_multishot(handle, group)
         } else {
             entries::receive_selected(handle, group, self.buffer_bytes[section as usize])
@@ -296,13 +331,19 @@ impl Uring {
         }
     }
 
-    /// Gives the kernel all free receive buffers: through the ring, or by a request each where there is none.
+    /// Gives the kernel receive buffers up to the section's level: through the ring, or by a request each where there is
+    /// none.
     fn refill(&mut self, pool: &mut BufferPool) {
         for section in [Section::Receive, Section::Bulk] {
-            if pool.free(section) == 0 {
+            let level = &mut self.levels[section as usize];
+            level.adapt();
+            let missing = level.wanted.saturating_sub(level.with_kernel).min(pool.free(section) as u32);
+            level.with_kernel += missing;
+            if missing == 0 {
                 continue;
             }
-            while let Some((number, span)) = pool.give_kernel(section) {
+            for _ in 0..missing {
+                let Some((number, span)) = pool.give_kernel(section) else { break };
                 if self.features.buffer_ring {
                     self.ring.provide_buffer(section as u16, number as u16, span);
                 } else {
@@ -331,13 +372,14 @@ impl Uring {
                     let section =
                         if key.generation() == Section::Bulk as u32 { Section::Bulk } else { Section::Receive };
                     pool.take_unused(section, key.index());
+                    self.levels[section as usize].with_kernel -= 1;
                 }
                 return;
             }
             Tag::Accept => (self.accepted(entry), entry.more()),
             Tag::Connect => (check(entry.result).map_or_else(failed, |_| EventResult::Connected), false),
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
-            Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), false),
+            Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), entry.more()),
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
             Tag::Send => (sent(entry.result), false),
             Tag::SendSkip => return self.answered.push((key.bits(), entry.result)),
@@ -373,9 +415,12 @@ impl Uring {
     /// A failed or empty receive may hold a buffer all the same: it goes back.
     fn received(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {
         let number = entry.buffer().map(u32::from);
+        let level = &mut self.levels[section as usize];
+        level.with_kernel -= u32::from(number.is_some());
+        level.used += u32::from(number.is_some());
         match (check(entry.result), number) {
             (Ok(length @ 1..), Some(number)) => {
-                if !entry.more() && section == Section::Receive && self.features.multishot_receive {
+                if !entry.more() && self.features.multishot_receive {
                     self.counters.rearms += 1;
                 }
                 EventResult::Received(pool.take_kernel(section, number, length))
@@ -388,6 +433,7 @@ impl Uring {
                     Ok(_) => EventResult::Received(Buffer::empty()),
                     Err(error) if error.os_code() == libc::ENOBUFS => {
                         self.counters.no_buffers += 1;
+                        self.levels[section as usize].has_run_out = true;
                         failed(error.with_kind(ErrorKind::NoBuffers))
                     }
                     Err(error) => failed(error),
