@@ -1,0 +1,126 @@
+//! What every server here shares: the command line, process limits, the listening socket, and the
+//! setup of the bare servers' ring or epoll. The serving itself is in `src/bin`, one file per server.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub mod epoll;
+pub mod uring;
+
+/// Options that all servers take.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Pin the process to this CPU.
+    #[arg(long)]
+    pub pin: Option<usize>,
+    /// Size of a receive buffer.
+    #[arg(long, default_value_t = 4096)]
+    pub buffer_bytes: usize,
+    /// TCP congestion control of the accepted connections (the system's default if not given).
+    #[arg(long)]
+    pub congestion: Option<String>,
+}
+
+impl Common {
+    /// Prepares the process, listens, and says so on stdout.
+    ///
+    /// TCP_NODELAY and the congestion control are set on the listener: on Linux accepted sockets inherit both, so no
+    /// server needs a system call per connection for them, and all serve sockets with the same options.
+    pub fn start(&self, name: &str) -> io::Result<TcpListener> {
+        raise_file_limit()?;
+        if let Some(cpu) = self.pin {
+            pin(cpu)?;
+        }
+        let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(congestion) = &self.congestion {
+            socket.set_tcp_congestion(congestion.as_bytes())?;
+        }
+        socket.bind(&self.listen.into())?;
+        socket.listen(4096)?;
+        let listener = TcpListener::from(socket);
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "listening on {} ({name})", listener.local_addr()?)?;
+        stdout.flush()?;
+        Ok(listener)
+    }
+}
+
+/// Turns the -1 of a libc call into the error it stands for.
+pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Raises the soft limit of open files to the hard one.
+pub fn raise_file_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that outlives both calls; the kernel writes it in the first and reads it in
+    // the second.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+    }
+    Ok(())
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such CPU"));
+    }
+    // SAFETY: a cpu_set_t is a bit array for which all zeroes is the empty set; `cpu` is below CPU_SETSIZE, so
+    // CPU_SET stays inside it; the kernel only reads `set`.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set))?;
+    }
+    Ok(())
+}
+
+/// The broadcast protocol: clients send frames of this size, nothing else.
+pub const FRAME: usize = 64;
+/// A frame that starts with this byte goes to every connection; any other is ignored.
+pub const TO_ALL: u8 = 1;
+
+/// Cuts the byte stream of one connection into frames.
+#[derive(Debug)]
+pub struct Frames {
+    partial: [u8; FRAME],
+    filled: usize,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { partial: [0; FRAME], filled: 0 }
+    }
+}
+
+impl Frames {
+    /// Calls `to_all` for each frame that is complete with `data` and is for everyone.
+    pub fn feed(&mut self, mut data: &[u8], mut to_all: impl FnMut(&[u8; FRAME])) {
+        if self.filled > 0 {
+            let take = data.len().min(FRAME - self.filled);
+            self.partial[self.filled..self.filled + take].copy_from_slice(&data[..take]);
+            self.filled += take;
+            data = &data[take..];
+            if self.filled < FRAME {
+                return;
+            }
+            self.filled = 0;
+            if self.partial[0] == TO_ALL {
+                to_all(&self.partial);
+            }
+        }
+        let (frames, rest) = data.as_chunks::<FRAME>();
+        frames.iter().filter(|frame| frame[0] == TO_ALL).for_each(to_all);
+        self.partial[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
+    }
+}

@@ -1,0 +1,264 @@
+//! Starts every server and talks to it.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use raon_bench_peers::raise_file_limit;
+use socket2::{Domain, Protocol, Socket, Type};
+
+struct Server {
+    process: Child,
+    addr: SocketAddr,
+}
+
+impl Server {
+    fn start(path: &str, args: &[&str]) -> Self {
+        let mut process = Command::new(path).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let name = path.rsplit('/').next().unwrap();
+        let rest = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{name} says {line:?}"));
+        let addr = rest.strip_suffix(&format!(" ({name})\n")).unwrap().parse().unwrap();
+        Self { process, addr }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).unwrap();
+        prepare(&stream);
+        stream
+    }
+
+    /// A connection whose receive buffer is so small that the server soon cannot send.
+    fn connect_narrow(&self) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&self.addr.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        prepare(&stream);
+        stream
+    }
+
+    fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap().count()
+    }
+
+    fn sockets(&self) -> usize {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let running = self.process.try_wait().unwrap().is_none();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        if !thread::panicking() {
+            assert!(running, "the server has ended by itself");
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+}
+
+/// Bytes that differ between connections and positions.
+fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    let mut state = seed as u64 * 2 + 1;
+    let next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+fn ping_pong(mut stream: TcpStream, data: &[u8]) {
+    let mut echo = [0; 1500];
+    for part in data.chunks(1500) {
+        stream.write_all(part).unwrap();
+        stream.read_exact(&mut echo[..part.len()]).unwrap();
+        assert!(echo[..part.len()] == *part);
+    }
+}
+
+/// Writes everything in uneven parts, ends its side, and reads only after a while.
+fn pipelined(mut stream: TcpStream, data: &[u8]) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut echo = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut rest = data;
+            for len in [1, 64, 4096, 777, 16384].into_iter().cycle() {
+                let (part, after) = rest.split_at(len.min(rest.len()));
+                writer.write_all(part).unwrap();
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        thread::sleep(Duration::from_millis(300));
+        stream.read_to_end(&mut echo).unwrap();
+    });
+    assert!(echo == data, "{} of {} bytes, or other ones", echo.len(), data.len());
+}
+
+fn check_echo(path: &str, args: &[&str]) {
+    let server = Server::start(path, args);
+    thread::scope(|scope| {
+        for seed in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                let data = pattern(seed, 1 << 20);
+                match seed {
+                    0..4 => ping_pong(server.connect(), &data),
+                    4..6 => pipelined(server.connect(), &data),
+                    _ => pipelined(server.connect_narrow(), &data),
+                }
+            });
+        }
+        // Peers that reset: at once, with echoes on the way, and with the server unable to send.
+        for _ in 0..20 {
+            reset(server.connect());
+            let mut stream = server.connect_narrow();
+            stream.write_all(&pattern(9, 10_000)).unwrap();
+            reset(stream);
+            let mut stream = server.connect_narrow();
+            stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+            let error = (0..10_000).find_map(|_| stream.write(&[7; 4096]).err()).unwrap();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            reset(stream);
+        }
+    });
+    // Many connections at once.
+    raise_file_limit().unwrap();
+    let mut streams: Vec<_> = (0..1200).map(|_| server.connect()).collect();
+    for (seed, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&pattern(seed, 100)).unwrap();
+    }
+    for (seed, stream) in streams.iter_mut().enumerate() {
+        let mut echo = [0; 100];
+        stream.read_exact(&mut echo).unwrap();
+        assert!(echo[..] == pattern(seed, 100));
+    }
+    drop(streams);
+    ping_pong(server.connect(), &pattern(0, 5000));
+    check_rest(&server);
+}
+
+/// All is served by one thread, and no connection is left.
+fn check_rest(server: &Server) {
+    assert_eq!(server.threads(), 1);
+    for _ in 0..100 {
+        if server.sockets() <= 1 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{} sockets are left", server.sockets());
+}
+
+fn message(number: u32) -> [u8; 64] {
+    let mut message = [number as u8; 64];
+    message[0] = 1;
+    message[1..5].copy_from_slice(&number.to_le_bytes());
+    message
+}
+
+fn expect(stream: &mut TcpStream, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let mut received = [0; 64];
+        stream.read_exact(&mut received).unwrap();
+        assert_eq!(received, message(number));
+    }
+}
+
+fn check_broadcast(path: &str, args: &[&str]) {
+    raise_file_limit().unwrap();
+    let server = Server::start(path, args);
+    let mut narrow = server.connect_narrow();
+    let mut members: Vec<_> = (0..1100).map(|_| server.connect()).collect();
+    // The member accepted last speaks first, so that everyone is there.
+    let mut speaker = server.connect();
+    for number in 0..20 {
+        speaker.write_all(&message(number)).unwrap();
+        expect(&mut speaker, number..number + 1);
+    }
+    members.iter_mut().for_each(|member| expect(member, 0..20));
+    // Not for everyone, and a message in two parts.
+    let part = message(20);
+    speaker.write_all(&[2; 128]).unwrap();
+    speaker.write_all(&part[..10]).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    speaker.write_all(&part[10..]).unwrap();
+    members.iter_mut().for_each(|member| expect(member, 20..21));
+    expect(&mut speaker, 20..21);
+    // Members that go in the middle of it.
+    members.drain(500..).for_each(reset);
+    for number in 21..40 {
+        speaker.write_all(&message(number)).unwrap();
+        expect(&mut speaker, number..number + 1);
+    }
+    members.iter_mut().for_each(|member| expect(member, 21..40));
+    members.truncate(3);
+    // Many messages at once, with a member that does not read until the end.
+    let last = 30_000;
+    thread::scope(|scope| {
+        let mut writer = speaker.try_clone().unwrap();
+        scope.spawn(move || (40..last).for_each(|number| writer.write_all(&message(number)).unwrap()));
+        members.iter_mut().for_each(|member| expect(member, 40..last));
+        expect(&mut speaker, 40..last);
+    });
+    expect(&mut narrow, 0..last);
+    drop((speaker, members, narrow));
+    check_rest(&server);
+}
+
+macro_rules! servers {
+    ($check:ident: $($test:ident = $name:literal $(, $arg:literal)*;)*) => {$(
+        #[test]
+        fn $test() {
+            $check(env!(concat!("CARGO_BIN_EXE_", $name)), &[$($arg),*]);
+        }
+    )*};
+}
+
+servers! { check_echo:
+    floor_single = "floor_single";
+    floor_single_poll_first = "floor_single", "--poll-first";
+    floor_single_small = "floor_single", "--sq-entries", "8", "--buffer-bytes", "100";
+    floor_multishot = "floor_multishot";
+    floor_multishot_skip = "floor_multishot", "--skip";
+    floor_multishot_small = "floor_multishot", "--ring-entries", "64", "--buffer-bytes", "256", "--sq-entries", "8";
+    floor_multishot_skip_small =
+        "floor_multishot", "--skip", "--ring-entries", "64", "--buffer-bytes", "256", "--sq-entries", "8";
+    epoll_raw = "epoll_raw";
+    mio_echo = "mio_echo";
+    tokio_echo = "tokio_echo";
+    monoio_echo = "monoio_echo";
+    monoio_echo_default_flags = "monoio_echo", "--default-flags";
+    compio_echo = "compio_echo";
+    compio_echo_defer = "compio_echo", "--taskrun", "defer";
+    compio_echo_default = "compio_echo", "--taskrun", "default";
+}
+
+servers! { check_broadcast:
+    floor_broadcast = "floor_broadcast";
+    floor_broadcast_skip = "floor_broadcast", "--skip";
+    floor_broadcast_skip_small = "floor_broadcast", "--skip", "--sq-entries", "8";
+    epoll_broadcast = "epoll_broadcast";
+    tokio_broadcast = "tokio_broadcast";
+    tokio_broadcast_direct = "tokio_broadcast", "--direct";
+}
