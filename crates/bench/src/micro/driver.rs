@@ -1,0 +1,85 @@
+//! Operations from end to end: submit, turn, completion.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raon_provider::{
+    AnyProvider, Completions, Config, Driver, Epoll, Error, Kind, ListenOptions, Outcome, Provider, SocketId, Uring,
+};
+
+use super::{Visit, keep};
+
+const BATCH: u64 = 128;
+const PAIRS: usize = 64;
+
+pub(super) fn each(visit: Visit<'_>) -> Result<(), Error> {
+    let (uring, epoll) = (Config::named(Kind::IoUring), Config::named(Kind::Epoll));
+    timers(Driver::<Uring>::open(&uring)?, "timer, submit to completion, Driver<Uring>", visit);
+    timers(Driver::<AnyProvider>::open(&uring)?, "timer, submit to completion, AnyProvider", visit);
+    messages(Driver::<Uring>::open(&uring)?, "64-byte message over loopback, Driver<Uring>", visit)?;
+    messages(Driver::<AnyProvider>::open(&uring)?, "64-byte message over loopback, AnyProvider", visit)?;
+    messages(Driver::<Epoll>::open(&epoll)?, "64-byte message over loopback, Driver<Epoll>", visit)
+}
+
+/// An operation that needs nothing of the kernel: what is left is the driver, and a share of one turn.
+fn timers<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) {
+    let mut completions = Completions::with_capacity(BATCH as usize);
+    visit(name, BATCH, &mut || {
+        for token in 0..BATCH {
+            driver.timer(Duration::ZERO, token).expect("the table has room");
+        }
+        let mut missing = BATCH as usize;
+        while missing > 0 {
+            driver.poll(Some(Duration::ZERO), &mut completions).expect("polls");
+            missing -= completions.drain().map(keep).count();
+        }
+    });
+}
+
+/// Send and receive in one thread, kernel included: a message on each of 64 pairs per batch.
+fn messages<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) -> Result<(), Error> {
+    let mut completions = Completions::with_capacity(1024);
+    let clients = pairs(&mut driver, &mut completions)?;
+    let message = Bytes::from_static(&[7; 64]);
+    visit(name, PAIRS as u64, &mut || {
+        for client in &clients {
+            driver.send_quiet(*client, message.clone(), 0).expect("the queue has room");
+        }
+        let mut missing = PAIRS * message.len();
+        while missing > 0 {
+            driver.poll(None, &mut completions).expect("polls");
+            for completion in completions.drain() {
+                if let Outcome::Received(bytes) = completion.outcome {
+                    missing -= bytes.len();
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Connected pairs; the accepted ends receive.
+fn pairs<P: Provider>(driver: &mut Driver<P>, completions: &mut Completions) -> Result<Vec<SocketId>, Error> {
+    let listener = driver.listen("127.0.0.1:0".parse().expect("an address"), &ListenOptions::default())?;
+    driver.accept(listener, 0)?;
+    let address = driver.local_address(listener)?;
+    for _ in 0..PAIRS {
+        driver.connect(address, &Default::default(), 0)?;
+    }
+    let (mut clients, mut accepted) = (Vec::new(), 0);
+    while clients.len() < PAIRS || accepted < PAIRS {
+        driver.poll(None, completions)?;
+        while let Some(completion) = completions.pop() {
+            match completion.outcome {
+                Outcome::Connected => clients.push(completion.socket),
+                Outcome::Accepted(socket) => {
+                    let server = driver.adopt(socket)?;
+                    driver.receive(server, 0)?;
+                    accepted += 1;
+                }
+                other => panic!("while connecting: {other:?}"),
+            }
+        }
+    }
+    Ok(clients)
+}
