@@ -1,5 +1,6 @@
 //! The project's own tools, run as `cargo xtask <command>`. Scripts are Rust, not shell.
 
+mod bench_check;
 mod ci;
 mod clauses;
 mod tidy;
@@ -12,7 +13,9 @@ usage: cargo xtask <command>
 
   tidy [--report]   check the house rules; --report also prints the largest files and functions
   clauses           print which clause of docs/semantics.md is quoted where
-  ci                run the whole gate: fmt, clippy, tidy, doc, and the README's test command";
+  ci                run the whole gate: fmt, clippy, tidy, doc, and the README's test command
+  bench-check [--write]
+                    count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +25,8 @@ fn main() -> ExitCode {
         ["tidy", "--report"] => tidy::run_report(&root),
         ["clauses"] => clauses::run(&root),
         ["ci"] => ci::run(&root),
+        ["bench-check"] => bench_check::run(&root, false),
+        ["bench-check", "--write"] => bench_check::run(&root, true),
         _ => Err(USAGE.to_owned()),
     });
     match result {

@@ -6,6 +6,7 @@ mod generator;
 mod machine;
 mod memory;
 mod micro;
+mod plot;
 mod raon;
 mod report;
 mod rounds;
@@ -79,6 +80,13 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Draws the ratios of a JSON file that `--out` wrote.
+    Plot {
+        /// The JSON file.
+        results: PathBuf,
+        /// The SVG file to write.
+        out: PathBuf,
+    },
     /// Raon's own servers, as the comparisons start them.
     #[command(hide = true)]
     Serve(raon::Options),
@@ -122,6 +130,7 @@ fn main() -> ExitCode {
             micro::count(&only, batches).map_err(std::io::Error::other)
         }
         Command::Micro { common, .. } => compare_micro(&common),
+        Command::Plot { results, out } => Report::read(&results).and_then(|report| std::fs::write(out, report.plot())),
         Command::Serve(options) => raon::serve(options).map_err(std::io::Error::other),
     };
     match done {

@@ -4,14 +4,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use raon_provider::Error;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::rounds::quantile;
 use crate::server::Server;
 use crate::swarm::Swarm;
 
 /// Figures of one server.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MemoryFigures {
     pub(crate) server: String,
     pub(crate) idle_connections: usize,

@@ -9,12 +9,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use raon_provider::Error;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::rounds::quantile;
 
 /// Cost of one step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) name: String,
     /// Median over the rounds.

@@ -3,15 +3,16 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::memory::MemoryFigures;
 use crate::micro::Step;
+use crate::plot::{self, Bar, Panel};
 use crate::rounds::{Figures, Load};
 
 /// All results of one call.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     machine: Machine,
     workloads: Vec<Section>,
@@ -19,9 +20,9 @@ pub(crate) struct Report {
     micro: Vec<Step>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Section {
-    name: &'static str,
+    name: String,
     description: String,
     servers: Vec<Figures>,
 }
@@ -38,9 +39,14 @@ impl Report {
         Report { machine, workloads: Vec::new(), memory: Vec::new(), micro: Vec::new() }
     }
 
+    /// The report that an earlier call wrote.
+    pub(crate) fn read(path: &Path) -> std::io::Result<Self> {
+        Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+    }
+
     /// Takes the figures of one load, and prints them unless all are to be JSON.
     pub(crate) fn add(&mut self, load: &impl Load, servers: Vec<Figures>, json: bool) {
-        let section = Section { name: load.name(), description: load.description(), servers };
+        let section = Section { name: load.name().into(), description: load.description(), servers };
         if !json {
             progress("");
             section.print();
@@ -72,6 +78,24 @@ impl Report {
             }
         }
         self.micro = steps;
+    }
+
+    /// The ratios of all loads as a picture.
+    pub(crate) fn plot(&self) -> String {
+        let bar = |row: &Figures| Bar {
+            name: row.server.clone(),
+            cost: 1.0 / row.cheaper,
+            error: row.cheaper_error / row.cheaper.powi(2),
+            label: format!("{:.2} ±{:.2}", 1.0 / row.cheaper, row.cheaper_error / row.cheaper.powi(2)),
+        };
+        let panel = |section: &Section| Panel {
+            title: format!("{}: {}", section.name, section.description),
+            bars: section.servers.iter().map(bar).collect(),
+        };
+        let Machine { commit, date, kernel, cpu, .. } = &self.machine;
+        let panels: Vec<Panel> = self.workloads.iter().map(panel).collect();
+        let what = "Server CPU per message relative to the first server (shorter is cheaper), one standard error";
+        plot::svg(&panels, &format!("{what}. Commit {commit}, {date}, Linux {kernel}, {cpu}, loopback."))
     }
 
     /// Writes the JSON, and says what was thrown away.

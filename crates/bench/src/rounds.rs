@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use raon_provider::Error;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fit::{self, Sample};
 use crate::generator::Window;
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 }
 
 /// One server's figures over all undisturbed rounds of one workload.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) server: String,
     /// Undisturbed runs.
@@ -109,9 +109,12 @@ fn run(server: &Server, load: &impl Load, plan: Plan) -> io::Result<Run> {
     let failed = |error: Error| io::Error::other(format!("{}: {error}", server.name));
     let mut generate = load.start(running.address).map_err(failed)?;
     generate(plan.warm_up).map_err(failed)?;
-    let (usage, cpu, own) = (Usage::now(), running.cpu()?, machine::own_cpu());
+    let spent =
+        || Ok::<_, io::Error>((running.cpu()? + machine::softirq_cpu(0), machine::own_cpu() + machine::softirq_cpu(1)));
+    let (usage, (cpu_before, own_before)) = (Usage::now(), spent()?);
     let window = generate(plan.window).map_err(failed)?;
-    let (cpu, own) = (running.cpu()? - cpu, machine::own_cpu() - own);
+    let (cpu, own) = spent()?;
+    let (cpu, own) = (cpu - cpu_before, own - own_before);
     let (foreign, stolen) = Usage::foreign_since(usage, cpu + own, window.elapsed);
     let seconds = window.elapsed.as_secs_f64();
     let quantile = |share| window.latency_ns.value_at_quantile(share);
