@@ -23,6 +23,7 @@ impl Machine {
     pub(crate) fn here() -> Self {
         let uname = rustix::system::uname();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let congestion = fs::read_to_string(CONGESTION).unwrap_or_default();
         Machine {
@@ -30,7 +31,7 @@ impl Machine {
             date: output("date", &["-u", "+%Y-%m-%d"]),
             kernel: uname.release().to_string_lossy().into_owned(),
             cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
-            cores: std::thread::available_parallelism().map_or(0, Into::into),
+            cores,
             congestion_control: congestion.trim().to_owned(),
         }
     }
