@@ -38,6 +38,16 @@ impl Buffer {
         self.loan.as_ref().map_or(0, |loan| loan.bytes().len())
     }
 
+    /// How many bytes it holds. As that of the slice, without looking at the slot.
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// True if it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Takes as many of `bytes` as fit, in place of what was there, and says how many.
     pub fn fill_from(&mut self, bytes: &[u8]) -> usize {
         let length = bytes.len().min(self.capacity());

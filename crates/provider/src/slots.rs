@@ -90,15 +90,26 @@ impl<T> Slots<T> {
 
     /// Empties a slot by index and makes all its keys stale.
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
-        let slot = self.slots.get_mut(index as usize)?;
-        let value = slot.value.take()?;
+        let value = self.slots.get_mut(index as usize)?.value.take()?;
+        self.retire(index);
+        Some(value)
+    }
+
+    /// As [`remove`](Self::remove) of an occupied slot, but drops the value in place.
+    pub(crate) fn clear(&mut self, index: u32) {
+        debug_assert!(self.get(index).is_some());
+        self.slots[index as usize].value = None;
+        self.retire(index);
+    }
+
+    fn retire(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
         self.length -= 1;
         if slot.generation < u32::MAX {
             slot.generation += 1;
             slot.next_free = self.free_head;
             self.free_head = index;
         }
-        Some(value)
     }
 
     /// The index behind a key, if its generation is still the slot's own.

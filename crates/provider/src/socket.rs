@@ -49,6 +49,11 @@ impl Flags {
     pub(crate) const SEND_CANCELLING: Flags = Flags(1 << 14);
     /// Shut for writing by a graceful close.
     pub(crate) const FIN_SENT: Flags = Flags(1 << 15);
+    /// Any of those for which no send is taken.
+    pub(crate) const NOT_SENDING: Flags = Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0);
+    /// Any of those for which the end of a send is more than that.
+    pub(crate) const SEND_END_WATCHED: Flags =
+        Flags(Self::WRITABLE_OWED.0 | Self::CLOSING.0 | Self::ABORT.0 | Self::SEND_CANCELLING.0);
 
     pub(crate) fn set_if(&mut self, flag: Flags, condition: bool) {
         if condition {
@@ -110,6 +115,7 @@ impl Entry {
         }
     }
 
+    /// True if the flag, or any of several, is set.
     pub(crate) fn is(&self, flag: Flags) -> bool {
         self.flags.0 & flag.0 != 0
     }
@@ -120,6 +126,15 @@ impl Entry {
         } else {
             self.flags.0 &= !flag.0;
         }
+    }
+
+    /// The one send that was queued, and in the kernel, is gone.
+    pub(crate) fn forget_last_send(&mut self) {
+        self.in_kernel -= 1;
+        self.batch_count = 0;
+        (self.send_head, self.send_tail) = (NONE, NONE);
+        (self.send_bytes, self.send_count) = (0, 0);
+        self.set(Flags::PROMPT, false);
     }
 
     /// Nothing is queued and nothing is in the kernel.
