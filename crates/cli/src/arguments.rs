@@ -75,9 +75,25 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A rate such as 1000/s, or 1000 for short.
 pub(crate) fn rate(text: &str) -> Result<u32, &'static str> {
+    const PER_SECOND_MAX: u32 = 10_000_000;
     let number = text.strip_suffix("/s").unwrap_or(text);
-    let rate = number.parse().ok().filter(|rate| *rate > 0);
-    rate.ok_or("write a rate per second as 1000/s")
+    let rate = number.parse().ok().filter(|rate| (1..=PER_SECOND_MAX).contains(rate));
+    rate.ok_or("write a rate per second between 1 and 10000000, such as 1000/s")
+}
+
+/// Rates in ascending order, not empty, each once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rates(pub(crate) Vec<u32>);
+
+impl FromStr for Rates {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut rates = text.split(',').map(rate).collect::<Result<Vec<_>, _>>()?;
+        rates.sort_unstable();
+        rates.dedup();
+        Ok(Rates(rates))
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +123,16 @@ mod tests {
     #[test]
     fn rates_are_per_second() {
         assert_eq!((rate("1000/s"), rate("5")), (Ok(1000), Ok(5)));
-        assert!(rate("0").is_err() && rate("5/m").is_err());
+        for wrong in ["0", "5/m", "-1", "1k", "10000001", ""] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_sorted() {
+        assert_eq!("2000,1000/s,2000".parse(), Ok(Rates(vec![1000, 2000])));
+        for wrong in ["", "1000,", "1000 2000", "1000,0"] {
+            assert!(wrong.parse::<Rates>().is_err(), "{wrong}");
+        }
     }
 }

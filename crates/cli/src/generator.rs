@@ -1,57 +1,84 @@
 //! One worker of `raon load`: one thread, one driver, its share of the connections.
 //!
-//! Each connection keeps `pipeline` messages in flight; a message that has come back whole makes the next one due. Every
-//! byte is compared with what was sent (`pattern.rs`). The phases are driven from outside (`crew.rs`): open idle
-//! connections, open active ones, run, close.
+//! In a closed loop (`closed.rs`) a message that has come back makes the next one due; in an open loop (`open.rs`)
+//! messages are due at times that were fixed before (`schedule.rs`). Every byte is compared with what was sent
+//! (`pattern.rs`). The phases are driven from outside (`crew.rs`): open idle connections, open active ones (`connect.rs`),
+//! run as often as wanted, close.
 
+mod closed;
+mod connect;
 mod connection;
 mod crew;
+mod open;
 mod pace;
 mod pattern;
+mod schedule;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use raon_provider::{Buffer, CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload, SocketId};
+use raon_provider::{Buffer, CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload};
 
 use crate::stop::Stop;
 
 use connection::{Connection, State};
 use pace::Pace;
-use pattern::Pattern;
+use schedule::Timetable;
 use tally::Recorder;
 
 pub(crate) use crew::{Crew, Phase, Status};
+pub(crate) use open::Offer;
+pub(crate) use schedule::Arrivals;
 pub(crate) use tally::Tally;
 
 /// Tokens that are no connection's. Those of connections are small numbers.
 const TIME_OVER: u64 = u64::MAX - 1;
-const WAIT_OVER: u64 = u64::MAX - 2;
-const PACE: u64 = u64::MAX - 3;
+const PACE: u64 = u64::MAX - 2;
 
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Bytes per send; what is due on a connection leaves as one batch anyway.
 const CHUNK_BYTES: u64 = 4096;
-/// How long answers that are in flight at the end are waited for.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
-/// One worker's share of a load.
+/// One worker's share of the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
+    /// Its number among so many workers, from 0 on.
+    pub(crate) worker: u32,
+    pub(crate) workers: u32,
+    /// Those of all workers that exchange messages.
+    pub(crate) connections_of_all: u32,
     pub(crate) connections: u32,
     pub(crate) idle: u32,
     pub(crate) size_bytes: u64,
-    pub(crate) pipeline: u32,
-    pub(crate) duration: Duration,
+    /// How long a backlog may still be sent after the end, and answers are waited for once nothing is sent any more.
+    pub(crate) answer_wait: Duration,
     pub(crate) connects_per_second: Option<f64>,
     pub(crate) connects_under_way_max: u32,
     /// Chosen per run and worker, so that no two connections have the same bytes.
     pub(crate) seed: u64,
+}
+
+/// What to do on the connections, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) duration: Duration,
+    pub(crate) mode: Mode,
+}
+
+/// What makes a message due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    /// The answer to an earlier one: so many are in flight on each connection.
+    Closed { pipeline: u32 },
+    /// A schedule.
+    Open(Offer),
 }
 
 /// What can be seen of a worker while it works.
@@ -77,17 +104,25 @@ pub(crate) struct Generator {
     /// What the connections that are being opened are for.
     role: State,
     recorder: Recorder,
+    /// Of this phase.
     tally: Tally,
-    /// Messages whose answers are awaited.
-    in_flight: u64,
+    /// Of this run, if it is an open loop.
+    timetable: Timetable,
+    /// Most messages in flight on a connection.
+    in_flight_max: u64,
+    /// Messages that are due and have no answer yet.
+    awaited: u64,
     /// Active connections that have not failed.
     active: usize,
     /// Sockets that are open.
     open: usize,
+    /// In a closed loop, until its time is over.
     is_refilling: bool,
-    is_wait_over: bool,
     /// When the last answer came.
     answered_ns: u64,
+    epoch: Instant,
+    /// When this turn's completions were there.
+    now_ns: u64,
 }
 
 impl Generator {
@@ -105,35 +140,40 @@ impl Generator {
             role: State::Active,
             recorder: Recorder::default(),
             tally: Tally::new(),
-            in_flight: 0,
+            timetable: Timetable::default(),
+            in_flight_max: 0,
+            awaited: 0,
             active: 0,
             open: 0,
             is_refilling: false,
-            is_wait_over: false,
             answered_ns: 0,
+            epoch: Instant::now(),
+            now_ns: 0,
         }
     }
 
-    /// Does one phase to its end; sooner if it is time to stop.
-    pub(crate) fn perform(&mut self, phase: Phase) -> Result<(), Error> {
-        // The driver's clock stood still while this thread waited for its orders.
-        self.driver.flush()?;
+    /// Does one phase to its end; sooner if it is time to stop. Returns what was measured in it.
+    pub(crate) fn perform(&mut self, phase: Phase) -> Result<Tally, Error> {
+        self.now_ns = self.clock_ns();
+        self.live.messages.store(0, Ordering::Relaxed);
+        self.live.errors.store(0, Ordering::Relaxed);
         match phase {
-            Phase::OpenIdle => self.open_connections(State::Idle, self.plan.idle),
-            Phase::OpenActive => self.open_connections(State::Active, self.plan.connections),
-            Phase::Run => self.run(),
-            Phase::Close => self.close_all(),
+            Phase::OpenIdle => self.open_connections(State::Idle, self.plan.idle)?,
+            Phase::OpenActive => self.open_connections(State::Active, self.plan.connections)?,
+            Phase::Run(load) => self.run(&load)?,
+            Phase::Close => self.close_all()?,
         }
-    }
-
-    /// What was measured.
-    pub(crate) fn into_tally(mut self) -> Tally {
         self.recorder.flush(&mut self.tally.latency_ns);
-        self.tally
+        Ok(std::mem::replace(&mut self.tally, Tally::new()))
     }
 
-    fn turn(&mut self) -> Result<(), Error> {
-        self.driver.poll(None, &mut self.completions)?;
+    fn clock_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.driver.poll(timeout, &mut self.completions)?;
+        self.now_ns = self.clock_ns();
         while let Some(completion) = self.completions.pop() {
             self.handle(completion);
         }
@@ -153,66 +193,10 @@ impl Generator {
             Outcome::Closed => self.open -= 1,
             Outcome::Expired => match token {
                 TIME_OVER => self.is_refilling = false,
-                WAIT_OVER => self.is_wait_over = true,
                 PACE => self.has_pace_timer = false,
                 _ => {}
             },
             _ => {}
-        }
-    }
-
-    fn open_connections(&mut self, role: State, count: u32) -> Result<(), Error> {
-        let (under_way_max, per_second) = (self.plan.connects_under_way_max, self.plan.connects_per_second);
-        self.role = role;
-        self.pace = Pace::new(count, under_way_max, per_second, self.driver.now_ns());
-        loop {
-            self.start_connects()?;
-            if self.pace.is_done() || self.stop.is_asked() {
-                break;
-            }
-            self.turn()?;
-        }
-        self.tally.connections = self.active as u64;
-        self.tally.idle_connections = self.count(State::Idle) as u64;
-        Ok(())
-    }
-
-    fn count(&self, state: State) -> usize {
-        self.connections.iter().filter(|connection| connection.state == state).count()
-    }
-
-    fn start_connects(&mut self) -> Result<(), Error> {
-        let now_ns = self.driver.now_ns();
-        for _ in 0..self.pace.allowance(now_ns) {
-            let token = self.connections.len() as u64;
-            self.connections.push(Connection::new(Pattern::new(self.plan.seed, token)));
-            self.pace.start();
-            if let Err(error) = self.driver.connect(self.plan.address, &Default::default(), token) {
-                self.on_failed(token, error);
-            }
-        }
-        if let (false, Some(wait)) = (self.has_pace_timer, self.pace.wait(now_ns)) {
-            self.driver.timer(wait, PACE)?;
-            self.has_pace_timer = true;
-        }
-        Ok(())
-    }
-
-    fn on_connected(&mut self, token: u64, socket: SocketId) {
-        self.pace.end();
-        self.open += 1;
-        self.live.connected.fetch_add(1, Ordering::Relaxed);
-        let connection = &mut self.connections[token as usize];
-        connection.socket = socket;
-        connection.state = self.role;
-        self.active += usize::from(self.role == State::Active);
-        if self.role == State::Over {
-            // Too late; `Closed` follows.
-            let _ = self.driver.close(socket, CloseMode::Abort, token);
-            return;
-        }
-        if let Err(error) = self.driver.receive(socket, token) {
-            self.fail(token, || error.to_string());
         }
     }
 
@@ -235,50 +219,67 @@ impl Generator {
         if state == State::Over {
             return;
         }
-        self.in_flight -= u64::from(connection.in_flight);
+        self.awaited -= connection.awaited();
+        let backlog = connection.backlog(self.plan.size_bytes);
+        self.tally.open.unsent += backlog;
+        self.tally.open.unanswered += connection.awaited() - backlog;
         self.active -= usize::from(state == State::Active);
         self.tally.count_error(1, reason);
         // Its last completion, `Closed`, is still to come: the id is not stale.
         let _ = self.driver.close(connection.socket, CloseMode::Abort, token);
     }
 
-    fn run(&mut self) -> Result<(), Error> {
-        let start_ns = self.driver.now_ns();
-        self.driver.timer(self.plan.duration, TIME_OVER)?;
-        self.is_refilling = true;
-        for token in 0..self.connections.len() as u64 {
-            if self.connections[token as usize].state == State::Active {
-                self.owe(token, self.plan.pipeline);
-            }
+    fn run(&mut self, load: &Load) -> Result<(), Error> {
+        let start_ns = self.now_ns;
+        match load.mode {
+            Mode::Closed { pipeline } => self.run_closed(pipeline, load.duration)?,
+            Mode::Open(offer) => self.run_open(&offer, load.duration)?,
         }
-        while self.is_refilling && !self.stop.is_asked() && (self.active > 0 || self.plan.connections == 0) {
-            self.turn()?;
+        let end_ns = self.now_ns;
+        self.await_answers()?;
+        if self.drop_backlog() {
+            self.await_answers()?;
         }
-        self.is_refilling = false;
-        let end_ns = self.driver.now_ns();
-        self.driver.timer(ANSWER_WAIT, WAIT_OVER)?;
-        while self.in_flight > 0 && !self.is_wait_over {
-            self.turn()?;
-        }
+        self.give_up();
         self.tally.duration_ns = end_ns.max(self.answered_ns) - start_ns;
-        self.tally.count_error(self.in_flight, || {
-            format!("messages were not answered within {} s after the end", ANSWER_WAIT.as_secs())
-        });
         Ok(())
     }
 
-    fn owe(&mut self, token: u64, messages: u32) {
-        let now_ns = self.driver.now_ns();
-        self.connections[token as usize].owe(messages, self.plan.size_bytes, now_ns);
-        self.in_flight += u64::from(messages);
-        self.send_due(token);
+    /// Waits for the answers to what was due, for a limited time.
+    fn await_answers(&mut self) -> Result<(), Error> {
+        let deadline_ns = self.now_ns + self.plan.answer_wait.as_nanos() as u64;
+        while self.awaited > 0 && self.now_ns < deadline_ns {
+            self.turn(Some(Duration::from_nanos(deadline_ns - self.now_ns)))?;
+        }
+        Ok(())
+    }
+
+    /// Whose answers have not come by now is lost, and its connection with it: late ones would look like later ones.
+    fn give_up(&mut self) {
+        let mut given_up = 0;
+        for (token, connection) in self.connections.iter_mut().enumerate() {
+            if connection.state == State::Active && connection.awaited() > 0 {
+                connection.state = State::Over;
+                given_up += connection.awaited();
+                let (histogram, now_ns) = (&mut self.tally.latency_ns, self.now_ns);
+                connection.tell_awaited(|due_ns| histogram.saturating_record(now_ns.saturating_sub(due_ns)));
+                self.active -= 1;
+                // It has not been closed, so it is not stale.
+                let _ = self.driver.close(connection.socket, CloseMode::Abort, token as u64);
+            }
+        }
+        self.awaited -= given_up;
+        self.tally.open.unanswered += given_up;
+        let wait_s = self.plan.answer_wait.as_secs_f64();
+        self.tally.count_error(given_up, || format!("messages were not answered within {wait_s} s after the end"));
     }
 
     /// Sends what is due on a connection, as far as the driver has room; it tells when there is more.
     fn send_due(&mut self, token: u64) {
         let connection = &mut self.connections[token as usize];
-        while connection.state == State::Active && connection.sent_bytes < connection.due_bytes {
-            let length = (connection.due_bytes - connection.sent_bytes).min(CHUNK_BYTES);
+        let due_bytes = connection.due_bytes(self.in_flight_max, self.plan.size_bytes);
+        while connection.state == State::Active && connection.sent_bytes < due_bytes {
+            let length = (due_bytes - connection.sent_bytes).min(CHUNK_BYTES);
             let mut payload = room(&mut self.driver, length as usize);
             match &mut payload {
                 Payload::Buffer(bytes) => connection.pattern.fill(connection.sent_bytes, bytes),
@@ -300,14 +301,18 @@ impl Generator {
         if arrival.messages == 0 || connection.state != State::Active {
             return;
         }
-        let now_ns = self.driver.now_ns();
+        let now_ns = self.now_ns;
         let (recorder, histogram) = (&mut self.recorder, &mut self.tally.latency_ns);
-        connection.settle(arrival.messages, |since_ns, count| recorder.record(histogram, now_ns - since_ns, count));
+        connection.settle(arrival.messages, |since_ns, count| {
+            recorder.record(histogram, now_ns.saturating_sub(since_ns), count)
+        });
         self.answered_ns = now_ns;
         self.tally.messages += u64::from(arrival.messages);
-        self.in_flight -= u64::from(arrival.messages);
+        self.awaited -= u64::from(arrival.messages);
         if self.is_refilling {
             self.owe(token, arrival.messages);
+        } else {
+            self.send_due(token);
         }
     }
 
@@ -322,7 +327,7 @@ impl Generator {
             }
         }
         while self.open > 0 {
-            self.turn()?;
+            self.turn(None)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `raon`: looks at the back ends of this machine, serves, loads, and compares.
 //!
 //! One file per verb in `command/`. What they do is in `echo_server/` (serve) and `generator/` (load), both on
-//! `raon-provider`; what is particular to the platform in `platform.rs`.
+//! `raon-provider`; pictures are drawn in `plot/`; what is particular to the platform is in `platform.rs`.
 
 mod arguments;
 mod command;
@@ -9,6 +9,7 @@ mod echo_server;
 mod failure;
 mod generator;
 mod platform;
+mod plot;
 mod progress;
 mod report;
 mod stop;

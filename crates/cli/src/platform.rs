@@ -93,6 +93,13 @@ pub(crate) fn pin_thread(cpu: usize) -> Result<(), Failure> {
     })
 }
 
+/// Lets the kernel end timed waits of the calling thread when their time has come, not up to 50 µs later so that several
+/// end together.
+pub(crate) fn wake_on_time() {
+    // Without it waits are less exact: the lag that `raon load` reports tells by how much.
+    let _ = nix::sys::prctl::set_timerslack(1);
+}
+
 /// Lets the kernel end this process when the thread that started it ends.
 pub(crate) fn end_with_parent() -> Result<(), Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")

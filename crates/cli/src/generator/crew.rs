@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use raon_provider::{Backend, Config, Driver, Kind};
 
-use super::{Generator, Live, Plan, Tally};
+use super::{Generator, Live, Load, Plan, Tally};
 use crate::arguments::Threads;
 use crate::command;
 use crate::failure::{Context, Failure};
@@ -16,14 +16,14 @@ use crate::progress::TICK;
 use crate::stop::Stop;
 
 /// What workers can be told to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
     /// Open the connections that do nothing.
     OpenIdle,
-    /// Open those that exchange messages.
+    /// Open those that exchange messages, or those of them that were lost.
     OpenActive,
-    /// Exchange messages for the time of the plan, then await the answers.
-    Run,
+    /// Exchange messages for some time, then await the answers.
+    Run(Load),
     /// Close all connections.
     Close,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Status {
 /// All workers.
 pub(crate) struct Crew {
     members: Vec<Member>,
-    reports: Receiver<Result<(), Failure>>,
+    reports: Receiver<Result<Tally, Failure>>,
     /// What the workers run on.
     pub(crate) kind: Kind,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Crew {
 struct Member {
     orders: Sender<Phase>,
     live: Arc<Live>,
-    thread: JoinHandle<Tally>,
+    thread: JoinHandle<()>,
 }
 
 impl Crew {
@@ -66,21 +66,26 @@ impl Crew {
     }
 
     /// Lets all workers do a phase and waits until they have; meanwhile `watch` is told now and then how they are.
-    pub(crate) fn perform(&self, phase: Phase, mut watch: impl FnMut(Status)) -> Result<(), Failure> {
+    /// Returns what they have measured in it, together.
+    pub(crate) fn perform(&self, phase: Phase, mut watch: impl FnMut(&Status)) -> Result<Tally, Failure> {
         for member in &self.members {
             // One that has died is found below.
             let _ = member.orders.send(phase);
         }
+        let mut total = Tally::new();
         let mut awaited = self.members.len();
         while awaited > 0 {
             match self.reports.recv_timeout(TICK) {
-                Ok(report) => report.map(|()| awaited -= 1)?,
+                Ok(report) => {
+                    total.add(report?);
+                    awaited -= 1;
+                }
                 Err(RecvTimeoutError::Timeout) => self.check_alive()?,
                 Err(RecvTimeoutError::Disconnected) => return Err(died()),
             }
-            watch(self.status());
+            watch(&self.status());
         }
-        Ok(())
+        Ok(total)
     }
 
     fn check_alive(&self) -> Result<(), Failure> {
@@ -100,14 +105,13 @@ impl Crew {
         }
     }
 
-    /// Ends the workers. Returns what they have measured, together.
-    pub(crate) fn finish(self) -> Result<Tally, Failure> {
-        let mut total = Tally::new();
+    /// Ends the workers.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
         for Member { orders, thread, .. } in self.members {
             drop(orders);
-            total.add(thread.join().map_err(|_| died())?);
+            thread.join().map_err(|_| died())?;
         }
-        Ok(total)
+        Ok(())
     }
 }
 
@@ -121,7 +125,7 @@ fn start(
     backend: Backend,
     cpu: Option<usize>,
     stop: Arc<Stop>,
-    report: Sender<Result<(), Failure>>,
+    report: Sender<Result<Tally, Failure>>,
 ) -> Result<(Member, Kind), Failure> {
     let (orders, ordered) = mpsc::channel();
     let (opened, is_open) = mpsc::channel();
@@ -130,11 +134,10 @@ fn start(
     let work = move || match open(&plan, backend, cpu) {
         Ok(driver) => {
             let _ = opened.send(Ok(driver.info().kind));
-            obey(Generator::new(driver, plan, stop, seen), &ordered, &report)
+            obey(Generator::new(driver, plan, stop, seen), &ordered, &report);
         }
         Err(failure) => {
             let _ = opened.send(Err(failure));
-            Tally::new()
         }
     };
     let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work).context("cannot start a thread")?;
@@ -146,6 +149,7 @@ fn open(plan: &Plan, backend: Backend, cpu: Option<usize>) -> Result<Driver, Fai
     if let Some(cpu) = cpu {
         platform::pin_thread(cpu)?;
     }
+    platform::wake_on_time();
     let default = Config::default();
     let sockets_max = default.sockets_max.max(plan.connections + plan.idle + 64);
     // A receive stream each, and some sends in flight.
@@ -155,11 +159,10 @@ fn open(plan: &Plan, backend: Backend, cpu: Option<usize>) -> Result<Driver, Fai
 }
 
 /// Does what it is told until nobody tells it any more.
-fn obey(mut generator: Generator, ordered: &Receiver<Phase>, report: &Sender<Result<(), Failure>>) -> Tally {
+fn obey(mut generator: Generator, ordered: &Receiver<Phase>, report: &Sender<Result<Tally, Failure>>) {
     while let Ok(phase) = ordered.recv() {
         let done = generator.perform(phase).context("the driver cannot go on");
         // Nobody listens if the command has ended.
         let _ = report.send(done);
     }
-    generator.into_tally()
 }

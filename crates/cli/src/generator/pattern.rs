@@ -2,7 +2,7 @@
 //! loss, duplication, reordering and delivery to another connection all show.
 
 /// Odd, so that no word comes twice in a stream; its bits are spread, so that neighbours differ in every byte.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 const WORD_BYTES: usize = 8;
 
 /// The endless stream of one connection.
@@ -14,11 +14,7 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// The stream of a connection, by its number in this run.
     pub(crate) fn new(seed: u64, connection: u64) -> Self {
-        // SplitMix64: neighbouring numbers get unrelated keys.
-        let mut key = seed.wrapping_add(connection.wrapping_mul(STEP));
-        key = (key ^ (key >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        key = (key ^ (key >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Pattern { key: key ^ (key >> 31) }
+        Pattern { key: mix(seed.wrapping_add(connection.wrapping_mul(STEP))) }
     }
 
     fn word(self, index: u64) -> u64 {
@@ -68,6 +64,13 @@ impl Pattern {
         }
         wrong
     }
+}
+
+/// SplitMix64: neighbouring numbers become unrelated ones.
+pub(super) fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
 }
 
 /// Bytes up to the next whole word.

@@ -5,8 +5,9 @@ use hdrhistogram::Histogram;
 /// Longest latency told apart: 10 minutes.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 
-/// What a load worker has measured so far.
+/// What a load worker has measured in a phase.
 pub(crate) struct Tally {
+    /// Messages that have come back.
     pub(crate) messages: u64,
     pub(crate) corrupt_bytes: u64,
     /// Connections that failed and messages that never came back.
@@ -20,6 +21,23 @@ pub(crate) struct Tally {
     /// From the first message to the last answer.
     pub(crate) duration_ns: u64,
     pub(crate) latency_ns: Histogram<u64>,
+    pub(crate) open: OpenTally,
+}
+
+/// What only an open loop has. Every message that was due came back, is `unanswered`, or is `unsent`.
+pub(crate) struct OpenTally {
+    /// Messages that were due.
+    pub(crate) scheduled: u64,
+    /// For how long messages became due.
+    pub(crate) scheduled_ns: u64,
+    /// Messages that could not leave when they were due, because too many were in flight.
+    pub(crate) backlogged: u64,
+    /// Messages that have not left at all.
+    pub(crate) unsent: u64,
+    /// Messages that have left, and whose answers have not come.
+    pub(crate) unanswered: u64,
+    /// How long after they were due the generator got round to its messages.
+    pub(crate) lag_ns: Histogram<u64>,
 }
 
 impl Tally {
@@ -34,11 +52,19 @@ impl Tally {
             connections: 0,
             idle_connections: 0,
             duration_ns: 0,
-            latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("constant bounds are valid"),
+            latency_ns: histogram(),
+            open: OpenTally {
+                scheduled: 0,
+                scheduled_ns: 0,
+                backlogged: 0,
+                unsent: 0,
+                unanswered: 0,
+                lag_ns: histogram(),
+            },
         }
     }
 
-    /// Adds what another worker has measured at the same time.
+    /// Adds what another worker has measured at the same time, or the same one in another phase.
     pub(crate) fn add(&mut self, other: Tally) {
         self.messages += other.messages;
         self.corrupt_bytes += other.corrupt_bytes;
@@ -50,6 +76,7 @@ impl Tally {
         self.idle_connections += other.idle_connections;
         self.duration_ns = self.duration_ns.max(other.duration_ns);
         self.latency_ns += other.latency_ns;
+        self.open.add(other.open);
     }
 
     pub(super) fn count_error(&mut self, errors: u64, reason: impl FnOnce() -> String) {
@@ -64,10 +91,34 @@ impl Tally {
         self.first_connect_error.get_or_insert_with(reason);
     }
 
-    /// Percentile of the latency, in nanoseconds.
-    pub(crate) fn percentile_ns(&self, percentile: f64) -> u64 {
-        self.latency_ns.value_at_quantile(percentile / 100.0)
+    /// Messages per second, from the first message to the last answer.
+    pub(crate) fn per_second(&self) -> f64 {
+        per_second(self.messages, self.duration_ns)
     }
+}
+
+impl OpenTally {
+    fn add(&mut self, other: OpenTally) {
+        self.scheduled += other.scheduled;
+        self.scheduled_ns = self.scheduled_ns.max(other.scheduled_ns);
+        self.backlogged += other.backlogged;
+        self.unsent += other.unsent;
+        self.unanswered += other.unanswered;
+        self.lag_ns += other.lag_ns;
+    }
+
+    /// Messages that were due per second.
+    pub(crate) fn offered_per_second(&self) -> f64 {
+        per_second(self.scheduled, self.scheduled_ns)
+    }
+}
+
+fn per_second(messages: u64, duration_ns: u64) -> f64 {
+    if messages == 0 { 0.0 } else { messages as f64 / (duration_ns.max(1) as f64 / 1e9) }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("constant bounds are valid")
 }
 
 /// Records latencies that mostly come in runs of the same: a turn's messages have the turn's clock.

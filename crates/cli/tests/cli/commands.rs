@@ -101,4 +101,9 @@ fn help_has_examples() {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Examples:\n  raon "), "{command}");
     }
+    let help = text(&run(&["load", "--help"]).stdout);
+    for example in ["echo --rate 20000/s", "--arrivals poisson --seed 7", "--plot latency.svg", "--sweep --rates 1000,"]
+    {
+        assert!(help.contains(example), "no {example:?} in {help}");
+    }
 }

@@ -2,4 +2,5 @@
 
 mod commands;
 mod load;
+mod open;
 mod support;
