@@ -10,6 +10,15 @@ use crate::tidy;
 /// What the whole gate may take, from a clean checkout on two cores. CONTRIBUTING.md quotes it.
 pub(crate) const BUDGET_MINUTES: u64 = 40;
 
+/// What Raon is compared with is a workspace of its own. The last one runs every comparison with every server, in short:
+/// all must run and bring every byte back, and no time that is measured there decides anything.
+const PEERS: [&str; 4] = [
+    "cargo fmt --all --check --manifest-path crates/bench/peers/Cargo.toml",
+    "cargo clippy --all-targets --manifest-path crates/bench/peers/Cargo.toml -- -D warnings",
+    "cargo test --manifest-path crates/bench/peers/Cargo.toml",
+    "cargo run --package raon-bench -- smoke",
+];
+
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let start = Instant::now();
     // Read before anything else: a README without its command is found in a second, not after the other steps.
@@ -21,6 +30,9 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     step("cargo xtask tidy", || tidy::run(root))?;
     cargo(root, "cargo doc --workspace --no-deps", &[("RUSTDOCFLAGS", "-D warnings")])?;
     for command in tests {
+        cargo(root, command, &[])?;
+    }
+    for command in PEERS {
         cargo(root, command, &[])?;
     }
     println!("== {}", verdict(start.elapsed()));

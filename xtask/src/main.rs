@@ -13,7 +13,7 @@ usage: cargo xtask <command>
 
   tidy [--report]   check the house rules; --report also prints the largest files and functions
   clauses           print which clause of docs/semantics.md is quoted where
-  ci                run the whole gate: fmt, clippy, tidy, doc, and the README's test command
+  ci                run the whole gate: fmt, clippy, tidy, doc, the README's test command, the peers, the bench in short
   bench-check [--write]
                     count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones";
 

@@ -5,12 +5,13 @@
 //! send, so the generator does no more system work than the server.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use raon_provider::{Error, Outcome, SocketId};
+use raon_provider::{Outcome, SocketId};
 
 use crate::rounds::Load;
 use crate::swarm::Swarm;
@@ -22,6 +23,37 @@ pub(crate) struct Window {
     pub(crate) messages: u64,
     pub(crate) elapsed: Duration,
     pub(crate) latency_ns: Histogram<u64>,
+    pub(crate) faults: Faults,
+}
+
+/// What a server must not do, from the first message on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// Connections that it has ended.
+    pub(crate) errors: u64,
+    /// Bytes that are not those that were sent.
+    pub(crate) corrupt_bytes: u64,
+    /// Connections on which nothing has come back yet: no fault of a short window, but of a long one.
+    pub(crate) silent: usize,
+}
+
+impl Window {
+    pub(crate) fn new() -> Self {
+        let latency_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid");
+        Window { messages: 0, elapsed: Duration::ZERO, latency_ns, faults: Faults::default() }
+    }
+}
+
+impl Faults {
+    /// A server that corrupts or breaks connections has no figures.
+    pub(crate) fn check(self) -> io::Result<()> {
+        match self {
+            Faults { errors: 0, corrupt_bytes: 0, .. } => Ok(()),
+            Faults { errors, corrupt_bytes, .. } => {
+                Err(io::Error::other(format!("{errors} connections broke, {corrupt_bytes} bytes came back corrupt")))
+            }
+        }
+    }
 }
 
 impl Load for Workload {
@@ -34,12 +66,16 @@ impl Load for Workload {
         format!("{connections} connections x {size_bytes} bytes, {in_flight} in flight each")
     }
 
+    fn connections(&self) -> usize {
+        self.connections
+    }
+
     fn buffer_bytes(&self) -> u32 {
         self.buffer_bytes
     }
 
-    fn start(&self, address: SocketAddr) -> Result<impl FnMut(Duration) -> Result<Window, Error>, Error> {
-        let mut generator = Generator::start(address, *self)?;
+    fn start(&self, address: SocketAddr) -> io::Result<impl FnMut(Duration) -> io::Result<Window>> {
+        let mut generator = Generator::start(Swarm::connected(address, self.connections)?, *self)?;
         Ok(move |duration| generator.run(duration))
     }
 }
@@ -50,91 +86,134 @@ struct Connection {
     stream: Bytes,
     received: usize,
     sent_ns: VecDeque<u64>,
+    is_broken: bool,
 }
 
 /// The load on one server.
-struct Generator {
+pub(crate) struct Generator {
     swarm: Swarm,
     connections: Vec<Connection>,
     workload: Workload,
+    faults: Faults,
 }
 
 impl Generator {
-    /// Connects everything and fills every connection with its messages in flight.
-    fn start(address: SocketAddr, workload: Workload) -> Result<Self, Error> {
-        let mut swarm = Swarm::new()?;
-        swarm.connect(address, workload.connections)?;
+    /// Fills every connection of the swarm with its messages in flight.
+    pub(crate) fn start(swarm: Swarm, workload: Workload) -> io::Result<Self> {
         let block = random_block(workload.size_bytes + 64 * 1024);
         let connection = |(index, socket): (usize, &SocketId)| Connection {
             socket: *socket,
             stream: stream(&block, index, workload),
             received: 0,
             sent_ns: VecDeque::with_capacity(workload.in_flight),
+            is_broken: false,
         };
         let connections = swarm.sockets.iter().enumerate().map(connection).collect();
-        let mut generator = Generator { swarm, connections, workload };
+        let mut generator = Generator { swarm, connections, workload, faults: Faults::default() };
         for index in 0..generator.connections.len() {
-            generator.swarm.driver.receive(generator.connections[index].socket, index as u64)?;
+            let socket = generator.connections[index].socket;
+            generator.swarm.driver.receive(socket, index as u64).map_err(io::Error::other)?;
             generator.send(index, workload.in_flight);
         }
         Ok(generator)
     }
 
     /// Keeps the load up for some time and says what came back in it.
-    ///
-    /// Panics on a byte that does not fit: a server that corrupts has no figures.
-    fn run(&mut self, duration: Duration) -> Result<Window, Error> {
-        let mut latency_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid");
-        let (start, mut messages) = (Instant::now(), 0);
+    pub(crate) fn run(&mut self, duration: Duration) -> io::Result<Window> {
+        let (mut window, start) = (Window::new(), Instant::now());
         loop {
             let left = duration.saturating_sub(start.elapsed());
             if left.is_zero() {
-                return Ok(Window { messages, elapsed: start.elapsed(), latency_ns });
+                window.elapsed = start.elapsed();
+                window.faults = self.faults();
+                return Ok(window);
             }
-            self.swarm.driver.poll(Some(left), &mut self.swarm.completions)?;
-            let now_ns = self.swarm.driver.now_ns();
-            while let Some(completion) = self.swarm.completions.pop() {
-                match completion.outcome {
-                    Outcome::Received(bytes) if !bytes.is_empty() => {
-                        let index = completion.token as usize;
-                        let whole = self.connections[index].take(&bytes, self.workload.size_bytes);
-                        for _ in 0..whole {
-                            let sent_ns = self.connections[index].sent_ns.pop_front().unwrap_or(now_ns);
-                            latency_ns.saturating_record(now_ns.saturating_sub(sent_ns));
-                        }
-                        messages += whole as u64;
-                        self.send(index, whole);
-                    }
-                    other => panic!("the server broke a connection: {other:?}"),
-                }
-            }
+            self.turn(left, true, &mut window)?;
         }
     }
 
+    /// Sends nothing more and takes what is still in flight, so that each message sent is counted.
+    pub(crate) fn drain(&mut self, patience: Duration) -> io::Result<Window> {
+        let (mut window, start) = (Window::new(), Instant::now());
+        while self.connections.iter().any(|connection| !connection.sent_ns.is_empty()) {
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(io::Error::other(format!("messages have not come back within {patience:?}")));
+            }
+            self.turn(left, false, &mut window)?;
+        }
+        window.elapsed = start.elapsed();
+        window.faults = self.faults();
+        Ok(window)
+    }
+
+    fn turn(&mut self, wait: Duration, is_answering: bool, window: &mut Window) -> io::Result<()> {
+        self.swarm.driver.poll(Some(wait), &mut self.swarm.completions).map_err(io::Error::other)?;
+        let now_ns = self.swarm.driver.now_ns();
+        while let Some(completion) = self.swarm.completions.pop() {
+            let index = completion.token as usize;
+            let Outcome::Received(bytes) = completion.outcome else {
+                self.broken(index);
+                continue;
+            };
+            if bytes.is_empty() {
+                self.broken(index);
+                continue;
+            }
+            let connection = &mut self.connections[index];
+            let whole = connection.take(&bytes, self.workload.size_bytes, &mut self.faults.corrupt_bytes);
+            for sent_ns in connection.sent_ns.drain(..whole.min(connection.sent_ns.len())) {
+                window.latency_ns.saturating_record(now_ns.saturating_sub(sent_ns));
+            }
+            window.messages += whole as u64;
+            if is_answering {
+                self.send(index, whole);
+            }
+        }
+        Ok(())
+    }
+
     fn send(&mut self, index: usize, count: usize) {
-        if count == 0 {
+        let connection = &mut self.connections[index];
+        if count == 0 || connection.is_broken {
             return;
         }
-        let connection = &mut self.connections[index];
         let now_ns = self.swarm.driver.now_ns();
         connection.sent_ns.extend(std::iter::repeat_n(now_ns, count));
-        let bytes = connection.stream.slice(..count * self.workload.size_bytes);
-        self.swarm
-            .driver
-            .send_quiet(connection.socket, bytes, index as u64)
-            .expect("never more than what is in flight");
+        // More than what was in flight comes back from a server that makes bytes up.
+        let bytes = connection.stream.slice(..(count * self.workload.size_bytes).min(connection.stream.len()));
+        if self.swarm.driver.send_quiet(connection.socket, bytes, index as u64).is_err() {
+            self.broken(index);
+        }
+    }
+
+    /// A connection is counted once, however many of its operations fail.
+    fn broken(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !std::mem::replace(&mut connection.is_broken, true) {
+            connection.sent_ns.clear();
+            self.faults.errors += 1;
+        }
+    }
+
+    fn faults(&self) -> Faults {
+        let is_silent = |connection: &&Connection| connection.received < self.workload.size_bytes;
+        Faults { silent: self.connections.iter().filter(is_silent).count(), ..self.faults }
     }
 }
 
 impl Connection {
     /// Checks what came and says how many messages it completes.
-    fn take(&mut self, bytes: &[u8], size_bytes: usize) -> usize {
+    fn take(&mut self, bytes: &[u8], size_bytes: usize, corrupt_bytes: &mut u64) -> usize {
         let before = self.received;
         let mut rest = bytes;
         while !rest.is_empty() {
             let place = self.received % self.stream.len();
             let length = rest.len().min(self.stream.len() - place);
-            assert!(rest[..length] == self.stream[place..place + length], "corrupt bytes");
+            let expected = &self.stream[place..place + length];
+            if rest[..length] != *expected {
+                *corrupt_bytes += rest.iter().zip(expected).filter(|(came, sent)| came != sent).count() as u64;
+            }
             self.received += length;
             rest = &rest[length..];
         }
@@ -157,4 +236,29 @@ fn random_block(length: usize) -> Vec<u8> {
         state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes()
     };
     std::iter::from_fn(|| Some(next())).flatten().take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_that_does_not_fit_is_counted() {
+        let stream = Bytes::from_static(b"abcabc");
+        let (socket, sent_ns) = (SocketId::NONE, VecDeque::new());
+        let mut connection = Connection { socket, stream, received: 0, sent_ns, is_broken: false };
+        let mut corrupt_bytes = 0;
+        assert_eq!(connection.take(b"abcab", 3, &mut corrupt_bytes), 1);
+        assert_eq!(connection.take(b"cabcab", 3, &mut corrupt_bytes), 2);
+        assert_eq!(corrupt_bytes, 0);
+        assert_eq!(connection.take(b"xabx", 3, &mut corrupt_bytes), 2);
+        assert_eq!(corrupt_bytes, 2);
+    }
+
+    #[test]
+    fn only_what_broke_or_is_corrupt_ends_a_comparison() {
+        assert!(Faults { silent: 3, ..Faults::default() }.check().is_ok());
+        assert!(Faults { errors: 1, ..Faults::default() }.check().is_err());
+        assert!(Faults { corrupt_bytes: 1, ..Faults::default() }.check().is_err());
+    }
 }

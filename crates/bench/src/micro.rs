@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use raon_provider::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::rounds::quantile;
+use crate::statistics::quantile;
 
 /// Cost of one step.
 #[derive(Clone, Debug, Serialize, Deserialize)]

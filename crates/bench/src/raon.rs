@@ -3,13 +3,18 @@
 mod broadcast;
 mod echo;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use raon_provider::{Backend, Completions, Config, Driver, Error, ListenOptions, Outcome, SocketId};
+use raon_provider::{Backend, Completions, Config, Driver, Error, Operation, Outcome, SocketId, Submitter};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::socket;
 
 /// What differs between comparisons.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     #[arg(long)]
     listen: SocketAddr,
@@ -19,23 +24,71 @@ pub(crate) struct Options {
     buffer_bytes: u32,
     #[arg(long, default_value_t = 1024)]
     receive_count: u32,
+    /// TCP congestion control of the accepted connections; the system's if not given.
+    #[arg(long)]
+    congestion: Option<String>,
     /// Every message to every member, instead of back to its sender.
     #[arg(long)]
     broadcast: bool,
+    /// Answer each line of stdin with a line of counters.
+    #[arg(long)]
+    report: bool,
+    /// End when the process that started this one does.
+    #[arg(long)]
+    with_parent: bool,
+}
+
+/// What a server tells of its driver, all since its start.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) kernel_entries: u64,
 }
 
 /// Serves until the process is killed.
-pub(crate) fn serve(options: Options) -> Result<(), Error> {
+pub(crate) fn serve(options: &Options) -> io::Result<()> {
+    if options.with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    let listener = socket::listener(options.listen, options.congestion.as_deref())?;
+    let mut driver = open(options).map_err(io::Error::other)?;
+    let listener = driver.adopt(listener).map_err(|refused| io::Error::other(refused.error))?;
+    driver.accept(listener, 0).map_err(io::Error::other)?;
+    let address = driver.local_address(listener).map_err(io::Error::other)?;
+    println!("listening on {address} ({})", driver.info().kind);
+    let _ = io::stdout().flush();
+    if options.report {
+        report(driver.submitter());
+    }
+    let ended = match options.broadcast {
+        true => run(driver, broadcast::Broadcast::default()),
+        false => run(driver, echo::Echo::default()),
+    };
+    ended.map_err(io::Error::other)
+}
+
+fn open(options: &Options) -> Result<Driver, Error> {
     let mut config = Config { backend: options.backend, ..Config::default() };
     config.pool.buffer_bytes = options.buffer_bytes;
     config.pool.receive_count = options.receive_count;
     config.pool.send_count = config.pool.send_count.min(options.receive_count);
-    let mut driver = Driver::open(&config)?;
-    let listener = driver.listen(options.listen, &ListenOptions::default())?;
-    driver.accept(listener, 0)?;
-    println!("listening on {} ({})", driver.local_address(listener)?, driver.info().kind);
-    let _ = std::io::stdout().flush();
-    if options.broadcast { run(driver, broadcast::Broadcast::default()) } else { run(driver, echo::Echo::default()) }
+    Driver::open(&config)
+}
+
+/// Turns each line of stdin into a timer that is over at once: the services answer that by [`tell`], on the driver's thread
+/// and without a question per completion.
+fn report(submitter: Submitter) {
+    std::thread::spawn(move || {
+        for _ in io::stdin().lines() {
+            // Refused by a driver that has ended only: then nobody asks any more.
+            let _ = submitter.submit(Operation::Timer { after: Duration::ZERO }, 0);
+        }
+    });
+}
+
+fn tell(driver: &mut Driver) {
+    let counters = Counters { kernel_entries: driver.stats().kernel_entries };
+    println!("{}", serde_json::to_string(&counters).expect("a number can be written"));
+    let _ = io::stdout().flush();
 }
 
 trait Service {

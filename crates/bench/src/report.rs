@@ -1,143 +1,166 @@
 //! Results for people and for machines.
 
-use std::io::IsTerminal;
-use std::path::Path;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::claims::{self, Answer};
+use crate::connections::{self, ConnectionsFigures};
+use crate::entries::{self, EntriesFigures};
 use crate::machine::Machine;
-use crate::memory::MemoryFigures;
+use crate::memory::{self, MemoryFigures};
 use crate::micro::Step;
-use crate::plot::{self, Bar, Panel};
-use crate::rounds::{Figures, Load};
+use crate::rounds::{self, Figures, Load};
+use crate::{picture, plot, table};
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Form {
+    /// For people.
+    #[default]
+    Tables,
+    /// For machines, at the end.
+    Json,
+    /// Only that it went well: the figures mean nothing.
+    Smoke,
+}
 
 /// All results of one call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     machine: Machine,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     workloads: Vec<Section>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     memory: Vec<MemoryFigures>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     micro: Vec<Step>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    iopoll: Vec<Answer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    connections: Vec<ConnectionsFigures>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<EntriesFigures>,
+    #[serde(skip)]
+    form: Form,
+    /// Where the JSON goes besides.
+    #[serde(skip)]
+    out: Option<PathBuf>,
 }
 
+/// What was measured under one load.
 #[derive(Debug, Serialize, Deserialize)]
-struct Section {
-    name: String,
-    description: String,
-    servers: Vec<Figures>,
+pub(crate) struct Section {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) servers: Vec<Figures>,
 }
 
 /// One line that is written over again while something runs.
 pub(crate) fn progress(line: &str) {
-    if std::io::stderr().is_terminal() {
+    if io::stderr().is_terminal() {
         eprint!("\r\x1b[K{line}\r");
     }
 }
 
 impl Report {
-    pub(crate) fn new(machine: Machine) -> Self {
-        Report { machine, workloads: Vec::new(), memory: Vec::new(), micro: Vec::new() }
+    pub(crate) fn new(machine: Machine, form: Form, out: Option<PathBuf>) -> Self {
+        let (workloads, memory, micro) = (Vec::new(), Vec::new(), Vec::new());
+        let (iopoll, connections, entries) = (Vec::new(), Vec::new(), Vec::new());
+        Report { machine, workloads, memory, micro, iopoll, connections, entries, form, out }
     }
 
     /// The report that an earlier call wrote.
-    pub(crate) fn read(path: &Path) -> std::io::Result<Self> {
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
         Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
     }
 
-    /// Takes the figures of one load, and prints them unless all are to be JSON.
-    pub(crate) fn add(&mut self, load: &impl Load, servers: Vec<Figures>, json: bool) {
-        let section = Section { name: load.name().into(), description: load.description(), servers };
-        if !json {
-            progress("");
-            section.print();
-        }
-        self.workloads.push(section);
+    /// Takes the figures of one load, and prints them.
+    pub(crate) fn add(&mut self, load: &impl Load, servers: Vec<Figures>) {
+        let (name, description) = (load.name().to_owned(), load.description());
+        self.show(&format!("{name}: {description}"), servers.len(), || rounds::table(&servers));
+        self.workloads.push(Section { name, description, servers });
     }
 
-    /// Takes the memory figures of one server, likewise.
-    pub(crate) fn add_memory(&mut self, row: MemoryFigures, json: bool) {
-        if !json {
-            progress("");
-            if self.memory.is_empty() {
-                println!("M: {} idle connections, then connects and resets", row.idle_connections);
-                println!("  {:<24} {:>12} {:>12} {:>14}", "server", "bytes/idle", "accepts/s", "CPU ns/accept");
-            }
-            let MemoryFigures { server, rss_bytes_per_idle, accepts_per_s, cpu_ns_per_accept, .. } = &row;
-            println!("  {server:<24} {rss_bytes_per_idle:>12.0} {accepts_per_s:>12.0} {cpu_ns_per_accept:>14.0}");
-        }
-        self.memory.push(row);
+    /// Likewise of idle connections.
+    pub(crate) fn add_memory(&mut self, rows: Vec<MemoryFigures>) {
+        let idle = rows.first().map_or(0, |row| row.idle_connections);
+        let title = format!("M: {idle} idle connections, then connects and resets");
+        self.show(&title, rows.len(), || memory::table(&rows));
+        self.memory = rows;
     }
 
-    /// Takes the costs of single steps, likewise.
-    pub(crate) fn add_micro(&mut self, steps: Vec<Step>, json: bool) {
-        if !json {
-            progress("");
-            println!("{:<62} {:>8}  quartiles", "step", "ns");
-            for Step { name, ns, ns_low, ns_high } in &steps {
-                println!("{name:<62} {ns:>8.1}  {ns_low:.1}-{ns_high:.1}");
-            }
-        }
+    /// Likewise of single steps.
+    pub(crate) fn add_micro(&mut self, steps: Vec<Step>) {
+        self.show("single steps", steps.len(), || {
+            let row = |Step { name, ns, ns_low, ns_high }: &Step| {
+                vec![name.clone(), format!("{ns:.1}"), format!("{ns_low:.1}-{ns_high:.1}")]
+            };
+            table::lines(&["step", "ns", "quartiles"], &steps.iter().map(row).collect::<Vec<_>>())
+        });
         self.micro = steps;
     }
 
-    /// The ratios of all loads as a picture.
-    pub(crate) fn plot(&self) -> String {
-        let bar = |row: &Figures| Bar {
-            name: row.server.clone(),
-            cost: 1.0 / row.cheaper,
-            error: row.cheaper_error / row.cheaper.powi(2),
-            label: format!("{:.2} ±{:.2}", 1.0 / row.cheaper, row.cheaper_error / row.cheaper.powi(2)),
-        };
-        let panel = |section: &Section| Panel {
-            title: format!("{}: {}", section.name, section.description),
-            bars: section.servers.iter().map(bar).collect(),
-        };
-        let Machine { commit, date, kernel, cpu, .. } = &self.machine;
-        let panels: Vec<Panel> = self.workloads.iter().map(panel).collect();
-        let what = "Server CPU per message relative to the first server (shorter is cheaper), one standard error";
-        plot::svg(&panels, &format!("{what}. Commit {commit}, {date}, Linux {kernel}, {cpu}, loopback."))
+    /// Likewise of a ring for polled devices.
+    pub(crate) fn add_iopoll(&mut self, answers: Vec<Answer>) {
+        let title = "operations on a socket in a plain ring, and in one set up with IORING_SETUP_IOPOLL";
+        self.show(title, answers.len(), || claims::table(&answers));
+        self.iopoll = answers;
     }
 
-    /// Writes the JSON, and says what was thrown away.
-    pub(crate) fn finish(&self, json: bool, out: Option<&Path>) -> std::io::Result<()> {
+    /// Likewise of many connections.
+    pub(crate) fn add_connections(&mut self, rows: Vec<ConnectionsFigures>) {
+        let (count, window_s) = rows.first().map_or((0, 0.0), |row| (row.connections, row.window_s));
+        let title = format!("{count} connections x 64 bytes, 1 in flight each, {window_s} s");
+        self.show(&title, rows.len(), || connections::table(&rows));
+        self.connections = rows;
+    }
+
+    /// Likewise of kernel entries.
+    pub(crate) fn add_entries(&mut self, rows: Vec<EntriesFigures>) {
+        let title = "kernel entries per message, 64 connections x 64 bytes";
+        self.show(title, rows.len(), || entries::table(&rows));
+        self.entries = rows;
+    }
+
+    fn show(&self, title: &str, rows: usize, table: impl FnOnce() -> String) {
+        progress("");
+        match self.form {
+            Form::Tables => println!("{title}\n{}", table()),
+            Form::Smoke => println!("ok: {title}, {rows} rows"),
+            Form::Json => {}
+        }
+    }
+
+    /// Prints and writes the JSON and draws the picture, as far as that is asked for, and says what was thrown away.
+    pub(crate) fn finish(&self, plot: Option<&Path>) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
-        if json {
+        if self.form == Form::Json {
             println!("{text}");
         }
-        if let Some(path) = out {
+        if let Some(path) = &self.out {
             std::fs::write(path, text + "\n")?;
         }
-        let discarded: usize =
-            self.workloads.iter().flat_map(|section| &section.servers).map(|row| row.discarded).sum();
-        eprintln!("{discarded} disturbed runs were thrown away");
+        if let Some(path) = plot {
+            self.draw(path)?;
+        }
+        let servers = || self.workloads.iter().flat_map(|section| &section.servers);
+        let discarded: usize = servers().map(|row| row.discarded).sum();
+        let all = discarded + servers().map(|row| row.runs).sum::<usize>();
+        if discarded > 0 {
+            eprintln!("{discarded} of {all} runs were disturbed and thrown away");
+        }
         Ok(())
     }
-}
 
-impl Section {
-    fn print(&self) {
-        let Section { name, description, servers } = self;
-        println!("{name}: {description}");
-        println!(
-            "  {:<24} {:>4} {:>10} {:>15} {:>10} {:>8} {:>8} {:>9} {:>11}",
-            "server", "runs", "CPU ns/msg", "quartiles", "msg/s", "p50 us", "p99 us", "busy s/g", "cheaper"
-        );
-        for row in servers {
-            println!(
-                "  {:<24} {:>4} {:>10.0} {:>7.0}-{:<7.0} {:>10.0} {:>8.0} {:>8.0} {:>4.0}/{:<3.0}% {:>5.2} ±{:.2}",
-                row.server,
-                row.runs,
-                row.cpu_ns_per_message,
-                row.cpu_ns_per_message_low,
-                row.cpu_ns_per_message_high,
-                row.messages_per_s,
-                row.p50_ns as f64 / 1e3,
-                row.p99_ns as f64 / 1e3,
-                row.server_busy * 100.0,
-                row.generator_busy * 100.0,
-                row.cheaper,
-                row.cheaper_error,
-            );
-        }
+    /// Draws the figures into an SVG file.
+    pub(crate) fn draw(&self, path: &Path) -> io::Result<()> {
+        let picture = match self {
+            Report { machine, workloads, .. } if !workloads.is_empty() => picture::ratios(machine, workloads),
+            Report { machine, memory, .. } if !memory.is_empty() => picture::idle(machine, memory),
+            _ => return Err(io::Error::other("there is nothing in these results that can be drawn")),
+        };
+        std::fs::write(path, plot::svg(&picture))
     }
 }

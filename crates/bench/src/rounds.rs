@@ -4,13 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use raon_provider::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::fit::{self, Sample};
 use crate::generator::Window;
-use crate::machine::{self, Usage};
-use crate::server::Server;
+use crate::machine;
+use crate::meter::{GENERATOR_BUSY_MAX, Meter, SERVER_BUSY_MIN, Spent};
+use crate::server::{Running, Server, Start};
+use crate::statistics::{maybe_null, quantile};
+use crate::table::{self, number, spread};
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
-    /// Keep disturbed runs: nothing is measured.
+    /// Nothing is measured: keep disturbed runs, and wait until something has come back on every connection.
     pub(crate) is_smoke: bool,
 }
 
@@ -31,33 +33,43 @@ pub(crate) struct Figures {
     /// Runs thrown away because others used the machine.
     pub(crate) discarded: usize,
     /// Medians over the runs.
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) cpu_ns_per_message: f64,
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) cpu_ns_per_message_low: f64,
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) cpu_ns_per_message_high: f64,
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) messages_per_s: f64,
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) p999_ns: u64,
     /// Share of its core that the server, and the generator, used: who was the limit.
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) server_busy: f64,
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) generator_busy: f64,
+    /// Runs in which the generator was the limit.
+    #[serde(default)]
+    pub(crate) generator_limited: usize,
     /// Cost of the first server over this one's, drift taken out; above 1 is cheaper.
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) cheaper: f64,
+    #[serde(deserialize_with = "maybe_null")]
     pub(crate) cheaper_error: f64,
 }
 
 struct Run {
+    spent: Spent,
     cpu_ns_per_message: f64,
     messages_per_s: f64,
     latency_ns: [u64; 3],
-    server_busy: f64,
-    generator_busy: f64,
     is_disturbed: bool,
 }
 
-/// More than this share of a core used by others, or stolen by the host, disturbs a run.
-const FOREIGN_MAX: f64 = 0.05;
-const STOLEN_MAX: f64 = 0.02;
+/// Where nothing is measured, so many messages per connection show that a server runs, and it may take so long for them.
+const MESSAGES_MIN: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A load that keeps a server busy for some time and says what came back.
 pub(crate) trait Load {
@@ -65,10 +77,12 @@ pub(crate) trait Load {
     fn name(&self) -> &'static str;
     /// What it does, in a line.
     fn description(&self) -> String;
+    /// How many connections it opens.
+    fn connections(&self) -> usize;
     /// Size of a server's receive buffer that suits it.
     fn buffer_bytes(&self) -> u32;
     /// Connects to a fresh server.
-    fn start(&self, address: SocketAddr) -> Result<impl FnMut(Duration) -> Result<Window, Error>, Error>;
+    fn start(&self, address: SocketAddr) -> io::Result<impl FnMut(Duration) -> io::Result<Window>>;
 }
 
 /// Measures all servers under one load; `progress` is told of every run.
@@ -78,6 +92,7 @@ pub(crate) fn measure(
     plan: Plan,
     mut progress: impl FnMut(&str),
 ) -> io::Result<Vec<Figures>> {
+    machine::make_room(load.connections())?;
     let start = Instant::now();
     let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
     let mut discarded = vec![0; servers.len()];
@@ -85,8 +100,10 @@ pub(crate) fn measure(
     for round in 0..plan.rounds {
         for place in 0..servers.len() {
             let index = (round + place) % servers.len();
-            progress(&format!("{} round {}/{} {}", load.name(), round + 1, plan.rounds, servers[index].name));
-            let run = run(&servers[index], load, plan)?;
+            let Server { name, .. } = &servers[index];
+            progress(&format!("{} round {}/{} {name}", load.name(), round + 1, plan.rounds));
+            let run = run(&servers[index], load, plan)
+                .map_err(|error| io::Error::new(error.kind(), format!("{name} under {}: {error}", load.name())))?;
             if run.is_disturbed {
                 discarded[index] += 1;
                 continue;
@@ -105,27 +122,45 @@ pub(crate) fn measure(
 }
 
 fn run(server: &Server, load: &impl Load, plan: Plan) -> io::Result<Run> {
-    let running = server.start(load.buffer_bytes())?;
-    let failed = |error: Error| io::Error::other(format!("{}: {error}", server.name));
-    let mut generate = load.start(running.address).map_err(failed)?;
-    generate(plan.warm_up).map_err(failed)?;
-    let spent =
-        || Ok::<_, io::Error>((running.cpu()? + machine::softirq_cpu(0), machine::own_cpu() + machine::softirq_cpu(1)));
-    let (usage, (cpu_before, own_before)) = (Usage::now(), spent()?);
-    let window = generate(plan.window).map_err(failed)?;
-    let (cpu, own) = spent()?;
-    let (cpu, own) = (cpu - cpu_before, own - own_before);
-    let (foreign, stolen) = Usage::foreign_since(usage, cpu + own, window.elapsed);
-    let seconds = window.elapsed.as_secs_f64();
+    let running = server.start(Start { buffer_bytes: load.buffer_bytes(), ..Start::default() })?;
+    let mut generate = load.start(running.address)?;
+    generate(plan.warm_up)?.faults.check()?;
+    let messages_min = load.connections() as u64 * MESSAGES_MIN;
+    let (window, spent) = window(&running, &mut generate, plan, messages_min)?;
+    let is_silent = window.messages == 0 || window.faults.silent > 0;
     let quantile = |share| window.latency_ns.value_at_quantile(share);
     Ok(Run {
-        cpu_ns_per_message: cpu.as_nanos() as f64 / window.messages.max(1) as f64,
-        messages_per_s: window.messages as f64 / seconds,
+        spent,
+        cpu_ns_per_message: spent.server_cpu.as_nanos() as f64 / window.messages.max(1) as f64,
+        messages_per_s: window.messages as f64 / window.elapsed.as_secs_f64(),
         latency_ns: [quantile(0.5), quantile(0.99), quantile(0.999)],
-        server_busy: cpu.as_secs_f64() / seconds,
-        generator_busy: own.as_secs_f64() / seconds,
-        is_disturbed: !plan.is_smoke && (foreign > FOREIGN_MAX || stolen > STOLEN_MAX || window.messages == 0),
+        is_disturbed: !plan.is_smoke && (spent.is_disturbed() || is_silent),
     })
+}
+
+/// The measured window; where nothing is measured, as many as it takes until all have got something, and many messages.
+fn window(
+    running: &Running,
+    generate: &mut impl FnMut(Duration) -> io::Result<Window>,
+    plan: Plan,
+    messages_min: u64,
+) -> io::Result<(Window, Spent)> {
+    let (start, mut messages) = (Instant::now(), 0);
+    loop {
+        let meter = Meter::start(running)?;
+        let window = generate(plan.window)?;
+        let spent = meter.stop(window.elapsed)?;
+        window.faults.check()?;
+        messages += window.messages;
+        let silent = window.faults.silent;
+        if !plan.is_smoke || (silent == 0 && messages >= messages_min) {
+            return Ok((window, spent));
+        }
+        if start.elapsed() > PATIENCE {
+            let text = format!("{messages} messages in {PATIENCE:?}, {silent} connections got nothing back");
+            return Err(io::Error::other(text));
+        }
+    }
 }
 
 fn summary(name: &str, runs: &[Run], discarded: usize, ratio: Option<fit::Ratio>) -> Figures {
@@ -142,15 +177,55 @@ fn summary(name: &str, runs: &[Run], discarded: usize, ratio: Option<fit::Ratio>
         p50_ns: of(|run| run.latency_ns[0] as f64, 0.5) as u64,
         p99_ns: of(|run| run.latency_ns[1] as f64, 0.5) as u64,
         p999_ns: of(|run| run.latency_ns[2] as f64, 0.5) as u64,
-        server_busy: of(|run| run.server_busy, 0.5),
-        generator_busy: of(|run| run.generator_busy, 0.5),
+        server_busy: of(|run| run.spent.server_busy, 0.5),
+        generator_busy: of(|run| run.spent.generator_busy, 0.5),
+        generator_limited: runs.iter().filter(|run| run.spent.is_generator_limited()).count(),
         cheaper: ratio.map_or(f64::NAN, |ratio| ratio.cheaper),
         cheaper_error: ratio.map_or(f64::NAN, |ratio| ratio.error),
     }
 }
 
-pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let last = values.len().saturating_sub(1);
-    values.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+/// The figures of one load for people, with a note for each server whose runs the generator has limited.
+pub(crate) fn table(figures: &[Figures]) -> String {
+    let head = ["server", "runs", "CPU ns/msg", "quartiles", "msg/s", "p50 us", "p99 us", "busy s/g", "cheaper"];
+    let row = |row: &Figures| {
+        vec![
+            row.server.clone(),
+            row.runs.to_string(),
+            number(row.cpu_ns_per_message, 0),
+            spread(row.cpu_ns_per_message_low, row.cpu_ns_per_message_high, 0),
+            number(row.messages_per_s, 0),
+            number(row.p50_ns as f64 / 1e3, 0),
+            number(row.p99_ns as f64 / 1e3, 0),
+            format!("{}/{}%", number(row.server_busy * 100.0, 0), number(row.generator_busy * 100.0, 0)),
+            format!("{} ±{}", number(row.cheaper, 2), number(row.cheaper_error, 2)),
+        ]
+    };
+    let rows: Vec<Vec<String>> = figures.iter().map(row).collect();
+    let limited = figures.iter().filter(|row| row.generator_limited > 0);
+    let notes = limited.map(|row| limit_note(&row.server, row.generator_limited, row.runs));
+    table::lines(&head, &rows) + &notes.collect::<String>()
+}
+
+/// That a server could have done more. Its cost per message counts all the same.
+pub(crate) fn limit_note(server: &str, limited: usize, runs: usize) -> String {
+    let (generator, server_min) = (GENERATOR_BUSY_MAX * 100.0, SERVER_BUSY_MIN * 100.0);
+    format!(
+        "  note: generator_limited, {server} in {limited} of {runs} runs: the generator was more than {generator:.0} % \
+         busy and the server less than {server_min:.0} %; messages per second are the generator's\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limited_generator_is_noted_under_the_table() {
+        let mut figures = summary("epoll_raw", &[], 0, None);
+        assert!(!table(std::slice::from_ref(&figures)).contains("note"));
+        (figures.runs, figures.generator_limited) = (20, 3);
+        let text = table(&[figures]);
+        assert!(text.contains("generator_limited, epoll_raw in 3 of 20 runs"), "{text}");
+    }
 }

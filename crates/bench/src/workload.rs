@@ -12,9 +12,19 @@ pub(crate) struct Workload {
     pub(crate) buffer_bytes: u32,
 }
 
-const fn workload(name: &'static str, connections: usize, size_bytes: usize, in_flight: usize) -> Workload {
+pub(crate) const fn workload(name: &'static str, connections: usize, size_bytes: usize, in_flight: usize) -> Workload {
     let buffer_bytes = if size_bytes * in_flight > 4096 { 65_536 } else { 4096 };
     Workload { name, connections, size_bytes, in_flight, buffer_bytes }
+}
+
+/// Connections that are enough to show that a server runs.
+pub(crate) const SMOKE_CONNECTIONS: usize = 100;
+
+impl Workload {
+    /// The same with few connections.
+    pub(crate) fn smoke(self) -> Self {
+        Workload { connections: self.connections.min(SMOKE_CONNECTIONS), ..self }
+    }
 }
 
 /// From many small messages to few large ones.

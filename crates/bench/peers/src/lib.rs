@@ -24,6 +24,9 @@ pub struct Common {
     /// TCP congestion control of the accepted connections (the system's default if not given).
     #[arg(long)]
     pub congestion: Option<String>,
+    /// End when the process that started this one does.
+    #[arg(long)]
+    pub with_parent: bool,
 }
 
 impl Common {
@@ -33,6 +36,10 @@ impl Common {
     /// server needs a system call per connection for them, and all serve sockets with the same options.
     pub fn start(&self, name: &str) -> io::Result<TcpListener> {
         raise_file_limit()?;
+        if self.with_parent {
+            // SAFETY: the call takes two numbers and no pointers.
+            check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        }
         if let Some(cpu) = self.pin {
             pin(cpu)?;
         }
@@ -40,7 +47,10 @@ impl Common {
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(congestion) = &self.congestion {
-            socket.set_tcp_congestion(congestion.as_bytes())?;
+            socket.set_tcp_congestion(congestion.as_bytes()).map_err(|e| {
+                let text = format!("congestion control {congestion} cannot be set on a socket: {e}");
+                io::Error::new(e.kind(), text)
+            })?;
         }
         socket.bind(&self.listen.into())?;
         socket.listen(4096)?;

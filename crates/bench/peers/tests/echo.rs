@@ -239,6 +239,8 @@ servers! { check_echo:
     floor_single = "floor_single";
     floor_single_poll_first = "floor_single", "--poll-first";
     floor_single_small = "floor_single", "--sq-entries", "8", "--buffer-bytes", "100";
+    floor_single_fixed = "floor_single", "--fixed";
+    floor_single_fixed_small = "floor_single", "--fixed", "--sq-entries", "8", "--buffer-bytes", "100";
     floor_multishot = "floor_multishot";
     floor_multishot_skip = "floor_multishot", "--skip";
     floor_multishot_small = "floor_multishot", "--ring-entries", "64", "--buffer-bytes", "256", "--sq-entries", "8";
@@ -261,4 +263,24 @@ servers! { check_broadcast:
     epoll_broadcast = "epoll_broadcast";
     tokio_broadcast = "tokio_broadcast";
     tokio_broadcast_direct = "tokio_broadcast", "--direct";
+}
+
+#[test]
+fn what_sockets_do_not_take_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_epoll_raw")).args(["--congestion", "abacus"]).output().unwrap();
+    assert!(!output.status.success());
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("congestion control abacus cannot be set on a socket"), "{words}");
+}
+
+#[test]
+fn a_ring_for_polled_devices_takes_no_socket() {
+    let output = Command::new(env!("CARGO_BIN_EXE_iopoll_socket")).output().unwrap();
+    let words = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{words}");
+    for line in ["plain recv: 5", "plain read: 5", "plain send: 5"] {
+        assert!(words.contains(line), "{words}");
+    }
+    let answers: Vec<_> = words.lines().filter(|line| line.starts_with("iopoll ")).collect();
+    assert!(answers.len() == 4 && answers.iter().all(|answer| answer.contains("os error")), "{words}");
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raon_provider::{
-    AnyProvider, Completions, Config, Driver, Epoll, Error, Kind, ListenOptions, Outcome, Provider, SocketId, Uring,
-};
+use raon_provider::{AnyProvider, Completions, Config, Driver, Epoll, Error, Kind, Outcome, Provider, SocketId, Uring};
 
 use super::{Visit, keep};
+use crate::socket::{self, CONGESTION_CONTROL};
 
 const BATCH: u64 = 128;
 const PAIRS: usize = 64;
@@ -60,18 +59,18 @@ fn messages<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) ->
 
 /// Connected pairs; the accepted ends receive.
 fn pairs<P: Provider>(driver: &mut Driver<P>, completions: &mut Completions) -> Result<Vec<SocketId>, Error> {
-    let listener = driver.listen("127.0.0.1:0".parse().expect("an address"), &ListenOptions::default())?;
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let listener = driver.adopt(socket::listener(address, Some(CONGESTION_CONTROL))?)?;
     driver.accept(listener, 0)?;
     let address = driver.local_address(listener)?;
-    for _ in 0..PAIRS {
-        driver.connect(address, &Default::default(), 0)?;
-    }
     let (mut clients, mut accepted) = (Vec::new(), 0);
-    while clients.len() < PAIRS || accepted < PAIRS {
+    for _ in 0..PAIRS {
+        clients.push(driver.adopt(socket::connected(address)?)?);
+    }
+    while accepted < PAIRS {
         driver.poll(None, completions)?;
         while let Some(completion) = completions.pop() {
             match completion.outcome {
-                Outcome::Connected => clients.push(completion.socket),
                 Outcome::Accepted(socket) => {
                     let server = driver.adopt(socket)?;
                     driver.receive(server, 0)?;

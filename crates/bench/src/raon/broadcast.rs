@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use raon_provider::{CloseMode, Driver, Outcome, SocketId};
 
-use super::Service;
+use super::{Service, tell};
 use crate::broadcast::MESSAGE_BYTES;
 
 #[derive(Default)]
@@ -30,6 +30,7 @@ impl Service for Broadcast {
                 self.partial.remove(&client);
                 let _ = driver.close(client, CloseMode::Abort, 0);
             }
+            Outcome::Expired => tell(driver),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use raon_provider::{Buffer, CloseMode, Driver, ErrorKind, Outcome, Payload, SocketId};
 
-use super::Service;
+use super::{Service, tell};
 
 #[derive(Default)]
 pub(super) struct Echo {
@@ -26,6 +26,7 @@ impl Service for Echo {
             Outcome::Received(_) | Outcome::Failed { .. } => {
                 let _ = driver.close(client, CloseMode::Abort, 0);
             }
+            Outcome::Expired => tell(driver),
             Outcome::Closed => drop(self.waiting.remove(&client)),
             _ => {}
         }

@@ -45,8 +45,8 @@ struct Buffers {
 
 impl Buffers {
     fn new(queues: &uring::Queues<'_>, entries: u16, size: usize) -> io::Result<Self> {
-        let ring = map(usize::from(entries) * size_of::<BufRingEntry>())?.cast();
-        let memory = map(usize::from(entries) * size)?;
+        let ring = uring::map(usize::from(entries) * size_of::<BufRingEntry>())?.cast();
+        let memory = uring::map(usize::from(entries) * size)?;
         let mut buffers = Self { ring, memory, size, entries, tail: 0, free: 0 };
         (0..entries).for_each(|id| buffers.give(id));
         // SAFETY: the ring is page-aligned, has this many entries and is never unmapped.
@@ -76,14 +76,6 @@ impl Buffers {
         }
         self.free += 1;
     }
-}
-
-/// Maps zeroed memory for good.
-fn map(bytes: usize) -> io::Result<*mut u8> {
-    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping touches no existing memory.
-    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
-    if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory.cast()) }
 }
 
 #[derive(Clone, Copy)]

@@ -71,15 +71,12 @@ fn send_to_all(members: &DirectMembers, message: &Message) {
     }
 }
 
-async fn write_backlog(member: &DirectMember) -> io::Result<()> {
-    while !member.backlog.borrow().is_empty() {
-        member.stream.writable().await?;
-        let mut backlog = member.backlog.borrow_mut();
-        match member.stream.try_write(&backlog) {
-            Ok(sent) => drop(backlog.drain(..sent)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
+fn write_backlog(member: &DirectMember) -> io::Result<()> {
+    let mut backlog = member.backlog.borrow_mut();
+    match member.stream.try_write(&backlog) {
+        Ok(sent) => drop(backlog.drain(..sent)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+        Err(e) => return Err(e),
     }
     Ok(())
 }
@@ -88,6 +85,7 @@ async fn direct_member(member: &DirectMember, members: &DirectMembers, buffer_by
     let mut buf = vec![0; buffer_bytes];
     let mut frames = Frames::default();
     loop {
+        let is_behind = !member.backlog.borrow().is_empty();
         tokio::select! {
             ready = member.stream.readable() => {
                 ready?;
@@ -98,7 +96,12 @@ async fn direct_member(member: &DirectMember, members: &DirectMembers, buffer_by
                     Err(e) => return Err(e),
                 }
             }
-            () = member.behind.notified() => write_backlog(member).await?,
+            // Reading goes on meanwhile: a member that reads nothing until it has spoken must not be waited for.
+            ready = member.stream.writable(), if is_behind => {
+                ready?;
+                write_backlog(member)?;
+            }
+            () = member.behind.notified(), if !is_behind => {}
         }
     }
 }
