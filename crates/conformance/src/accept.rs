@@ -27,7 +27,7 @@ pub fn more_connections_than_the_queues_hold(setup: &Setup) {
     let (listener, address) = rig.listen();
     let operation = rig.accept(listener, 1);
     rig.turns(1);
-    let mut peers: Vec<_> = (0..300).map(|_| Peer::connect(address)).collect();
+    let mut peers: Vec<_> = (0..300).map(|_| Peer::connect(&address)).collect();
     let mut accepted = Vec::new();
     while accepted.len() < 300 {
         match rig.wait(1).outcome {
@@ -55,7 +55,7 @@ pub fn an_accept_stream_backs_off_without_descriptors(setup: &Setup) {
 pub fn run_out_of_descriptors(setup: Setup) {
     let mut rig = Rig::new(&setup);
     let (listener, address) = rig.listen();
-    let _peers: Vec<_> = (0..12).map(|_| Peer::connect(address)).collect();
+    let _peers: Vec<_> = (0..12).map(|_| Peer::connect(&address)).collect();
     let limit = getrlimit(Resource::Nofile);
     // Numbers are taken lowest first: fill the gaps, then the limit leaves just four.
     let highest = descriptors().into_keys().max().unwrap() as i32;
@@ -91,7 +91,7 @@ pub fn run_out_of_descriptors(setup: Setup) {
     assert!(after.kernel_entries - before.kernel_entries < 600, "it spins: {after:?}");
     assert!(after.shed > 0, "connections for which there is no place are told so");
     setrlimit(Resource::Nofile, limit).unwrap();
-    let late = Peer::connect(address);
+    let late = Peer::connect(&address);
     let own = late.stream.local_addr().unwrap();
     rig.wait_for("the connection that came last", |each| match &each.outcome {
         Outcome::Accepted(socket) => socket.peer_address().is_ok_and(|address| address == own),
@@ -103,11 +103,11 @@ pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (listener, address) = rig.listen();
     for _ in 0..10 {
-        Peer::connect(address).reset();
+        Peer::connect(&address).reset();
     }
-    drop(Peer::connect(address));
+    drop(Peer::connect(&address));
     rig.accept(listener, 1);
-    let mut peer = Peer::connect(address);
+    let mut peer = Peer::connect(&address);
     let own = peer.stream.local_addr().unwrap();
     loop {
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };

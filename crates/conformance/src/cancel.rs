@@ -150,7 +150,7 @@ pub fn a_cancelled_accept_leaks_no_connection(setup: &Setup) {
     for round in 0..30 {
         let operation = rig.accept(listener, 1);
         rig.turns(round % 2);
-        peers.extend((0..3).map(|_| Peer::connect(address)));
+        peers.extend((0..3).map(|_| Peer::connect(&address)));
         if round % 3 == 0 {
             rig.driver.flush().unwrap();
         }

@@ -33,7 +33,7 @@ pub fn a_drop_with_a_thousand_operations_in_flight(setup: &Setup) {
         driver.send_quiet(socket, tracked(vec![1; 100], &dropped), 1).unwrap();
         driver.timer(Duration::from_secs(60), 1).unwrap();
     }
-    let listener = driver.listen("127.0.0.1:0".parse().unwrap(), &Default::default()).unwrap();
+    let listener = driver.listen(([127, 0, 0, 1], 0), &Default::default()).unwrap();
     driver.accept(listener, 1).unwrap();
     let mut completions = Completions::with_capacity(64);
     for _ in 0..3 {
@@ -93,7 +93,7 @@ pub fn a_shut_driver_refuses_everything(setup: &Setup) {
     let ended: Vec<_> = completions.drain().collect();
     ended.iter().for_each(|completion| rig.ledger.book(completion));
     assert_eq!(ended.len(), 4, "the stream, the timer, and Closed for either socket: {ended:?}");
-    let address = "127.0.0.1:0".parse().unwrap();
+    let address = ([127, 0, 0, 1], 0);
     let driver = &mut rig.driver;
     assert_eq!(refusal(driver.listen(address, &Default::default())), ErrorKind::Closed);
     assert_eq!(refusal(driver.connect(address, &Default::default(), 1)), ErrorKind::Closed);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
+use raon_provider::Address;
+
 use crate::rig::Rig;
 
 /// A non-blocking socket that reads and writes while the rig goes on turning.
@@ -42,8 +44,8 @@ impl From<TcpStream> for Peer {
 
 impl Peer {
     /// Connects to a listener of the rig.
-    pub fn connect(address: SocketAddr) -> Self {
-        TcpStream::connect(address).unwrap().into()
+    pub fn connect(address: &Address) -> Self {
+        TcpStream::connect(address.ip().expect("an IP address")).unwrap().into()
     }
 
     /// Writes what goes at once and says how much that was.

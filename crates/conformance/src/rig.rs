@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use raon_provider::{
-    AcceptedSocket, AnyProvider, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind, ListenOptions,
-    Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
+    AcceptedSocket, Address, AnyProvider, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind,
+    ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
 };
 
 use crate::ledger::{Ledger, Manner};
@@ -71,7 +71,7 @@ impl Rig {
     // Sockets.
 
     /// A listener on a free port of loopback.
-    pub fn listen(&mut self) -> (SocketId, SocketAddr) {
+    pub fn listen(&mut self) -> (SocketId, Address) {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = self.driver.listen(address, &ListenOptions::default()).unwrap();
         (listener, self.driver.local_address(listener).unwrap())
@@ -132,8 +132,8 @@ impl Rig {
     }
 
     /// `Driver::connect`.
-    pub fn connect(&mut self, address: SocketAddr, token: u64) -> OperationId {
-        self.submit(Operation::Connect { address, options: Default::default() }, token)
+    pub fn connect(&mut self, address: impl Into<Address>, token: u64) -> OperationId {
+        self.submit(Operation::Connect { address: address.into(), options: Default::default() }, token)
     }
 
     /// `Driver::receive`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use raon_provider::{ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId};
+use raon_provider::{Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::random::{Random, assert_pattern, pattern};
@@ -37,7 +37,7 @@ pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
     rig.accept(listener, 1);
     let (mut near, mut far) = (Vec::new(), Vec::new());
     while near.len() < SOCKETS {
-        open_wave(&mut rig, address, &mut near, &mut far);
+        open_wave(&mut rig, &address, &mut near, &mut far);
     }
     assert_eq!(rig.driver.stats().sockets, 2 * SOCKETS as u64 + 1);
     close_all(&mut rig, near, far);
@@ -46,7 +46,7 @@ pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
 }
 
 /// Connects a wave of sockets; each sends a greeting and receives.
-fn open_wave(rig: &mut Rig, address: SocketAddr, near: &mut Vec<SocketId>, far: &mut Vec<SocketId>) {
+fn open_wave(rig: &mut Rig, address: &Address, near: &mut Vec<SocketId>, far: &mut Vec<SocketId>) {
     for _ in 0..WAVE {
         rig.connect(address, 2);
     }
@@ -212,7 +212,7 @@ pub fn a_connect_without_an_answer_times_out(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let full = crate::endpoints::FullBacklog::new();
     let options = ConnectOptions { user_timeout: Some(Duration::from_millis(500)), ..ConnectOptions::default() };
-    rig.submit(Operation::Connect { address: full.address, options }, 1);
+    rig.submit(Operation::Connect { address: full.address.into(), options }, 1);
     assert_eq!(rig.wait_failure(1).0, ErrorKind::TimedOut);
     assert_eq!(rig.driver.stats().sockets, 0);
 }

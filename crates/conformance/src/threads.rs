@@ -235,7 +235,7 @@ pub fn an_accepted_socket_goes_to_another_driver(setup: &Setup) {
     });
     let submitter = sockets.recv().unwrap();
     for _ in 0..5 {
-        let mut peer = Peer::connect(address);
+        let mut peer = Peer::connect(&address);
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
         assert_eq!(socket.peer_address().unwrap(), peer.stream.local_addr().unwrap());
         submitter.submit(Operation::Adopt { socket }, 7).unwrap();

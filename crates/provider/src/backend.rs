@@ -163,6 +163,12 @@ impl fmt::Display for Backend {
 const ENVIRONMENT: &str = "RAON_BACKEND";
 
 impl Provider for AnyProvider {
+    type Endpoint = Socket;
+
+    fn network(&self) -> &() {
+        &()
+    }
+
     fn kind(&self) -> Kind {
         each!(self, inner => inner.kind())
     }
@@ -259,6 +265,21 @@ pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
 #[cfg(unix)]
 pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
     Ok(socket.set_reuse_port(true)?)
+}
+
+/// A name of the abstract space as `SockAddr::unix` wants it: behind a zero byte.
+#[cfg(target_os = "linux")]
+pub(crate) fn abstract_path(name: &[u8]) -> Result<std::path::PathBuf, Error> {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = [&[0], name].concat();
+    Ok(std::ffi::OsString::from_vec(bytes).into())
+}
+
+/// True if the path names a socket.
+#[cfg(unix)]
+pub(crate) fn is_socket_file(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Resets a TCP connection at once, with all that is queued in it, see connect(2) on AF_UNSPEC. Other sockets stay as they

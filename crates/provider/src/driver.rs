@@ -22,17 +22,15 @@ mod submit;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
-
+use crate::address::Address;
 use crate::backend::AnyProvider;
 use crate::buffer::{Buffer, BufferPool, PoolState};
 use crate::completion::{Completion, Completions, Outcome};
 use crate::config::Config;
-use crate::endpoint;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::id::{DriverNumber, OperationId, SocketId};
 use crate::info::Info;
@@ -68,7 +66,7 @@ pub struct Driver<P: Provider = AnyProvider> {
     pool: BufferPool,
     config: Config,
     number: DriverNumber,
-    sockets: Slots<Entry>,
+    sockets: Slots<Entry<P::Endpoint>>,
     operations: Slots<Operation>,
     requests: Vec<Request>,
     events: Vec<Event>,
@@ -92,7 +90,7 @@ pub struct Driver<P: Provider = AnyProvider> {
     /// Sends handed over in this turn.
     batches: usize,
     /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
-    reserve: Option<Socket>,
+    reserve: Option<P::Endpoint>,
     is_shut: bool,
     _pinned: PhantomData<*const ()>,
 }
@@ -163,15 +161,15 @@ impl<P: Provider> Driver<P> {
     }
 
     /// The address of this end of a socket. Errors: `Stale`, or what the system says.
-    pub fn local_address(&self, socket: SocketId) -> Result<SocketAddr, Error> {
+    pub fn local_address(&self, socket: SocketId) -> Result<Address, Error> {
         let index = self.resolve(socket)?;
-        endpoint::address_of(self.sockets[index].handle.local_addr())
+        self.sockets[index].endpoint.local_address()
     }
 
     /// The address of the other end of a socket. Errors: `Stale`, `NotConnected`, or what the system says.
-    pub fn peer_address(&self, socket: SocketId) -> Result<SocketAddr, Error> {
+    pub fn peer_address(&self, socket: SocketId) -> Result<Address, Error> {
         let index = self.resolve(socket)?;
-        endpoint::address_of(self.sockets[index].handle.peer_addr())
+        self.sockets[index].endpoint.peer_address()
     }
 
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {

@@ -1,20 +1,210 @@
-//! Sockets that belong to no driver yet, and the options they are made with.
+//! Sockets as a driver needs them, those that belong to no driver yet, and the options they are made with.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use crate::backend;
+use crate::address::Address;
+use crate::backend::{self, RawHandle};
 use crate::error::{Error, ErrorKind};
+
+/// What a socket is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// A connection.
+    Stream,
+    /// It waits for connections.
+    Listener,
+}
+
+/// A socket of any make.
+pub enum AnySocket {
+    /// Of the operating system.
+    Os(Socket),
+}
+
+/// A socket as the common part needs it, whatever it is made of.
+#[allow(private_interfaces, reason = "written by the back ends of this crate only")]
+pub trait Endpoint: Sized {
+    /// Where such sockets are made; nothing for the operating system, which is everywhere.
+    type Network;
+
+    /// A bound, listening socket.
+    fn listener(network: &Self::Network, address: &Address, options: &ListenOptions) -> Result<Self, Error>;
+    /// A socket ready to connect to that address.
+    fn connector(network: &Self::Network, address: &Address, options: &ConnectOptions) -> Result<Self, Error>;
+    /// Something that takes one place in the table of descriptors, or `None` if there is none.
+    fn reserve(network: &Self::Network) -> Option<Self>;
+
+    /// Of an unattached socket, if it is of this kind and network.
+    fn of_any(network: &Self::Network, socket: AnySocket) -> Result<Self, AnySocket>;
+    /// Unattached again.
+    fn into_any(self) -> AnySocket;
+    /// What it is there for. Errors: `InvalidInput` for what no driver can use.
+    fn class(&self) -> Result<Class, Error>;
+    /// Its number in requests.
+    fn handle(&self) -> RawHandle;
+    /// Whether its system calls wait.
+    fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Error>;
+    /// The address of this end.
+    fn local_address(&self) -> Result<Address, Error>;
+    /// The address of the other end.
+    fn peer_address(&self) -> Result<Address, Error>;
+    /// False if there is no peer, or none any more.
+    fn has_peer(&self) -> bool;
+    /// Ends the write side.
+    fn shut_write(&self) -> Result<(), Error>;
+    /// Resets a connection now, with all that is queued in it.
+    fn reset(&self);
+    /// Makes the close to come a reset.
+    fn reset_on_close(&self);
+    /// Takes one waiting connection and closes it; the listener is left in the given mode. True if there was one.
+    fn shed(&self, nonblocking: bool) -> bool;
+}
+
+/// Of the operating system.
+#[allow(private_interfaces, reason = "as the trait")]
+impl Endpoint for Socket {
+    type Network = ();
+
+    fn listener((): &(), address: &Address, options: &ListenOptions) -> Result<Self, Error> {
+        let socket = stream_socket(address)?;
+        match address {
+            Address::Ip(ip) => {
+                socket.set_reuse_address(options.reuse_address)?;
+                if options.reuse_port {
+                    backend::set_reuse_port(&socket)?;
+                }
+                if ip.is_ipv6() {
+                    socket.set_only_v6(!options.dual_stack)?;
+                }
+                set_stream_options(&socket, options.nodelay, options.keepalive, options.user_timeout)?;
+            }
+            Address::Unix(_) if options.reuse_address => remove_if_dead(address),
+            _ => {}
+        }
+        socket.bind(&address.to_system()?)?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(socket)
+    }
+
+    fn connector((): &(), address: &Address, options: &ConnectOptions) -> Result<Self, Error> {
+        let socket = stream_socket(address)?;
+        if address.ip().is_some() {
+            set_stream_options(&socket, options.nodelay, options.keepalive, options.user_timeout)?;
+            if let Some(bind) = options.bind {
+                socket.bind(&bind.into())?;
+            }
+        }
+        Ok(socket)
+    }
+
+    fn reserve((): &()) -> Option<Self> {
+        Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+    }
+
+    fn of_any((): &(), socket: AnySocket) -> Result<Self, AnySocket> {
+        let AnySocket::Os(socket) = socket;
+        Ok(socket)
+    }
+
+    fn into_any(self) -> AnySocket {
+        AnySocket::Os(self)
+    }
+
+    fn class(&self) -> Result<Class, Error> {
+        match self.r#type()? {
+            Type::STREAM if self.is_listener()? => Ok(Class::Listener),
+            Type::STREAM => Ok(Class::Stream),
+            _ => Err(Error::new(ErrorKind::InvalidInput)),
+        }
+    }
+
+    fn handle(&self) -> RawHandle {
+        backend::raw_handle(self)
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Error> {
+        Ok(Socket::set_nonblocking(self, nonblocking)?)
+    }
+
+    fn local_address(&self) -> Result<Address, Error> {
+        Address::of_system(&self.local_addr()?)
+    }
+
+    fn peer_address(&self) -> Result<Address, Error> {
+        Address::of_system(&self.peer_addr()?)
+    }
+
+    fn has_peer(&self) -> bool {
+        self.peer_addr().is_ok()
+    }
+
+    fn shut_write(&self) -> Result<(), Error> {
+        Ok(self.shutdown(Shutdown::Write)?)
+    }
+
+    fn reset(&self) {
+        backend::disconnect(self);
+    }
+
+    fn reset_on_close(&self) {
+        // Not fatal: the connection then ends in the ordinary way.
+        let _ = self.set_linger(Some(Duration::ZERO));
+    }
+
+    fn shed(&self, nonblocking: bool) -> bool {
+        let was_there = Socket::set_nonblocking(self, true).is_ok() && self.accept().is_ok();
+        // A kernel that had to block on it ends the request for real: give the listener back as it was.
+        let _ = Socket::set_nonblocking(self, nonblocking);
+        was_there
+    }
+}
+
+fn stream_socket(address: &Address) -> Result<Socket, Error> {
+    Ok(match address {
+        Address::Ip(ip) => Socket::new(Domain::for_address(*ip), Type::STREAM, Some(Protocol::TCP))?,
+        _ => Socket::new(Domain::UNIX, Type::STREAM, None)?,
+    })
+}
+
+/// The name of a Unix listener stays in the file system when its process is gone. One at which nobody answers is removed.
+fn remove_if_dead(address: &Address) {
+    let (Address::Unix(path), Ok(system)) = (address, address.to_system()) else { return };
+    let Ok(socket) = stream_socket(address) else { return };
+    // Errors of any other kind leave the name there, and the bind says so.
+    let is_dead = socket.connect(&system).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    if is_dead && backend::is_socket_file(path) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn set_stream_options(
+    socket: &Socket,
+    nodelay: bool,
+    keepalive: Option<Duration>,
+    user_timeout: Option<Duration>,
+) -> Result<(), Error> {
+    if nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(after) = keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
+    }
+    if let Some(after) = user_timeout {
+        backend::set_user_timeout(socket, after)?;
+    }
+    Ok(())
+}
 
 /// A socket that is attached to no driver: goes to any thread, can be adopted by any driver, closes on drop.
 ///
-/// An accept stream yields them; `From` makes one of any `socket2::Socket`, `TcpStream`, `TcpListener` or `OwnedFd`.
+/// An accept stream yields them; `From` makes one of any `socket2::Socket`, `TcpStream`, `UnixStream`, listener or `OwnedFd`.
 //= THREAD-1
 pub struct AcceptedSocket {
-    pub(crate) socket: Socket,
+    pub(crate) socket: AnySocket,
     /// What is known of its blocking mode; `None`: nothing.
     pub(crate) nonblocking: Option<bool>,
     /// True if it came out of an accept, so that nothing about its kind needs to be asked.
@@ -23,47 +213,46 @@ pub struct AcceptedSocket {
 
 impl AcceptedSocket {
     pub(crate) fn fresh(socket: Socket, nonblocking: bool) -> Self {
-        AcceptedSocket { socket, nonblocking: Some(nonblocking), is_fresh: true }
+        AcceptedSocket { socket: AnySocket::Os(socket), nonblocking: Some(nonblocking), is_fresh: true }
     }
 
     /// The peer's address; asked from the system when it is called, not before.
-    pub fn peer_address(&self) -> Result<SocketAddr, Error> {
-        address_of(self.socket.peer_addr())
+    pub fn peer_address(&self) -> Result<Address, Error> {
+        let AnySocket::Os(socket) = &self.socket;
+        socket.peer_address()
     }
 
     /// This end's address.
-    pub fn local_address(&self) -> Result<SocketAddr, Error> {
-        address_of(self.socket.local_addr())
+    pub fn local_address(&self) -> Result<Address, Error> {
+        let AnySocket::Os(socket) = &self.socket;
+        socket.local_address()
     }
 
     /// The socket itself, for options that Raon does not know.
     pub fn into_inner(self) -> Socket {
-        self.socket
+        let AnySocket::Os(socket) = self.socket;
+        socket
     }
 }
 
 impl<S: Into<Socket>> From<S> for AcceptedSocket {
     fn from(socket: S) -> Self {
-        AcceptedSocket { socket: socket.into(), nonblocking: None, is_fresh: false }
+        AcceptedSocket { socket: AnySocket::Os(socket.into()), nonblocking: None, is_fresh: false }
     }
 }
 
 impl fmt::Debug for AcceptedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AcceptedSocket({:?})", backend::raw_handle(&self.socket))
+        write!(f, "AcceptedSocket({:?})", self.local_address().ok())
     }
 }
 
-pub(crate) fn address_of(address: std::io::Result<SockAddr>) -> Result<SocketAddr, Error> {
-    address?.as_socket().ok_or(Error::new(ErrorKind::InvalidInput))
-}
-
-/// Options of a listener; its connections inherit them.
+/// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
     /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
     pub backlog: u32,
-    /// Bind although old connections of that port linger (SO_REUSEADDR).
+    /// Bind although old connections of that port linger (SO_REUSEADDR), or a Unix path of which the listener is gone.
     pub reuse_address: bool,
     /// Several listeners share the port and the system spreads connections over them (SO_REUSEPORT).
     pub reuse_port: bool,
@@ -91,7 +280,7 @@ impl Default for ListenOptions {
     }
 }
 
-/// Options of an outgoing connection.
+/// Options of an outgoing connection. On Unix sockets they mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectOptions {
     /// The local address to use.
@@ -108,50 +297,4 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         ConnectOptions { bind: None, nodelay: true, keepalive: None, user_timeout: None }
     }
-}
-
-/// A bound, listening socket.
-pub(crate) fn listener(address: SocketAddr, options: &ListenOptions) -> Result<Socket, Error> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if options.reuse_address {
-        socket.set_reuse_address(true)?;
-    }
-    if options.reuse_port {
-        backend::set_reuse_port(&socket)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(!options.dual_stack)?;
-    }
-    set_stream_options(&socket, options.nodelay, options.keepalive, options.user_timeout)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
-}
-
-/// A socket ready to connect.
-pub(crate) fn connector(address: SocketAddr, options: &ConnectOptions) -> Result<Socket, Error> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    set_stream_options(&socket, options.nodelay, options.keepalive, options.user_timeout)?;
-    if let Some(bind) = options.bind {
-        socket.bind(&bind.into())?;
-    }
-    Ok(socket)
-}
-
-fn set_stream_options(
-    socket: &Socket,
-    nodelay: bool,
-    keepalive: Option<Duration>,
-    user_timeout: Option<Duration>,
-) -> Result<(), Error> {
-    if nodelay {
-        socket.set_tcp_nodelay(true)?;
-    }
-    if let Some(after) = keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
-    }
-    if let Some(after) = user_timeout {
-        backend::set_user_timeout(socket, after)?;
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@
 //! ```
 //! use raon_provider::{AnyProvider, Completions, Config, Driver, ListenOptions, Outcome};
 //! let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
-//! let listener = driver.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+//! let listener = driver.listen(([127, 0, 0, 1], 0), &ListenOptions::default())?;
 //! driver.accept(listener, 1)?;
 //! let address = driver.local_address(listener)?;
 //! driver.connect(address, &Default::default(), 2)?;
@@ -19,6 +19,7 @@
 //! # Ok::<(), raon_provider::Error>(())
 //! ```
 
+mod address;
 mod backend;
 mod buffer;
 mod completion;
@@ -39,6 +40,7 @@ mod stats;
 mod submitter;
 mod timer;
 
+pub use address::Address;
 pub use backend::{AnyProvider, Availability, Epoll, Kind, Uring};
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};

@@ -1,11 +1,11 @@
 //! What can be asked of a driver: operations with the buffers they own.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::endpoint::{AcceptedSocket, ConnectOptions};
 use crate::id::SocketId;
@@ -223,7 +223,7 @@ pub enum Operation {
     /// A connection to a peer.
     Connect {
         /// The peer.
-        address: SocketAddr,
+        address: Address,
         /// Options of the new socket.
         options: ConnectOptions,
     },

@@ -6,12 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use crate::backend::{Kind, RawHandle};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
-use crate::endpoint::AcceptedSocket;
+use crate::endpoint::{AcceptedSocket, Endpoint};
 use crate::error::{Error, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::slots::Key;
@@ -125,6 +123,12 @@ pub struct FeatureState {
 /// request per socket is in the kernel at a time; spans live until the final event; `detach` comes after the last event.
 #[allow(private_interfaces, reason = "written by the back ends of this crate only")]
 pub trait Provider: Sized {
+    /// Its sockets.
+    type Endpoint: Endpoint;
+
+    /// Where they are made.
+    fn network(&self) -> &<Self::Endpoint as Endpoint>::Network;
+
     /// Which back end this is.
     fn kind(&self) -> Kind;
 
@@ -135,10 +139,10 @@ pub trait Provider: Sized {
     fn is_nonblocking(&self) -> bool;
 
     /// A socket joins. Its index stays its own until `detach`.
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error>;
+    fn attach(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error>;
 
     /// A socket leaves; its handle is closed right after.
-    fn detach(&mut self, index: u32, socket: &Socket);
+    fn detach(&mut self, index: u32, socket: &Self::Endpoint);
 
     /// One turn: hands over all requests, waits at most `wait` (`None`: no limit) unless something is there already, and
     /// appends what has happened. Requests are taken out of the vector, also when an error is returned.

@@ -125,6 +125,12 @@ pub struct Readiness<S: Selector> {
 }
 
 impl<S: Selector> Provider for Readiness<S> {
+    type Endpoint = Socket;
+
+    fn network(&self) -> &() {
+        &()
+    }
+
     fn kind(&self) -> Kind {
         S::KIND
     }

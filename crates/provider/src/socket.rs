@@ -10,8 +10,6 @@
 //!
 //! On drop of the driver every socket is aborted and goes through 4, see `driver/close.rs`.
 
-use socket2::Socket;
-
 use crate::operation::{Payload, Room};
 use crate::slots::NONE;
 
@@ -63,8 +61,8 @@ impl Flags {
 }
 
 /// One socket of the table.
-pub(crate) struct Entry {
-    pub(crate) handle: Socket,
+pub(crate) struct Entry<E> {
+    pub(crate) endpoint: E,
     flags: Flags,
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
@@ -90,10 +88,10 @@ pub(crate) struct Entry {
     pub(crate) close_token: u64,
 }
 
-impl Entry {
-    pub(crate) fn new(handle: Socket, flags: Flags) -> Self {
+impl<E> Entry<E> {
+    pub(crate) fn new(endpoint: E, flags: Flags) -> Self {
         Entry {
-            handle,
+            endpoint,
             flags,
             streak: 0,
             in_kernel: 0,
@@ -210,4 +208,4 @@ impl Operation {
     }
 }
 
-const _: () = assert!(size_of::<Entry>() <= 96 && size_of::<Operation>() <= 80);
+const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 96 && size_of::<Operation>() <= 80);

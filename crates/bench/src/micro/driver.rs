@@ -62,7 +62,7 @@ fn pairs<P: Provider>(driver: &mut Driver<P>, completions: &mut Completions) -> 
     let address = "127.0.0.1:0".parse().expect("an address");
     let listener = driver.adopt(socket::listener(address, Some(CONGESTION_CONTROL))?)?;
     driver.accept(listener, 0)?;
-    let address = driver.local_address(listener)?;
+    let address = driver.local_address(listener)?.ip().expect("an IP address");
     let (mut clients, mut accepted) = (Vec::new(), 0);
     for _ in 0..PAIRS {
         clients.push(driver.adopt(socket::connected(address)?)?);

@@ -156,7 +156,7 @@ fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Tally, Fai
     let config = Config { backend: start.backend, ..Config::default() };
     let mut driver = Driver::open(&config).map_err(|error| super::backend_failure(start.backend, error))?;
     let listener = start.listen.as_ref().map(|(address, _)| listen(&mut driver, *address)).transpose()?;
-    let address = listener.and_then(|listener| driver.local_address(listener).ok());
+    let address = listener.and_then(|listener| driver.local_address(listener).ok()?.ip());
     let ready = Ready { submitter: driver.submitter(), kind: driver.info().kind, address };
     let stop = shared.stop.clone();
     let mut worker = Worker::new(driver, shared.service, start.number, shared.loads, shared.stop);

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::Driver;
-use super::open::new_reserve;
 use crate::completion::Outcome;
-use crate::endpoint::AcceptedSocket;
+use crate::endpoint::{AcceptedSocket, Endpoint};
 use crate::error::{Error, ErrorKind};
 use crate::id::{OperationId, SocketId};
 use crate::provider::{Action, Provider};
@@ -108,14 +107,9 @@ impl<P: Provider> Driver<P> {
         if self.reserve.take().is_none() {
             return;
         }
-        let listener = &self.sockets[index].handle;
-        let is_nonblocking = listener.set_nonblocking(true).is_ok();
-        if is_nonblocking && listener.accept().is_ok() {
-            self.counters.totals.shed += 1;
-        }
-        // A kernel that had to block on it ends the request for real: give the listener back as it was.
-        let _ = listener.set_nonblocking(self.provider.is_nonblocking());
-        self.reserve = new_reserve();
+        let had_one = self.sockets[index].endpoint.shed(self.provider.is_nonblocking());
+        self.counters.totals.shed += u64::from(had_one);
+        self.reserve = P::Endpoint::reserve(self.provider.network());
     }
 
     pub(super) fn accept_again(&mut self, index: u32) {
@@ -124,7 +118,7 @@ impl<P: Provider> Driver<P> {
         entry.set(Flags::BACKING_OFF, false);
         let operation = entry.receive_head;
         if self.reserve.is_none() {
-            self.reserve = new_reserve();
+            self.reserve = P::Endpoint::reserve(self.provider.network());
         }
         if operation != NONE {
             self.hand_over(operation, Action::Accept);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Driver;
 use crate::completion::{Completion, Completions, Outcome};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::id::{OperationId, SocketId};
 use crate::mailbox::Message;
@@ -95,7 +96,7 @@ impl<P: Provider> Driver<P> {
         let in_batch = entry.batch_count > 0;
         if in_batch {
             // Bytes that the network still reads without a copy are let go of by a reset only.
-            crate::backend::disconnect(&entry.handle);
+            entry.endpoint.reset();
             let head = entry.send_head;
             self.request_cancel(head);
         } else {
@@ -146,7 +147,7 @@ impl<P: Provider> Driver<P> {
         if !entry.is(Flags::FIN_SENT) {
             self.sockets[index].set(Flags::FIN_SENT, true);
             // An error means that the connection is gone already: the receive side will say so.
-            let _ = self.sockets[index].handle.shutdown(std::net::Shutdown::Write);
+            let _ = self.sockets[index].endpoint.shut_write();
         }
         let entry = &self.sockets[index];
         if entry.is(Flags::ENDED) && entry.is_quiet() {
@@ -169,8 +170,7 @@ impl<P: Provider> Driver<P> {
         let socket = self.socket_id(index);
         let (token, is_abort) = (self.sockets[index].close_token, self.sockets[index].is(Flags::ABORT));
         if is_abort && !self.sockets[index].is(Flags::LISTENER) {
-            // Not fatal: the connection then ends in the ordinary way.
-            let _ = self.sockets[index].handle.set_linger(Some(Duration::ZERO));
+            self.sockets[index].endpoint.reset_on_close();
         }
         let operation = OperationId::NONE;
         self.push(Completion { token, operation, socket, more: false, outcome: Outcome::Closed });
@@ -182,7 +182,7 @@ impl<P: Provider> Driver<P> {
         let entry = &self.sockets[index];
         debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
         let (is_starved, is_owed) = (entry.is(Flags::STARVED), entry.is(Flags::WRITABLE_OWED));
-        self.provider.detach(index, &entry.handle);
+        self.provider.detach(index, &entry.endpoint);
         if is_starved {
             self.starved.retain(|starved| *starved != index);
         }

@@ -14,7 +14,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn push(&mut self, entry: &mut Entry, completion: Completion) {
+    fn push<E>(&mut self, entry: &mut Entry<E>, completion: Completion) {
         let node = self.free.pop().unwrap_or_else(|| {
             self.nodes.push((None, NONE));
             self.nodes.len() as u32 - 1
@@ -28,7 +28,7 @@ impl Held {
         entry.held_tail = node;
     }
 
-    fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
+    fn pop<E>(&mut self, entry: &mut Entry<E>) -> Option<Completion> {
         let (completion, next) = self.nodes.get_mut(entry.held_head as usize).map(std::mem::take)?;
         self.free.push(entry.held_head);
         entry.held_head = if entry.held_head == entry.held_tail { NONE } else { next };

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use socket2::{Domain, Socket, Type};
-
 use super::held::Held;
 use super::{Driver, Gathers};
 use crate::buffer::BufferPool;
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::id::DriverNumber;
 use crate::mailbox::Mailbox;
@@ -36,6 +35,7 @@ impl<P: Provider> Driver<P> {
         // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
         let operations = Slots::new(operations_max + sockets_max, number.first_generation);
         let now_ns = provider.now_ns();
+        let reserve = P::Endpoint::reserve(provider.network());
         Ok(Driver {
             provider,
             pool,
@@ -58,14 +58,9 @@ impl<P: Provider> Driver<P> {
             user_operations: 0,
             in_kernel: 0,
             batches: 0,
-            reserve: new_reserve(),
+            reserve,
             is_shut: false,
             _pinned: PhantomData,
         })
     }
-}
-
-/// A descriptor that is worth nothing but its place in the table.
-pub(super) fn new_reserve() -> Option<Socket> {
-    Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
 }

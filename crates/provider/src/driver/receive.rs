@@ -3,6 +3,7 @@
 use super::Driver;
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::operation::Room;
@@ -160,7 +161,7 @@ impl<P: Provider> Driver<P> {
         }
         let had_ended = entry.is(Flags::ENDED) || entry.is(Flags::WRITE_CLOSED) || entry.is(Flags::FIN_SENT);
         entry.set(Flags::ENDED, true);
-        let has_peer = had_ended || entry.handle.peer_addr().is_ok();
+        let has_peer = had_ended || entry.endpoint.has_peer();
         if has_peer { Ok(()) } else { Err(Error::new(ErrorKind::ConnectionReset)) }
     }
 

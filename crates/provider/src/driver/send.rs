@@ -7,6 +7,7 @@
 
 use super::Driver;
 use crate::completion::{Completion, Outcome};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::memory::{Span, SpanList};
@@ -168,11 +169,11 @@ impl<P: Provider> Driver<P> {
     }
 
     fn shut(&mut self, index: u32, head: u32) {
-        let shut = self.sockets[index].handle.shutdown(std::net::Shutdown::Write);
+        let shut = self.sockets[index].endpoint.shut_write();
         self.unlink_send_head(index);
         match shut {
             Ok(()) => self.complete(head, Outcome::WriteShut),
-            Err(error) => self.fail(head, error.into()),
+            Err(error) => self.fail(head, error),
         }
     }
 

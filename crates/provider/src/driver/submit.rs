@@ -1,11 +1,11 @@
 //! The calls that queue an operation: checked here, handed over by the next turn.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Driver;
+use crate::address::Address;
 use crate::completion::{Completion, Outcome};
-use crate::endpoint::{self, AcceptedSocket, ConnectOptions, ListenOptions};
+use crate::endpoint::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::mailbox::Message;
@@ -27,7 +27,7 @@ impl<P: Provider> Driver<P> {
         match operation {
             Operation::Accept { socket } => refuse(self.accept(socket, token), || Operation::Accept { socket }),
             Operation::Connect { address, options } => {
-                refuse(self.connect(address, &options, token), || Operation::Connect { address, options })
+                refuse(self.connect(address.clone(), &options, token), || Operation::Connect { address, options })
             }
             Operation::Receive { socket } => refuse(self.receive(socket, token), || Operation::Receive { socket }),
             Operation::ReceiveInto { socket, room } => {
@@ -59,10 +59,10 @@ impl<P: Provider> Driver<P> {
 
     /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
     /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
-    pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> Result<SocketId, Error> {
+    pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
-        let socket = AcceptedSocket::from(endpoint::listener(address, options)?);
-        Ok(self.adopt(socket)?)
+        let endpoint = P::Endpoint::listener(self.provider.network(), &address.into(), options)?;
+        self.attach_new(endpoint, Flags::LISTENER)
     }
 
     /// Makes an unattached socket this driver's own. It never moves again.
@@ -70,25 +70,37 @@ impl<P: Provider> Driver<P> {
     /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, or what the system says; the socket
     /// comes back.
     pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
-        let mut socket = socket.into();
-        match self.prepare_adoption(&mut socket) {
-            Ok(flags) => self.attach(socket, flags),
-            Err(error) => Err(Refused { error, value: socket }),
-        }
+        let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
+        let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
+        let endpoint = match P::Endpoint::of_any(self.provider.network(), socket) {
+            Ok(endpoint) => endpoint,
+            Err(socket) => return Err(Refused::new(ErrorKind::InvalidInput, back(socket))),
+        };
+        let prepared = self.prepare(&endpoint, nonblocking, is_fresh);
+        let attached = match prepared {
+            Ok(flags) => self.attach(endpoint, flags),
+            Err(error) => Err(Refused { error, value: endpoint }),
+        };
+        attached.map_err(|refused| refused.map(|endpoint| back(endpoint.into_any())))
     }
 
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind.
     ///
     /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
-    pub fn connect(&mut self, address: SocketAddr, options: &ConnectOptions, token: u64) -> Result<OperationId, Error> {
+    pub fn connect(
+        &mut self,
+        address: impl Into<Address>,
+        options: &ConnectOptions,
+        token: u64,
+    ) -> Result<OperationId, Error> {
         self.check_open()?;
         self.check_operations()?;
-        let mut socket = AcceptedSocket::from(endpoint::connector(address, options)?);
-        socket.is_fresh = true;
-        self.prepare_adoption(&mut socket)?;
-        let id = self.attach(socket, Flags::CONNECTING)?;
+        let address = address.into();
+        let system_address = address.to_system()?;
+        let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
+        let id = self.attach_new(endpoint, Flags::CONNECTING)?;
         let index = id.key().index();
-        let body = Body::Connect(Box::new(address.into()));
+        let body = Body::Connect(Box::new(system_address));
         let operation = self.insert(Queued::new(token, index, body));
         let Body::Connect(address) = &self.operations[operation].body else { unreachable!("just made") };
         let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
@@ -213,7 +225,7 @@ impl<P: Provider> Driver<P> {
 
     pub(super) fn request_cancel(&mut self, index: u32) {
         let socket = self.operations[index].socket;
-        let handle = crate::backend::raw_handle(&self.sockets[socket].handle);
+        let handle = self.sockets[socket].endpoint.handle();
         let key = self.operations.key(index);
         self.requests.push(Request { key, socket, handle, action: Action::Cancel });
     }
@@ -226,7 +238,7 @@ impl<P: Provider> Driver<P> {
         let entry = &mut self.sockets[socket];
         entry.in_kernel += 1;
         self.in_kernel += 1;
-        let handle = crate::backend::raw_handle(&entry.handle);
+        let handle = entry.endpoint.handle();
         self.requests.push(Request { key: self.operations.key(index), socket, handle, action });
     }
 
@@ -267,35 +279,35 @@ impl<P: Provider> Driver<P> {
     }
 
     /// What kind of socket it is, in the mode that the back end needs.
-    fn prepare_adoption(&self, socket: &mut AcceptedSocket) -> Result<Flags, Error> {
+    fn prepare(&self, endpoint: &P::Endpoint, nonblocking: Option<bool>, is_fresh: bool) -> Result<Flags, Error> {
         self.check_open()?;
         let mut flags = Flags::default();
-        if !socket.is_fresh {
-            if socket.socket.r#type()? != socket2::Type::STREAM {
-                return Err(Error::new(ErrorKind::InvalidInput));
-            }
-            flags.set_if(Flags::LISTENER, socket.socket.is_listener()?);
+        if !is_fresh {
+            flags.set_if(Flags::LISTENER, endpoint.class()? == Class::Listener);
         }
-        let nonblocking = self.provider.is_nonblocking();
-        if socket.nonblocking != Some(nonblocking) {
-            socket.socket.set_nonblocking(nonblocking)?;
-            socket.nonblocking = Some(nonblocking);
+        let wanted = self.provider.is_nonblocking();
+        if nonblocking != Some(wanted) {
+            endpoint.set_nonblocking(wanted)?;
         }
         Ok(flags)
     }
 
-    fn attach(&mut self, socket: AcceptedSocket, flags: Flags) -> Result<SocketId, Refused<AcceptedSocket>> {
-        let AcceptedSocket { socket, nonblocking, is_fresh } = socket;
-        let back = |handle| AcceptedSocket { socket: handle, nonblocking, is_fresh };
-        let key = match self.sockets.insert(Entry::new(socket, flags)) {
+    /// A socket that this driver has just made.
+    fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
+        self.prepare(&endpoint, None, true)?;
+        Ok(self.attach(endpoint, flags)?)
+    }
+
+    fn attach(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Refused<P::Endpoint>> {
+        let key = match self.sockets.insert(Entry::new(endpoint, flags)) {
             Ok(key) => key,
-            Err(entry) => return Err(Refused::new(ErrorKind::Busy, back(entry.handle))),
+            Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
-        match self.provider.attach(key.index(), &self.sockets[key.index()].handle) {
+        match self.provider.attach(key.index(), &self.sockets[key.index()].endpoint) {
             Ok(()) => Ok(SocketId::new(self.number.number, key)),
             Err(error) => {
                 let entry = self.sockets.remove(key.index()).expect("inserted above");
-                Err(Refused { error, value: back(entry.handle) })
+                Err(Refused { error, value: entry.endpoint })
             }
         }
     }

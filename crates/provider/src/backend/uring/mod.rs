@@ -65,6 +65,12 @@ pub struct Uring {
 }
 
 impl Provider for Uring {
+    type Endpoint = Socket;
+
+    fn network(&self) -> &() {
+        &()
+    }
+
     fn kind(&self) -> Kind {
         Kind::IoUring
     }

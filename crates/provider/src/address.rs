@@ -1,0 +1,159 @@
+//! Where sockets are: an IP address and port, or a name in the file system or in the abstract space of Unix sockets.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use socket2::SockAddr;
+
+use crate::error::{Error, ErrorKind};
+
+/// The address of one end of a socket.
+///
+/// ```
+/// use raon_provider::Address;
+/// let address: Address = "127.0.0.1:9000".parse()?;
+/// assert_eq!(address.ip().map(|ip| ip.port()), Some(9000));
+/// let local: Address = "unix:/run/game.sock".parse()?;
+/// assert_eq!(local.to_string(), "unix:/run/game.sock");
+/// # Ok::<(), raon_provider::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Address {
+    /// IPv4 or IPv6, with a port.
+    Ip(SocketAddr),
+    /// A Unix socket by its path.
+    Unix(PathBuf),
+    /// A Unix socket by a name that is in no file system (Linux), see unix(7).
+    Abstract(Vec<u8>),
+    /// The end of a Unix connection that has no name.
+    Unnamed,
+}
+
+impl Address {
+    /// The IP address and port, if it is one.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        if let Address::Ip(address) = self { Some(*address) } else { None }
+    }
+
+    /// In the form of the operating system. Errors: `InvalidInput` for a path that is too long (108 bytes on Linux), a name
+    /// that this system does not know, or none at all.
+    pub(crate) fn to_system(&self) -> Result<SockAddr, Error> {
+        match self {
+            Address::Ip(address) => Ok((*address).into()),
+            Address::Unix(path) => Ok(SockAddr::unix(path)?),
+            Address::Abstract(name) => Ok(SockAddr::unix(crate::backend::abstract_path(name)?)?),
+            Address::Unnamed => Err(Error::new(ErrorKind::InvalidInput)),
+        }
+    }
+
+    pub(crate) fn of_system(address: &SockAddr) -> Result<Self, Error> {
+        if let Some(address) = address.as_socket() {
+            return Ok(Address::Ip(address));
+        }
+        if let Some(path) = address.as_pathname() {
+            return Ok(Address::Unix(path.to_owned()));
+        }
+        match address.as_abstract_namespace() {
+            Some(name) => Ok(Address::Abstract(name.to_owned())),
+            None if address.is_unix() => Ok(Address::Unnamed),
+            None => Err(Error::new(ErrorKind::InvalidInput)),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
+            Address::Unnamed => f.pad("unix:(unnamed)"),
+        }
+    }
+}
+
+/// `ADDRESS:PORT`, `unix:PATH` or `unix:@NAME`.
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(Error::new(ErrorKind::InvalidInput)),
+            Some(name) => Ok(match name.strip_prefix('@') {
+                Some(name) => Address::Abstract(name.as_bytes().to_owned()),
+                None => Address::Unix(PathBuf::from(name)),
+            }),
+            None => text.parse().map(Address::Ip).map_err(|_| Error::new(ErrorKind::InvalidInput)),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($source:ty),*) => {
+        $(impl From<$source> for Address {
+            fn from(address: $source) -> Self {
+                Address::Ip(SocketAddr::from(address))
+            }
+        })*
+    };
+}
+from!(SocketAddr, (IpAddr, u16), ([u8; 4], u16), ([u16; 8], u16));
+
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Self {
+        address.clone()
+    }
+}
+
+impl From<&Path> for Address {
+    fn from(path: &Path) -> Self {
+        Address::Unix(path.to_owned())
+    }
+}
+
+impl From<PathBuf> for Address {
+    fn from(path: PathBuf) -> Self {
+        Address::Unix(path)
+    }
+}
+
+impl From<&OsStr> for Address {
+    fn from(path: &OsStr) -> Self {
+        Address::Unix(path.into())
+    }
+}
+
+/// Comparisons with plain addresses, which are most.
+impl PartialEq<SocketAddr> for Address {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        self.ip() == Some(*other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for text in ["127.0.0.1:80", "[::1]:9000", "unix:/tmp/a b.sock", "unix:@name"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "unix:", "127.0.0.1", "localhost:80"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_systems_form_and_back() {
+        for text in ["127.0.0.1:80", "[::1]:9000", "unix:/tmp/a.sock", "unix:@name"] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(Address::of_system(&address.to_system().unwrap()).unwrap(), address);
+        }
+        assert!(Address::Unix("x".repeat(200).into()).to_system().is_err());
+    }
+}
