@@ -66,7 +66,10 @@ impl Tree {
             let entry = entry.map_err(failed)?;
             let kind = entry.file_type().map_err(failed)?;
             let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if kind.is_dir() && !is_foreign(&entry.path()) {
+            if is_foreign(&entry.path()) {
+                continue;
+            }
+            if kind.is_dir() {
                 self.read_folder(&entry.path(), &format!("{path}/"))?;
             } else if kind.is_file() {
                 self.add_path(&path);
@@ -116,9 +119,9 @@ impl File {
     }
 }
 
-/// Build output (cargo marks what it made itself) and version control are not ours to judge.
-fn is_foreign(folder: &Path) -> bool {
-    folder.ends_with(".git") || folder.ends_with("target") || folder.join("CACHEDIR.TAG").exists()
+/// Build output (cargo marks what it made itself) and version control (in a worktree a file) are not ours to judge.
+fn is_foreign(path: &Path) -> bool {
+    path.ends_with(".git") || path.ends_with("target") || path.join("CACHEDIR.TAG").exists()
 }
 
 #[cfg(test)]
