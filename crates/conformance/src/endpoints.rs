@@ -2,9 +2,10 @@
 
 //= ONCE-1, OWN-2
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as SocketAddress, UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use raon_provider::{ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome};
@@ -176,13 +177,15 @@ pub fn any_stream_socket_can_be_adopted(setup: &Setup) {
     assert!(matches!(rig.wait_failure(6).0, ErrorKind::NotConnected));
 }
 
-pub fn what_is_no_stream_socket_is_given_back(setup: &Setup) {
+pub fn what_no_driver_can_use_is_given_back(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = datagrams.local_addr().unwrap();
-    let refused = rig.driver.adopt(datagrams).unwrap_err();
+    let name = format!("raon-test-{}-{}", std::process::id(), setup.name);
+    let address = SocketAddress::from_abstract_name(&name).unwrap();
+    let datagrams = UnixDatagram::bind_addr(&address).unwrap();
+    let refused = rig.driver.adopt(OwnedFd::from(datagrams)).unwrap_err();
     assert_eq!(refused.error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(refused.value.local_address().unwrap(), address, "the very socket comes back");
+    let expected = raon_provider::Address::Abstract(name.into_bytes());
+    assert_eq!(refused.value.local_address().unwrap(), expected, "the very socket comes back");
     let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     assert_eq!(refusal(rig.driver.adopt(file)), ErrorKind::InvalidInput);
     let (file, _other) = UnixStream::pair().unwrap();

@@ -13,6 +13,7 @@ pub mod cancel;
 pub mod child;
 pub mod choice;
 pub mod close;
+pub mod datagram;
 pub mod endpoints;
 pub mod ledger;
 pub mod lifetime;
@@ -82,7 +83,15 @@ macro_rules! every_test {
                 a_connection_that_ended_in_the_backlog_does_no_harm;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
-                any_stream_socket_can_be_adopted what_is_no_stream_socket_is_given_back;
+                any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;
+            datagram: each_datagram_comes_whole_and_alone hundreds_under_way_all_complete
+                what_is_too_long_is_truncated_and_the_next_one_whole large_datagrams_come_in_bulk_buffers
+                a_socket_with_a_peer_hears_nobody_else a_refused_peer_does_not_end_the_stream
+                addresses_of_both_families multicast_reaches_the_members a_paused_stream_of_datagrams_keeps_them
+                a_cancelled_stream_of_datagrams_ends what_is_under_way_ends_before_closed
+                too_many_datagrams_are_busy datagrams_wait_for_a_buffer only_what_fits_the_socket_is_accepted
+                a_datagram_that_no_network_takes_comes_back any_datagram_socket_can_be_adopted
+                no_allocation_per_datagram;
             time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire
                 a_poll_ends_at_its_timeout latencies_are_counted;
             choice: a_named_back_end_is_the_one_that_runs;

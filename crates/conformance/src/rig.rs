@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use raon_provider::{
-    AcceptedSocket, Address, AnyProvider, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind,
-    ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
+    AcceptedSocket, Address, AnyProvider, BindOptions, CloseMode, Completion, Completions, Config, Driver, Error,
+    ErrorKind, ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
 };
 
 use crate::ledger::{Ledger, Manner};
@@ -99,13 +99,19 @@ impl Rig {
         self.driver.adopt(socket).expect("a socket that can be adopted")
     }
 
+    /// A datagram socket on loopback, and its address.
+    pub fn bind(&mut self, options: &BindOptions) -> (SocketId, SocketAddr) {
+        let socket = self.driver.bind(([127, 0, 0, 1], 0), options).unwrap();
+        (socket, self.driver.local_address(socket).unwrap().ip().unwrap())
+    }
+
     // Operations. Each panics if it is refused.
 
     /// Any operation, booked if it is accepted.
     pub fn try_submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Refused<Operation>> {
         let manner = match &operation {
             Operation::Accept { .. } | Operation::Receive { .. } => Some(Manner::Stream),
-            Operation::Send { quiet: true, .. } => Some(Manner::Quiet),
+            Operation::Send { quiet: true, .. } | Operation::SendTo { quiet: true, .. } => Some(Manner::Quiet),
             Operation::Close { .. } | Operation::Adopt { .. } => None,
             _ => Some(Manner::Single),
         };
@@ -179,6 +185,25 @@ impl Rig {
     /// `Driver::send_quiet`.
     pub fn send_quiet(&mut self, socket: SocketId, payload: impl Into<Payload>, token: u64) -> OperationId {
         self.try_send_quiet(socket, payload, token).expect("a send that is accepted")
+    }
+
+    /// `Driver::send_to`.
+    pub fn send_to(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> OperationId {
+        self.submit(Operation::SendTo { socket, to, payload: payload.into(), quiet: false }, token)
+    }
+
+    /// The next datagram of a stream: its bytes and its sender.
+    pub fn wait_datagram(&mut self, token: u64) -> (Vec<u8>, SocketAddr) {
+        match self.wait(token).outcome {
+            Outcome::Datagram { bytes, from } => (bytes.to_vec(), from),
+            other => panic!("a datagram was due: {other:?}"),
+        }
     }
 
     /// `Driver::shutdown_write`.
@@ -303,6 +328,11 @@ impl Rig {
     /// Nothing has come that was not asked for.
     pub fn assert_nothing_seen(&self) {
         assert!(self.seen.is_empty(), "nothing was to come: {:?}", self.seen);
+    }
+
+    /// Nothing has come with this token that was not asked for.
+    pub fn assert_nothing_seen_of(&self, token: u64) {
+        assert!(self.seen.iter().all(|completion| completion.token != token), "nothing was to come: {:?}", self.seen);
     }
 
     fn take(&mut self) {

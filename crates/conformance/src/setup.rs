@@ -22,6 +22,7 @@ const ALL_ON: UringConfig = UringConfig {
     submission_entries: 1024,
     multishot_accept: true,
     multishot_receive: true,
+    send_address: true,
     buffer_ring: true,
     skip_success: true,
     zero_copy_bytes_min: None,
@@ -42,6 +43,8 @@ pub const URING_DEFER: Setup = uring(
         Feature::DeferTaskrun,
         Feature::MultishotAccept,
         Feature::MultishotReceive,
+        Feature::MultishotMessage,
+        Feature::SendAddress,
         Feature::BufferRing,
         Feature::SkipSuccess,
     ],
@@ -69,7 +72,7 @@ pub const URING_SINGLE_SHOT: Setup = uring(
     "io_uring_single_shot",
     UringConfig { multishot_accept: false, multishot_receive: false, ..ALL_ON },
     &[Feature::BufferRing],
-    &[Feature::MultishotAccept, Feature::MultishotReceive],
+    &[Feature::MultishotAccept, Feature::MultishotReceive, Feature::MultishotMessage],
 );
 
 /// Buffers lent at submission.
@@ -100,12 +103,13 @@ pub const URING_BARE: Setup = uring(
         submission_entries: 1024,
         multishot_accept: false,
         multishot_receive: false,
+        send_address: false,
         buffer_ring: false,
         skip_success: false,
         zero_copy_bytes_min: None,
     },
     &[],
-    &[Feature::BufferRing, Feature::SkipSuccess, Feature::MultishotAccept],
+    &[Feature::BufferRing, Feature::SkipSuccess, Feature::MultishotAccept, Feature::SendAddress],
 );
 
 /// All set-ups.

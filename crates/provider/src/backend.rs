@@ -16,6 +16,8 @@ use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, 
 compile_error!("this version of raon-provider runs on Linux");
 
 #[cfg(target_os = "linux")]
+pub(crate) mod datagram;
+#[cfg(target_os = "linux")]
 mod epoll;
 #[cfg(target_os = "linux")]
 mod event_fd;
@@ -315,6 +317,7 @@ pub(crate) fn error_kind(code: i32) -> ErrorKind {
         Errno::CONNREFUSED => ErrorKind::ConnectionRefused,
         Errno::CONNRESET => ErrorKind::ConnectionReset,
         Errno::CONNABORTED => ErrorKind::ConnectionAborted,
+        Errno::MSGSIZE => ErrorKind::MessageTooLong,
         Errno::PIPE => ErrorKind::BrokenPipe,
         Errno::TIMEDOUT => ErrorKind::TimedOut,
         Errno::NOTCONN => ErrorKind::NotConnected,

@@ -24,18 +24,20 @@ pub(crate) use crate::memory::Section;
 #[derive(Default)]
 pub struct Buffer {
     loan: Option<Loan>,
+    /// Where the bytes start in the slot.
+    start: u32,
     length: u32,
 }
 
 impl Buffer {
     /// No bytes and no slot: what the end of a receive stream carries.
     pub const fn empty() -> Self {
-        Buffer { loan: None, length: 0 }
+        Buffer { loan: None, start: 0, length: 0 }
     }
 
     /// How many bytes fit, in bytes.
     pub fn capacity(&self) -> usize {
-        self.loan.as_ref().map_or(0, |loan| loan.bytes().len())
+        self.loan.as_ref().map_or(0, |loan| loan.bytes().len() - self.start as usize)
     }
 
     /// How many bytes it holds. As that of the slice, without looking at the slot.
@@ -56,6 +58,12 @@ impl Buffer {
         length
     }
 
+    /// Cuts it to `length` bytes from `start` on.
+    pub(crate) fn narrow(&mut self, start: usize, length: usize) {
+        let end = self.length as usize;
+        (self.start, self.length) = (self.start + start.min(end) as u32, length.min(end - start.min(end)) as u32);
+    }
+
     /// Sets the number of bytes, at most [`capacity`](Self::capacity); what appears is what the slot held before.
     pub fn set_len(&mut self, length: usize) {
         self.length = length.min(self.capacity()) as u32;
@@ -66,13 +74,13 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.loan.as_ref().map_or(&[], |loan| &loan.bytes()[..self.length as usize])
+        self.loan.as_ref().map_or(&[], |loan| &loan.bytes()[self.start as usize..][..self.length as usize])
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.loan.as_mut().map_or(&mut [], |loan| &mut loan.bytes_mut()[..self.length as usize])
+        self.loan.as_mut().map_or(&mut [], |loan| &mut loan.bytes_mut()[self.start as usize..][..self.length as usize])
     }
 }
 
@@ -121,7 +129,7 @@ impl BufferPool {
     /// A slot of the send quota, empty; `None` when all are lent.
     pub(crate) fn lend_send(&mut self) -> Option<Buffer> {
         let number = self.owner.take(Section::Send)?;
-        Some(Buffer { loan: Some(self.owner.lend(Section::Send, number)), length: 0 })
+        Some(Buffer { loan: Some(self.owner.lend(Section::Send, number)), start: 0, length: 0 })
     }
 
     /// A receive slot to try a receive into: full length, to be cut by `set_len`.
@@ -129,7 +137,7 @@ impl BufferPool {
         let number = self.owner.take(section)?;
         let loan = self.owner.lend(section, number);
         let length = loan.bytes().len() as u32;
-        Some(Buffer { loan: Some(loan), length })
+        Some(Buffer { loan: Some(loan), start: 0, length })
     }
 
     /// A slot for the kernel to fill by itself; it comes back by [`take_kernel`](Self::take_kernel).
@@ -142,7 +150,7 @@ impl BufferPool {
     /// The kernel filled `length` bytes of a slot that it had.
     pub(crate) fn take_kernel(&mut self, section: Section, number: u32, length: usize) -> Buffer {
         self.kernel[section as usize] -= 1;
-        let mut buffer = Buffer { loan: Some(self.owner.lend(section, number)), length: 0 };
+        let mut buffer = Buffer { loan: Some(self.owner.lend(section, number)), start: 0, length: 0 };
         buffer.set_len(length);
         buffer
     }

@@ -1,6 +1,7 @@
 //! What comes back: the report that an operation ended, with its typed result.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use crate::buffer::Buffer;
 use crate::endpoint::AcceptedSocket;
@@ -37,6 +38,21 @@ pub enum Outcome {
     /// Bytes of a receive stream. Empty and without `more`: the peer's orderly end.
     //= EOF-1
     Received(Buffer),
+    /// One datagram, whole, perhaps empty, of a receive stream (`more` is set), and who sent it.
+    //= DGRAM-1
+    Datagram {
+        /// Its bytes.
+        bytes: Buffer,
+        /// The sender.
+        from: SocketAddr,
+    },
+    /// A datagram was longer than `BindOptions::datagram_bytes_max` and is lost (`more` is set).
+    Truncated {
+        /// The sender.
+        from: SocketAddr,
+    },
+    /// The network says that an earlier datagram did not reach its peer (ICMP); the stream goes on (`more` is set).
+    Undelivered(Error),
     /// The room, cut to the bytes received; empty at the peer's orderly end.
     ReceivedInto(Room),
     /// All bytes of the payload were sent.
@@ -73,9 +89,10 @@ impl Outcome {
     /// The error, if this is one.
     pub fn error(&self) -> Option<Error> {
         match self {
-            Outcome::Failed { error, .. } | Outcome::Refused { error, .. } | Outcome::AcceptPaused(error) => {
-                Some(*error)
-            }
+            Outcome::Failed { error, .. }
+            | Outcome::Refused { error, .. }
+            | Outcome::AcceptPaused(error)
+            | Outcome::Undelivered(error) => Some(*error),
             _ => None,
         }
     }

@@ -130,6 +130,8 @@ pub struct UringConfig {
     pub multishot_accept: bool,
     /// Let one receive request serve many messages.
     pub multishot_receive: bool,
+    /// Send datagrams by a plain send with an address; off, by a message.
+    pub send_address: bool,
     /// Give the kernel receive buffers through a ring; off, by a request each.
     pub buffer_ring: bool,
     /// Let sends that go out at once leave no completion entry.
@@ -145,6 +147,7 @@ impl Default for UringConfig {
             submission_entries: 1024,
             multishot_accept: true,
             multishot_receive: true,
+            send_address: true,
             buffer_ring: true,
             skip_success: true,
             zero_copy_bytes_min: None,

@@ -13,6 +13,7 @@
 
 mod accept;
 mod close;
+pub(crate) mod datagram;
 mod dispatch;
 mod held;
 mod open;
@@ -38,7 +39,7 @@ use crate::mailbox::Mailbox;
 use crate::memory::Span;
 use crate::provider::{Event, Provider, Request};
 use crate::slots::{Key, Slots};
-use crate::socket::{Entry, Flags, Operation};
+use crate::socket::{Entry, Envelope, Flags, Operation};
 use crate::stats::{Counters, Stats};
 use crate::submitter::Submitter;
 use crate::timer::{Due, Timers};
@@ -80,6 +81,9 @@ pub struct Driver<P: Provider = AnyProvider> {
     crowded: VecDeque<SocketId>,
     held: Held,
     gathers: Gathers,
+    /// Empty ones, to be used again: as many as datagrams were ever under way at once.
+    #[allow(clippy::vec_box, reason = "an envelope stays in its place while the kernel looks at it")]
+    envelopes: Vec<Box<Envelope>>,
     timers: Timers,
     mailbox: Arc<Mailbox>,
     counters: Counters,

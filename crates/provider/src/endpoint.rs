@@ -1,10 +1,10 @@
 //! Sockets as a driver needs them, those that belong to no driver yet, and the options they are made with.
 
 use std::fmt;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::address::Address;
 use crate::backend::{self, RawHandle};
@@ -17,6 +17,8 @@ pub enum Class {
     Stream,
     /// It waits for connections.
     Listener,
+    /// Datagrams.
+    Datagram,
 }
 
 /// A socket of any make.
@@ -35,6 +37,8 @@ pub trait Endpoint: Sized {
     fn listener(network: &Self::Network, address: &Address, options: &ListenOptions) -> Result<Self, Error>;
     /// A socket ready to connect to that address.
     fn connector(network: &Self::Network, address: &Address, options: &ConnectOptions) -> Result<Self, Error>;
+    /// A bound datagram socket, connected if the options name a peer.
+    fn datagram(network: &Self::Network, address: &Address, options: &BindOptions) -> Result<Self, Error>;
     /// Something that takes one place in the table of descriptors, or `None` if there is none.
     fn reserve(network: &Self::Network) -> Option<Self>;
 
@@ -60,6 +64,8 @@ pub trait Endpoint: Sized {
     fn reset(&self);
     /// Makes the close to come a reset.
     fn reset_on_close(&self);
+    /// Joins or leaves a multicast group on the interface of that index, 0 for the system's choice.
+    fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error>;
     /// Takes one waiting connection and closes it; the listener is left in the given mode. True if there was one.
     fn shed(&self, nonblocking: bool) -> bool;
 }
@@ -101,6 +107,30 @@ impl Endpoint for Socket {
         Ok(socket)
     }
 
+    fn datagram((): &(), address: &Address, options: &BindOptions) -> Result<Self, Error> {
+        let ip = address.ip().ok_or(Error::new(ErrorKind::InvalidInput))?;
+        let socket = Socket::new(Domain::for_address(ip), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(options.reuse_address)?;
+        if options.reuse_port {
+            backend::set_reuse_port(&socket)?;
+        }
+        if ip.is_ipv6() {
+            socket.set_only_v6(!options.dual_stack)?;
+        }
+        if let Some(bytes) = options.receive_queue_bytes {
+            socket.set_recv_buffer_size(bytes as usize)?;
+        }
+        if let Some(bytes) = options.send_queue_bytes {
+            socket.set_send_buffer_size(bytes as usize)?;
+        }
+        socket.set_broadcast(options.broadcast)?;
+        socket.bind(&ip.into())?;
+        if let Some(peer) = options.peer {
+            socket.connect(&peer.into())?;
+        }
+        Ok(socket)
+    }
+
     fn reserve((): &()) -> Option<Self> {
         Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
     }
@@ -118,6 +148,7 @@ impl Endpoint for Socket {
         match self.r#type()? {
             Type::STREAM if self.is_listener()? => Ok(Class::Listener),
             Type::STREAM => Ok(Class::Stream),
+            Type::DGRAM if matches!(self.domain()?, Domain::IPV4 | Domain::IPV6) => Ok(Class::Datagram),
             _ => Err(Error::new(ErrorKind::InvalidInput)),
         }
     }
@@ -153,6 +184,17 @@ impl Endpoint for Socket {
     fn reset_on_close(&self) {
         // Not fatal: the connection then ends in the ordinary way.
         let _ = self.set_linger(Some(Duration::ZERO));
+    }
+
+    fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error> {
+        let by_index = InterfaceIndexOrAddress::Index(interface);
+        let changed = match (group, joins) {
+            (IpAddr::V4(group), true) => self.join_multicast_v4_n(&group, &by_index),
+            (IpAddr::V4(group), false) => self.leave_multicast_v4_n(&group, &by_index),
+            (IpAddr::V6(group), true) => self.join_multicast_v6(&group, interface),
+            (IpAddr::V6(group), false) => self.leave_multicast_v6(&group, interface),
+        };
+        Ok(changed?)
     }
 
     fn shed(&self, nonblocking: bool) -> bool {
@@ -296,5 +338,43 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> Self {
         ConnectOptions { bind: None, nodelay: true, keepalive: None, user_timeout: None }
+    }
+}
+
+/// Options of a datagram socket.
+#[derive(Clone, Copy, Debug)]
+pub struct BindOptions {
+    /// The one peer to exchange datagrams with; sends then need no address.
+    pub peer: Option<SocketAddr>,
+    /// The longest datagram that is to be received, in bytes; longer ones are reported as `Truncated`. Above the size of a
+    /// receive buffer less 128 bytes the socket takes bulk buffers.
+    pub datagram_bytes_max: u32,
+    /// Bind although another socket has the address (SO_REUSEADDR), as multicast receivers do.
+    pub reuse_address: bool,
+    /// Several sockets share the port and the system spreads peers over them (SO_REUSEPORT).
+    pub reuse_port: bool,
+    /// An IPv6 socket on the unspecified address exchanges datagrams with IPv4 peers too.
+    pub dual_stack: bool,
+    /// Allow sends to broadcast addresses (SO_BROADCAST).
+    pub broadcast: bool,
+    /// What the system may queue for us, in bytes (SO_RCVBUF); what comes beyond is lost.
+    pub receive_queue_bytes: Option<u32>,
+    /// What the system may queue for the network, in bytes (SO_SNDBUF).
+    pub send_queue_bytes: Option<u32>,
+}
+
+impl Default for BindOptions {
+    /// 1,472 bytes are what an Ethernet frame carries over IPv4.
+    fn default() -> Self {
+        BindOptions {
+            peer: None,
+            datagram_bytes_max: 1472,
+            reuse_address: false,
+            reuse_port: false,
+            dual_stack: true,
+            broadcast: false,
+            receive_queue_bytes: None,
+            send_queue_bytes: None,
+        }
     }
 }

@@ -52,6 +52,8 @@ kinds! {
     NotConnected => "the socket is not connected; wait for the Connected completion",
     /// Nobody listens there.
     ConnectionRefused => "connection refused: nothing listens at that address; start the server or check the port",
+    /// The datagram is longer than the network or the socket takes.
+    MessageTooLong => "the datagram is too long: at most 65,507 bytes over IPv4, less where the route or the socket's buffers say so",
     /// The peer has gone.
     ConnectionReset => "the connection was reset by the peer",
     /// This side has gone.
@@ -118,6 +120,10 @@ pub enum Feature {
     MultishotAccept,
     /// One receive request serves many messages (6.0).
     MultishotReceive,
+    /// One receive request serves many datagrams (6.0).
+    MultishotMessage,
+    /// A plain send takes an address (6.0).
+    SendAddress,
     /// The kernel picks a receive buffer when bytes arrive (5.19).
     BufferRing,
     /// A send that goes out at once leaves no completion behind (5.17, exact counts 6.1).
@@ -144,6 +150,8 @@ impl Feature {
             Feature::NoIowait => "NO_IOWAIT",
             Feature::MultishotAccept => "multishot accept",
             Feature::MultishotReceive => "multishot receive",
+            Feature::MultishotMessage => "multishot recvmsg",
+            Feature::SendAddress => "SEND with an address",
             Feature::BufferRing => "buffer ring",
             Feature::SkipSuccess => "CQE_SKIP_SUCCESS",
             Feature::ZeroCopy => "SEND_ZC",

@@ -46,7 +46,7 @@ pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{Backend, Config, PoolConfig, Rung, UringConfig};
 pub use driver::Driver;
-pub use endpoint::{AcceptedSocket, ConnectOptions, ListenOptions};
+pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
 pub use error::{Error, ErrorKind, Feature, Refused};
 pub use id::{OperationId, SocketId};
 pub use info::Info;

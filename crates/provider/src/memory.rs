@@ -14,9 +14,12 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, UnsafeCell};
+use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+
+use socket2::{SockAddr, SockAddrStorage};
 
 use crate::provider::{Wake, Waker};
 
@@ -81,8 +84,45 @@ pub struct SpanList {
 }
 
 impl SpanList {
+    /// The one span of a list of one.
+    pub(crate) fn single(self) -> Option<Span> {
+        // SAFETY: OWN-1 — the driver keeps the list in its place until the request has ended.
+        (self.count == 1).then(|| unsafe { *self.pointer })
+    }
+
     pub(crate) fn of(spans: &[Span], bytes: usize) -> Self {
         SpanList { pointer: spans.as_ptr(), count: spans.len(), bytes }
+    }
+}
+
+/// Where a datagram goes: an address in the system's form, kept in place until the request has ended; null: to the
+/// socket's own peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub(crate) pointer: *const SockAddrStorage,
+    pub(crate) length: u32,
+}
+
+impl Target {
+    pub(crate) fn of(address: Option<&SockAddr>) -> Self {
+        let pointer = address.map_or(std::ptr::null(), |address| address.as_ptr().cast());
+        Target { pointer, length: address.map_or(0, |address| address.len() as _) }
+    }
+
+    /// A copy of the address, for whom the system's form is of no use.
+    #[allow(dead_code, reason = "for back ends that are no operating system")]
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        if self.pointer.is_null() {
+            return None;
+        }
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: OWN-1 — the driver keeps the address in its envelope until the final event; it is `length` bytes long, at
+        // most a storage.
+        unsafe {
+            let bytes = std::ptr::from_mut(&mut storage).cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.pointer.cast::<u8>(), bytes, self.length as usize);
+            SockAddr::new(storage, self.length as _).as_socket()
+        }
     }
 }
 
@@ -94,6 +134,10 @@ pub struct SpanMut {
 }
 
 impl SpanMut {
+    pub(crate) fn none() -> Self {
+        SpanMut { pointer: std::ptr::null_mut(), length: 0 }
+    }
+
     pub(crate) fn of(bytes: &mut [u8]) -> Self {
         SpanMut { pointer: bytes.as_mut_ptr(), length: bytes.len() }
     }

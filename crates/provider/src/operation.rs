@@ -1,6 +1,7 @@
 //! What can be asked of a driver: operations with the buffers they own.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,11 +77,16 @@ impl Payload {
 
     /// Its length in bytes if the driver can send it: not empty, pieces flat and few enough, below 4 GiB.
     pub(crate) fn sendable_length(&self) -> Option<u32> {
+        self.flat_length().filter(|length| *length > 0)
+    }
+
+    /// The same of a datagram, which may be empty.
+    pub(crate) fn flat_length(&self) -> Option<u32> {
         let pieces = self.pieces();
         if pieces.len() > GATHER_PIECES_MAX || pieces.clone().any(|piece| piece.contiguous().is_none()) {
             return None;
         }
-        u32::try_from(self.len()).ok().filter(|length| *length > 0)
+        u32::try_from(self.len()).ok()
     }
 
     fn pieces(&self) -> std::slice::Iter<'_, Payload> {
@@ -227,7 +233,7 @@ pub enum Operation {
         /// Options of the new socket.
         options: ConnectOptions,
     },
-    /// A stream of received bytes in pool buffers.
+    /// A stream of received bytes, or of datagrams, in pool buffers.
     Receive {
         /// The connection.
         socket: SocketId,
@@ -244,6 +250,17 @@ pub enum Operation {
         /// The connection.
         socket: SocketId,
         /// The bytes.
+        payload: Payload,
+        /// No completion on success; the payload is dropped.
+        quiet: bool,
+    },
+    /// One datagram.
+    SendTo {
+        /// The datagram socket.
+        socket: SocketId,
+        /// Where it goes.
+        to: SocketAddr,
+        /// Its bytes, perhaps none.
         payload: Payload,
         /// No completion on success; the payload is dropped.
         quiet: bool,

@@ -3,6 +3,7 @@
 //! A back end knows neither queues nor order nor close: it starts a request, ends it with exactly one final [`Event`],
 //! and stops it on `Cancel`. Everything that users see is built from that in `driver/`, once for all.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, Endpoint};
 use crate::error::{Error, Feature};
-use crate::memory::{Span, SpanList, SpanMut};
+use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::slots::Key;
 
 /// Wakes the owner out of its wait, from any thread.
@@ -54,6 +55,10 @@ pub enum Action {
     Send(Span, Notice),
     /// Send the spans in order, as one.
     SendList(SpanList, Notice),
+    /// Receive datagrams, each into a pool buffer of the section, until cancelled.
+    ReceiveDatagrams(Section),
+    /// Send the spans as one datagram. Several of a socket may be under way.
+    SendDatagram(SpanList, Target, Notice),
     /// End the request of this key: its final event follows, `Cancelled` or its true result.
     Cancel,
 }
@@ -89,9 +94,13 @@ pub enum EventResult {
     Received(Buffer),
     /// So many bytes are in the span; 0 is the peer's end.
     ReceivedInto(usize),
+    /// One datagram, perhaps empty, and where it came from.
+    Datagram(Buffer, SocketAddr),
+    /// A datagram from there did not fit into a buffer of the section and is gone.
+    Truncated(SocketAddr),
     /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Prompt`.
     Sent(usize),
-    /// It failed; `NoBuffers` on a receive means: again when buffers are back.
+    /// It failed; `NoBuffers` on a receive means: again when buffers are back. With `more`, on datagrams: it goes on.
     Failed(Error),
 }
 
@@ -119,8 +128,8 @@ pub struct FeatureState {
 
 /// The contract between the driver and a back end.
 ///
-/// The driver promises: all calls come from the thread that called `open`; at most one receive-like, one send-like
-/// request per socket is in the kernel at a time; spans live until the final event; `detach` comes after the last event.
+/// The driver promises: all calls come from the thread that called `open`; at most one receive-like and, of streams, one
+/// send-like request per socket is in the kernel at a time; spans live until the final event; `detach` comes after the last event.
 #[allow(private_interfaces, reason = "written by the back ends of this crate only")]
 pub trait Provider: Sized {
     /// Its sockets.

@@ -6,19 +6,23 @@
 //!    It is not cleared once the peer's end was seen (`ended`): its edge may lie behind us, so we read until 0.
 //! 2. `writable` starts true, is cleared by EAGAIN and set by an edge.
 //!
-//! A request is tried at once if its flag allows it, else it waits in its socket's state. On detach nothing is pending.
+//! Datagrams: `readiness/datagram.rs`. A request is tried at once if its flag allows it, else it waits in its socket's state. On detach nothing is pending.
+
+mod datagram;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use self::datagram::Outbox;
+pub(crate) use self::datagram::{BATCH_MAX, Label, UNSPECIFIED};
 use crate::backend::{Kind, RawHandle, raw_handle};
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::AcceptedSocket;
 use crate::error::{Error, ErrorKind};
-use crate::memory::{Span, SpanList, SpanMut};
+use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
@@ -82,12 +86,17 @@ pub trait Selector: Sized {
     fn send(handle: RawHandle, span: Span) -> Tried<usize>;
     /// Sends from the spans, in order.
     fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize>;
+    /// Receives datagrams, one per span, and says how many came.
+    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize>;
+    /// Sends datagrams and says how many went, from the first on.
+    fn send_datagrams(handle: RawHandle, datagrams: &[(SpanList, Target)]) -> Tried<usize>;
 }
 
 #[derive(Clone, Copy)]
 enum Input {
     Accept,
     Stream(Section),
+    Datagrams(Section),
     Into(SpanMut),
 }
 
@@ -106,6 +115,8 @@ struct State {
     ended: bool,
     /// In the queue of sockets to try.
     is_queued: bool,
+    /// Datagrams of this socket that wait for room.
+    parked: u32,
     input: Option<(RequestKey, Input)>,
     output: Option<(RequestKey, Output)>,
 }
@@ -117,6 +128,7 @@ pub struct Readiness<S: Selector> {
     /// Sockets whose input can be tried now, each once; the capped ones go to the end.
     queue: VecDeque<u32>,
     edges: Vec<Edge>,
+    outbox: Outbox,
     turn_bytes_max: usize,
     /// Received in this turn so far.
     turn_bytes: usize,
@@ -141,6 +153,7 @@ impl<S: Selector> Provider for Readiness<S> {
             sockets: Vec::with_capacity(config.sockets_max as usize),
             queue: VecDeque::with_capacity(1024),
             edges: Vec::with_capacity(EDGES_PER_TURN),
+            outbox: Outbox::default(),
             turn_bytes_max: config.turn_bytes_max as usize,
             turn_bytes: 0,
             counters: ProviderCounters::default(),
@@ -160,6 +173,7 @@ impl<S: Selector> Provider for Readiness<S> {
             writable: true,
             ended: false,
             is_queued: false,
+            parked: 0,
             input: None,
             output: None,
         };
@@ -173,7 +187,7 @@ impl<S: Selector> Provider for Readiness<S> {
 
     fn detach(&mut self, index: u32, socket: &Socket) {
         let state = &mut self.sockets[index as usize];
-        debug_assert!(state.input.is_none() && state.output.is_none());
+        debug_assert!(state.input.is_none() && state.output.is_none() && state.parked == 0);
         state.readable = false;
         self.selector.remove(raw_handle(socket));
     }
@@ -188,6 +202,7 @@ impl<S: Selector> Provider for Readiness<S> {
         for request in requests.drain(..) {
             self.start(request, events);
         }
+        self.send_outbox(events);
         let wait = if events.is_empty() && self.queue.is_empty() { wait } else { Some(Duration::ZERO) };
         self.edges.clear();
         self.counters.kernel_entries += 1;
@@ -240,6 +255,13 @@ impl<S: Selector> Readiness<S> {
         let Request { key, socket, handle, action } = request;
         match action {
             Action::Accept => self.await_input(socket, key, Input::Accept),
+            Action::ReceiveDatagrams(section) => self.await_input(socket, key, Input::Datagrams(section)),
+            Action::SendDatagram(list, target, _) => {
+                if self.outbox.socket != socket || self.outbox.keys.len() == BATCH_MAX {
+                    self.send_outbox(events);
+                }
+                self.outbox.put(socket, key, list, target);
+            }
             Action::Receive(section) => self.await_input(socket, key, Input::Stream(section)),
             Action::ReceiveInto(span) => self.await_input(socket, key, Input::Into(span)),
             Action::Send(span, _) => self.start_output(socket, key, Output::Send(span), events),
@@ -256,7 +278,11 @@ impl<S: Selector> Readiness<S> {
                     Tried::Failed(error) => events.push(event(key, false, EventResult::Failed(error))),
                 }
             }
-            Action::Cancel => self.cancel(socket, key, events),
+            Action::Cancel => {
+                // What is asked to end must have been tried.
+                self.send_outbox(events);
+                self.cancel(socket, key, events);
+            }
         }
     }
 
@@ -290,7 +316,11 @@ impl<S: Selector> Readiness<S> {
         if is_output {
             state.output = None;
         }
-        if is_input || is_output {
+        let is_parked = state.parked > 0 && self.outbox.unpark(key);
+        if is_parked {
+            self.sockets[socket as usize].parked -= 1;
+        }
+        if is_input || is_output || is_parked {
             let cancelled = Error::new(ErrorKind::Cancelled);
             events.push(event(key, false, EventResult::Failed(cancelled)));
         }
@@ -301,7 +331,9 @@ impl<S: Selector> Readiness<S> {
         state.readable |= edge.readable;
         state.ended |= edge.ended;
         state.writable |= edge.writable;
-        if edge.writable && state.output.is_some() {
+        if edge.writable && state.parked > 0 {
+            self.retry_parked(edge.socket, events);
+        } else if edge.writable && state.output.is_some() {
             self.try_output(edge.socket, events);
         }
         self.queue_if_ready(edge.socket);
@@ -334,6 +366,7 @@ impl<S: Selector> Readiness<S> {
         match input {
             Input::Accept => self.try_accept(socket, key, events),
             Input::Stream(section) => self.try_stream(socket, key, section, pool, events),
+            Input::Datagrams(section) => self.try_datagrams(socket, key, section, pool, events),
             Input::Into(span) => self.try_receive_into(socket, key, span, events),
         }
         // What was not drained goes on in the next turn, after the others.

@@ -10,12 +10,15 @@
 //!
 //! On drop of the driver every socket is aborted and goes through 4, see `driver/close.rs`.
 
+use socket2::SockAddr;
+
+use crate::memory::Span;
 use crate::operation::{Payload, Room};
 use crate::slots::NONE;
 
 /// What is true of a socket. One bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     pub(crate) const LISTENER: Flags = Flags(1);
@@ -47,11 +50,16 @@ impl Flags {
     pub(crate) const SEND_CANCELLING: Flags = Flags(1 << 14);
     /// Shut for writing by a graceful close.
     pub(crate) const FIN_SENT: Flags = Flags(1 << 15);
+    /// Datagrams instead of a stream.
+    pub(crate) const DATAGRAM: Flags = Flags(1 << 16);
+    /// Sends need no address.
+    pub(crate) const HAS_PEER: Flags = Flags(1 << 17);
     /// Any of those for which no send is taken.
-    pub(crate) const NOT_SENDING: Flags = Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0);
+    pub(crate) const NOT_SENDING: Flags =
+        Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);
     /// Any of those for which the end of a send is more than that.
     pub(crate) const SEND_END_WATCHED: Flags =
-        Flags(Self::WRITABLE_OWED.0 | Self::CLOSING.0 | Self::ABORT.0 | Self::SEND_CANCELLING.0);
+        Flags(Self::WRITABLE_OWED.0 | Self::CLOSING.0 | Self::ABORT.0 | Self::SEND_CANCELLING.0 | Self::DATAGRAM.0);
 
     pub(crate) fn set_if(&mut self, flag: Flags, condition: bool) {
         if condition {
@@ -67,7 +75,7 @@ pub(crate) struct Entry<E> {
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
     /// Requests in the kernel.
-    pub(crate) in_kernel: u8,
+    pub(crate) in_kernel: u16,
     /// Sends in the kernel, from the head of the queue on.
     pub(crate) batch_count: u16,
     pub(crate) batch_bytes: u32,
@@ -141,6 +149,14 @@ impl<E> Entry<E> {
     }
 }
 
+/// A datagram and what it needs to be sent, in a place of its own: the kernel looks at it until the send has ended.
+#[derive(Default)]
+pub(crate) struct Envelope {
+    pub(crate) payload: Option<Payload>,
+    pub(crate) address: Option<SockAddr>,
+    pub(crate) spans: Vec<Span>,
+}
+
 /// What an operation is about.
 pub(crate) enum Body {
     Accept,
@@ -149,6 +165,7 @@ pub(crate) enum Body {
     Receive,
     ReceiveInto(Room),
     Send(Payload),
+    SendDatagram(Box<Envelope>),
     ShutdownWrite,
     Timer {
         handle: u32,
@@ -199,6 +216,7 @@ impl Operation {
     pub(crate) fn take_payload(&mut self) -> Option<Payload> {
         match std::mem::replace(&mut self.body, Body::Accept) {
             Body::Send(payload) => Some(payload),
+            Body::SendDatagram(envelope) => envelope.payload,
             Body::ReceiveInto(room) => Some(room.into()),
             other => {
                 self.body = other;

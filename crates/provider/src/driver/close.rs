@@ -32,6 +32,7 @@ impl<P: Provider> Driver<P> {
         entry.close_token = token;
         let is_stream = !entry.is(Flags::LISTENER) && !entry.is(Flags::CONNECTING);
         match mode {
+            CloseMode::Graceful { deadline } if entry.is(Flags::DATAGRAM) => self.close_datagrams(index, deadline),
             //= CLOSE-2
             CloseMode::Graceful { deadline } if is_stream => self.close_gracefully(index, deadline),
             _ => self.abort(index),
@@ -94,7 +95,9 @@ impl<P: Provider> Driver<P> {
         entry.set(Flags::ABORT, true);
         entry.set(Flags::PAUSED, false);
         let in_batch = entry.batch_count > 0;
-        if in_batch {
+        if entry.is(Flags::DATAGRAM) {
+            self.cancel_datagrams(index);
+        } else if in_batch {
             // Bytes that the network still reads without a copy are let go of by a reset only.
             entry.endpoint.reset();
             let head = entry.send_head;
@@ -130,7 +133,7 @@ impl<P: Provider> Driver<P> {
     /// The next step of a close, whenever something of it has ended.
     pub(super) fn go_on_closing(&mut self, index: u32) {
         let Some(entry) = self.sockets.get(index) else { return };
-        if entry.is(Flags::ABORT) {
+        if entry.is(Flags::ABORT) || entry.is(Flags::DATAGRAM) {
             if entry.is_quiet() {
                 self.finish_close(index);
             }
@@ -169,7 +172,8 @@ impl<P: Provider> Driver<P> {
         self.discard_held(index);
         let socket = self.socket_id(index);
         let (token, is_abort) = (self.sockets[index].close_token, self.sockets[index].is(Flags::ABORT));
-        if is_abort && !self.sockets[index].is(Flags::LISTENER) {
+        let is_stream = !self.sockets[index].is(Flags::LISTENER) && !self.sockets[index].is(Flags::DATAGRAM);
+        if is_abort && is_stream {
             self.sockets[index].endpoint.reset_on_close();
         }
         let operation = OperationId::NONE;

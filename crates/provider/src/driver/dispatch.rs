@@ -20,8 +20,15 @@ impl<P: Provider> Driver<P> {
             EventResult::Accepted(socket) => self.on_accepted(operation, socket, event.more),
             EventResult::Connected => self.on_connect_ended(operation, Ok(())),
             EventResult::Received(buffer) => self.on_received(operation, buffer, event.more),
+            EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, from, event.more),
+            EventResult::Truncated(from) => {
+                self.on_datagram_item(operation, Outcome::Truncated { from }, event.more);
+            }
             EventResult::ReceivedInto(length) => self.on_received_into(operation, Ok(length)),
             EventResult::Sent(bytes) => self.on_sent(operation, bytes),
+            EventResult::Failed(error) if event.more => {
+                self.on_datagram_item(operation, Outcome::Undelivered(error), true);
+            }
             EventResult::Failed(error) => self.on_failed(operation, error),
         }
     }
@@ -33,6 +40,7 @@ impl<P: Provider> Driver<P> {
             Body::Receive => self.on_receive_failed(operation, error),
             Body::ReceiveInto(_) => self.on_received_into(operation, Err(error)),
             Body::Send(_) => self.on_send_failed(operation, error),
+            Body::SendDatagram(..) => self.on_datagram_failed(operation, error),
             Body::ShutdownWrite | Body::Timer { .. } => debug_assert!(false, "never in the kernel"),
         }
     }

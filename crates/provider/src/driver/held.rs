@@ -49,7 +49,11 @@ impl<P: Provider> Driver<P> {
     /// What has come for the socket's stream and was not polled yet: held from now on.
     pub(super) fn hold_undelivered(&mut self, index: u32) {
         let socket = self.socket_id(index);
-        let is_bytes = |one: &&Completion| one.socket == socket && matches!(one.outcome, Outcome::Received(_));
+        let is_bytes = |one: &&Completion| {
+            use Outcome::{Datagram, Received, Truncated, Undelivered};
+            let is_item = matches!(one.outcome, Received(_) | Datagram { .. } | Truncated { .. } | Undelivered(_));
+            one.socket == socket && is_item
+        };
         // Bytes and the end of one stream: they carry its id.
         let Some(stream) = self.ready.iter().find(is_bytes).map(|completion| completion.operation) else { return };
         for _ in 0..self.ready.len() {

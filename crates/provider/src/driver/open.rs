@@ -51,6 +51,7 @@ impl<P: Provider> Driver<P> {
             crowded: VecDeque::new(),
             held: Held::default(),
             gathers: Gathers::default(),
+            envelopes: Vec::new(),
             timers: Timers::default(),
             mailbox,
             counters: Counters::new(),

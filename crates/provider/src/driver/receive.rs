@@ -1,6 +1,7 @@
 //! The receive side of a socket: one stream, or a FIFO of single receives of which the head is in the kernel.
 
 use super::Driver;
+use super::datagram::is_about_the_past;
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
@@ -18,7 +19,7 @@ const SMALL_AFTER: u8 = 8;
 
 impl<P: Provider> Driver<P> {
     /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
-    /// connection holds no buffer.
+    /// connection holds no buffer. On a datagram socket each report is one datagram, and only a cancel or a close ends it.
     ///
     /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `ReceiveActive`, `Busy` (`operations_max`).
     pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
@@ -71,6 +72,9 @@ impl<P: Provider> Driver<P> {
             Ok(index) => index,
             Err(error) => return Err(Refused { error, value: room }),
         };
+        if self.sockets[index].is(Flags::DATAGRAM) {
+            return Err(Refused::new(ErrorKind::InvalidInput, room));
+        }
         let head = self.sockets[index].receive_head;
         //= ORDER-1
         if head != NONE && matches!(self.operations[head].body, Body::Receive) {
@@ -114,7 +118,9 @@ impl<P: Provider> Driver<P> {
             return;
         }
         let section = if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive };
-        self.hand_over(head, Action::Receive(section));
+        let is_datagram = entry.is(Flags::DATAGRAM);
+        let action = if is_datagram { Action::ReceiveDatagrams(section) } else { Action::Receive(section) };
+        self.hand_over(head, action);
     }
 
     /// Takes the request back from the kernel, to arm it again later.
@@ -166,12 +172,16 @@ impl<P: Provider> Driver<P> {
     }
 
     pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
-        self.taken_back(operation);
         let index = self.operations[operation].socket;
+        let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
+        if is_datagram && is_about_the_past(error) {
+            return self.on_datagram_item(operation, Outcome::Undelivered(error), false);
+        }
+        self.taken_back(operation);
         self.sockets[index].set(Flags::DISARMING, false);
         match error.kind() {
             ErrorKind::NoBuffers => {
-                if self.sockets[index].is(Flags::BULK) {
+                if self.sockets[index].is(Flags::BULK) && !is_datagram {
                     self.sockets[index].set(Flags::BULK, false);
                     self.sockets[index].streak = 0;
                 } else if !self.sockets[index].is(Flags::STARVED) {
@@ -192,7 +202,7 @@ impl<P: Provider> Driver<P> {
     }
 
     /// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
-    fn stream_disarmed(&mut self, operation: u32) {
+    pub(super) fn stream_disarmed(&mut self, operation: u32) {
         let index = self.operations[operation].socket;
         if self.operations[operation].is_cancelled {
             self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
@@ -315,13 +325,19 @@ impl<P: Provider> Driver<P> {
         if self.starved.is_empty() {
             return;
         }
-        let mut available = self.pool.available(Section::Receive);
-        while available > 0 {
+        let mut available = [Section::Receive, Section::Bulk].map(|section| self.pool.available(section));
+        for _ in 0..self.starved.len() {
             let Some(index) = self.starved.pop_front() else { return };
+            // Streams that starve have lost their claim to bulk buffers; datagram sockets keep it, being sure to need them.
+            let available = &mut available[usize::from(self.sockets[index].is(Flags::BULK))];
+            if *available == 0 {
+                self.starved.push_back(index);
+                continue;
+            }
             self.sockets[index].set(Flags::STARVED, false);
             if self.is_streaming(index) && !self.sockets[index].is(Flags::PAUSED) {
                 self.arm_stream(index);
-                available -= 1;
+                *available -= 1;
             }
         }
     }

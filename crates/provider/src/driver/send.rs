@@ -41,6 +41,9 @@ impl<P: Provider> Driver<P> {
     ) -> Result<OperationId, Refused<Payload>> {
         let index = match self.check_send(socket) {
             Ok(index) => index,
+            Err(_) if self.is_datagram(socket) => {
+                return self.queue_datagram(socket, None, payload, is_quiet, token);
+            }
             Err(error) => return Err(self.refused(error.kind(), payload)),
         };
         let Some(length) = payload.sendable_length() else {
@@ -56,7 +59,7 @@ impl<P: Provider> Driver<P> {
         Ok(self.link_send(index, operation))
     }
 
-    fn refused(&mut self, kind: ErrorKind, payload: Payload) -> Refused<Payload> {
+    pub(super) fn refused(&mut self, kind: ErrorKind, payload: Payload) -> Refused<Payload> {
         self.counters.totals.refused += 1;
         Refused::new(kind, payload)
     }
@@ -68,7 +71,7 @@ impl<P: Provider> Driver<P> {
             return Ok(index);
         }
         let kind = match () {
-            () if entry.is(Flags::LISTENER) => ErrorKind::InvalidInput,
+            () if entry.is(Flags::LISTENER) || entry.is(Flags::DATAGRAM) => ErrorKind::InvalidInput,
             () if entry.is(Flags::CONNECTING) => ErrorKind::NotConnected,
             () => ErrorKind::WriteClosed,
         };
@@ -76,7 +79,7 @@ impl<P: Provider> Driver<P> {
     }
 
     //= LIMIT-1
-    fn has_room(&self, index: u32, length: u32) -> bool {
+    pub(super) fn has_room(&self, index: u32, length: u32) -> bool {
         let entry = &self.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
         let fits = entry.send_bytes.saturating_add(length) <= self.config.send_queue_bytes_max;
@@ -84,7 +87,7 @@ impl<P: Provider> Driver<P> {
         has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
     }
 
-    fn owe_writable(&mut self, index: u32, token: u64) {
+    pub(super) fn owe_writable(&mut self, index: u32, token: u64) {
         let id = self.socket_id(index);
         let entry = &mut self.sockets[index];
         entry.writable_token = token;
@@ -106,7 +109,7 @@ impl<P: Provider> Driver<P> {
         }
     }
 
-    fn tell_writable(&mut self, index: u32) {
+    pub(super) fn tell_writable(&mut self, index: u32) {
         let entry = &mut self.sockets[index];
         let low = self.config.send_queue_bytes_max / 2;
         let has_room = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
@@ -227,6 +230,9 @@ impl<P: Provider> Driver<P> {
     pub(super) fn on_sent(&mut self, head: u32, bytes: usize) {
         if self.end_plain(head, bytes) {
             return;
+        }
+        if matches!(self.operations[head].body, Body::SendDatagram(..)) {
+            return self.on_datagram_sent(head, bytes);
         }
         let index = self.end_batch(head);
         self.counters.totals.sent_bytes += bytes as u64;

@@ -38,6 +38,10 @@ impl<P: Provider> Driver<P> {
                 let accepted = self.queue_send(socket, payload, quiet, token);
                 accepted.map_err(|refused| refused.map(|payload| Operation::Send { socket, payload, quiet }))
             }
+            Operation::SendTo { socket, to, payload, quiet } => {
+                let accepted = self.queue_datagram(socket, Some(to), payload, quiet, token);
+                accepted.map_err(|refused| refused.map(|payload| Operation::SendTo { socket, to, payload, quiet }))
+            }
             Operation::ShutdownWrite { socket } => {
                 refuse(self.shutdown_write(socket, token), || Operation::ShutdownWrite { socket })
             }
@@ -131,8 +135,8 @@ impl<P: Provider> Driver<P> {
         Ok(())
     }
 
-    /// Sends all bytes of the payload, in order with the other sends of this socket. The payload comes back in the
-    /// completion.
+    /// Sends all bytes of the payload, in order with the other sends of this socket; on a datagram socket that has a peer,
+    /// one datagram. The payload comes back in the completion.
     ///
     /// Errors, with the payload: `Stale`, `InvalidInput` (empty, or more than 1,024 pieces), `NotConnected`,
     /// `WriteClosed`, `Busy` (a `Writable` completion with this token follows when there is room again).
@@ -210,7 +214,7 @@ impl<P: Provider> Driver<P> {
             }
             Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
             Body::Accept => self.cancel_accept(index),
-            Body::Connect(_) => self.cancel_in_kernel(index),
+            Body::Connect(_) | Body::SendDatagram(..) => self.cancel_in_kernel(index),
             Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
         }
     }
@@ -283,7 +287,10 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         let mut flags = Flags::default();
         if !is_fresh {
-            flags.set_if(Flags::LISTENER, endpoint.class()? == Class::Listener);
+            let class = endpoint.class()?;
+            flags.set_if(Flags::LISTENER, class == Class::Listener);
+            flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
+            flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
         let wanted = self.provider.is_nonblocking();
         if nonblocking != Some(wanted) {
@@ -293,7 +300,7 @@ impl<P: Provider> Driver<P> {
     }
 
     /// A socket that this driver has just made.
-    fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
+    pub(super) fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
         self.prepare(&endpoint, None, true)?;
         Ok(self.attach(endpoint, flags)?)
     }

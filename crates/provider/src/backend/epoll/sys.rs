@@ -10,12 +10,13 @@ use rustix::io::{Errno, IoSlice};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::Socket;
 
+use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
 use crate::backend::{Kind, RawHandle};
 use crate::error::{Error, Feature};
-use crate::memory::{Span, SpanList, SpanMut};
+use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{FeatureState, Waker};
-use crate::readiness::{EDGES_PER_TURN, Edge, Selector, Tried};
+use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Selector, Tried};
 
 /// Data of the waker's registration; sockets have their index.
 const WAKE: u64 = u64::MAX;
@@ -128,6 +129,14 @@ impl Selector for EpollSelector {
         let slices = unsafe { std::slice::from_raw_parts(list.pointer.cast::<IoSlice<'_>>(), list.count) };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         tried(|| net::sendmsg(borrow(&handle), slices, &mut SendAncillaryBuffer::default(), flags))
+    }
+
+    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize> {
+        datagram::receive(handle, spans, labels)
+    }
+
+    fn send_datagrams(handle: RawHandle, datagrams: &[(SpanList, Target)]) -> Tried<usize> {
+        datagram::send(handle, datagrams)
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::memory::{Span, SpanMut};
+use crate::memory::{Span, SpanMut, Target};
 use crate::slots::Key;
 
 /// What a completion entry is about: the upper 12 bits of its `user_data`; the lower 52 are the operation's key.
@@ -27,9 +27,14 @@ pub(super) enum Tag {
     SendSkip,
     /// A send without a copy: two entries.
     SendZeroCopy,
+    ReceiveDatagrams,
+    ReceiveDatagramsBulk,
+    /// One datagram, where the kernel has no multishot receives of them.
+    ReceiveDatagram,
+    ReceiveDatagramBulk,
 }
 
-const TAGS: [Tag; 11] = [
+const TAGS: [Tag; 15] = [
     Tag::Ignore,
     Tag::Wake,
     Tag::Accept,
@@ -41,6 +46,10 @@ const TAGS: [Tag; 11] = [
     Tag::Send,
     Tag::SendSkip,
     Tag::SendZeroCopy,
+    Tag::ReceiveDatagrams,
+    Tag::ReceiveDatagramsBulk,
+    Tag::ReceiveDatagram,
+    Tag::ReceiveDatagramBulk,
 ];
 const TAG_SHIFT: u32 = 52;
 
@@ -116,6 +125,12 @@ pub(super) fn receive_into(fd: RawFd, span: SpanMut) -> squeue::Entry {
 
 pub(super) fn send(fd: RawFd, span: Span, patience: Patience) -> squeue::Entry {
     opcode::Send::new(types::Fd(fd), span.pointer, span.length as u32).flags(patience.flags()).build()
+}
+
+/// One datagram that lies in one piece; needs a kernel that takes an address in a plain send.
+pub(super) fn send_datagram(fd: RawFd, span: Span, target: Target, patience: Patience) -> squeue::Entry {
+    let send = opcode::Send::new(types::Fd(fd), span.pointer, span.length as u32).flags(patience.flags());
+    send.dest_addr(target.pointer.cast()).dest_addr_len(target.length).build()
 }
 
 pub(super) fn send_zero_copy(fd: RawFd, span: Span) -> squeue::Entry {

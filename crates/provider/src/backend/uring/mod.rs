@@ -5,6 +5,7 @@
 //! without an entry has gone out whole, and its memory is free. The others are handed over again by the driver, as
 //! ordinary sends for which the kernel waits.
 
+mod datagram;
 mod entries;
 mod probe;
 mod ring;
@@ -26,7 +27,7 @@ use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::AcceptedSocket;
 use crate::error::{Error, ErrorKind};
-use crate::memory::{Span, SpanList};
+use crate::memory::{Span, SpanList, Target};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
@@ -232,11 +233,15 @@ impl Uring {
             Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
             Action::Receive(section) => self.start_receive(key, handle, section),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
+            Action::ReceiveDatagrams(section) => self.start_receive_datagrams(key, handle, section),
+            Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
                 self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
             }
             Action::Send(span, notice) => self.start_send(key, handle, span, notice),
-            Action::SendList(list, notice) => self.start_send_list(key, handle, list, notice),
+            Action::SendList(list, notice) => {
+                self.start_send_list(key, handle, list, Target::of(None), notice);
+            }
             Action::Cancel => {
                 let tag = self.tags.get(key.index() as usize).map_or(Tag::Ignore, |tag| Tag::from_number(*tag));
                 let target = entries::user_data(tag, key);
@@ -269,13 +274,13 @@ impl Uring {
         self.skipping.push_back((self.pushed, key, span.length));
     }
 
-    fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, notice: Notice) {
+    fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, target: Target, notice: Notice) {
         let skips = self.features.skip_success && notice == Notice::Lazy;
         let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, key);
         self.remember(tag, key);
-        while !self.ring.push_list(handle, list, patience, |entry| entry.flags(flags).user_data(data)) {
+        while !self.ring.push_list(handle, list, target, patience, |entry| entry.flags(flags).user_data(data)) {
             self.make_room();
         }
         self.pushed += 1;
@@ -389,6 +394,10 @@ impl Uring {
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
             Tag::Send => (sent(entry.result), false),
             Tag::SendSkip => return self.answered.push((key.bits(), entry.result)),
+            Tag::ReceiveDatagrams => (self.received_datagram(entry, Section::Receive, pool), entry.more()),
+            Tag::ReceiveDatagramsBulk => (self.received_datagram(entry, Section::Bulk, pool), entry.more()),
+            Tag::ReceiveDatagram => (self.received_one_datagram(entry, Section::Receive, pool), false),
+            Tag::ReceiveDatagramBulk => (self.received_one_datagram(entry, Section::Bulk, pool), false),
             Tag::SendZeroCopy => match self.zero_copied(entry, key) {
                 Some(result) => (result, false),
                 None => return,
@@ -418,8 +427,18 @@ impl Uring {
         }
     }
 
-    /// A failed or empty receive may hold a buffer all the same: it goes back.
     fn received(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {
+        let taken = self.take_received(entry, section, pool);
+        taken.map_or_else(failed, |buffer| EventResult::Received(buffer.unwrap_or_default()))
+    }
+
+    /// The buffer that a receive has filled. A failed or empty one may hold a buffer all the same: it goes back.
+    fn take_received(
+        &mut self,
+        entry: Reaped,
+        section: Section,
+        pool: &mut BufferPool,
+    ) -> Result<Option<Buffer>, Error> {
         let number = entry.buffer().map(u32::from);
         let level = &mut self.levels[section as usize];
         level.with_kernel -= u32::from(number.is_some());
@@ -429,20 +448,20 @@ impl Uring {
                 if !entry.more() && self.features.multishot_receive {
                     self.counters.rearms += 1;
                 }
-                EventResult::Received(pool.take_kernel(section, number, length))
+                Ok(Some(pool.take_kernel(section, number, length)))
             }
             (result, number) => {
                 if let Some(number) = number {
                     pool.take_unused(section, number);
                 }
                 match result {
-                    Ok(_) => EventResult::Received(Buffer::empty()),
+                    Ok(_) => Ok(None),
                     Err(error) if error.os_code() == libc::ENOBUFS => {
                         self.counters.no_buffers += 1;
                         self.levels[section as usize].has_run_out = true;
-                        failed(error.with_kind(ErrorKind::NoBuffers))
+                        Err(error.with_kind(ErrorKind::NoBuffers))
                     }
-                    Err(error) => failed(error),
+                    Err(error) => Err(error),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What this kernel and this process's limits allow, found out by doing it on throw-away objects. A version tells nothing.
 
 use std::io::{self, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -8,13 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use io_uring::{opcode, squeue};
+use socket2::{SockAddr, SockRef};
 
 use super::entries::{self, Patience};
 use super::ring::{Reaped, Ring, Setup};
 use crate::buffer::{BufferPool, Section};
 use crate::config::{Config, PoolConfig, Rung, UringConfig};
 use crate::error::{Error, ErrorKind, Feature};
-use crate::memory::Span;
+use crate::memory::{Span, Target};
 use crate::provider::FeatureState;
 
 /// The features that differ between kernels, after the probe.
@@ -23,6 +25,8 @@ pub(super) struct Features {
     pub(super) setup: Setup,
     pub(super) multishot_accept: bool,
     pub(super) multishot_receive: bool,
+    pub(super) multishot_message: bool,
+    pub(super) send_address: bool,
     pub(super) buffer_ring: bool,
     pub(super) skip_success: bool,
     pub(super) zero_copy: bool,
@@ -92,6 +96,8 @@ fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> 
         multishot_accept: switches.multishot_accept && trial(setup, try_multishot_accept),
         // Multishot receives need the kernel to pick buffers.
         multishot_receive: switches.multishot_receive && buffer_ring && trial(setup, try_multishot_receive),
+        multishot_message: switches.multishot_receive && buffer_ring && trial(setup, try_multishot_message),
+        send_address: switches.send_address && trial(setup, try_send_address),
         buffer_ring,
         skip_success: switches.skip_success && trial(setup, try_skip_success),
         zero_copy: switches.zero_copy_bytes_min.is_some()
@@ -157,6 +163,40 @@ fn try_multishot_receive(ring: &mut Ring) -> io::Result<bool> {
     drop(sender);
     ring.enter(Some(AT_ONCE))?;
     Ok(works)
+}
+
+/// Two datagram sockets on loopback; the first one receives.
+fn datagram_sockets() -> io::Result<(UdpSocket, UdpSocket, SockAddr)> {
+    let receiver = UdpSocket::bind("127.0.0.1:0")?;
+    let address = receiver.local_addr()?.into();
+    Ok((receiver, UdpSocket::bind("127.0.0.1:0")?, address))
+}
+
+fn try_multishot_message(ring: &mut Ring) -> io::Result<bool> {
+    let mut pool = small_pool();
+    provide(ring, &mut pool)?;
+    let (receiver, sender, address) = datagram_sockets()?;
+    SockRef::from(&sender).send_to(b"raon", &address)?;
+    let fd = receiver.as_raw_fd();
+    ring.push_receive_datagrams(fd, Section::Receive as u16, 1);
+    let mut reaped = Vec::new();
+    ring.enter(Some(AT_ONCE))?;
+    ring.reap(&mut reaped);
+    let works = matches!(reaped[..], [one] if one.result > 4 && one.buffer().is_some() && one.more());
+    // The request must have ended before the pool's memory goes.
+    run(ring, &entries::cancel(1), AT_ONCE)?;
+    Ok(works)
+}
+
+/// A plain send with an address. Older kernels overlook the address.
+fn try_send_address(ring: &mut Ring) -> io::Result<bool> {
+    let (receiver, sender, address) = datagram_sockets()?;
+    let (bytes, target) = (*b"raon", Target::of(Some(&address)));
+    let reaped =
+        run(ring, &entries::send_datagram(sender.as_raw_fd(), Span::of(&bytes), target, Patience::Answer), AT_ONCE)?;
+    receiver.set_nonblocking(true)?;
+    let arrived = receiver.recv(&mut [0; 8]).is_ok_and(|length| length == bytes.len());
+    Ok(arrived && matches!(reaped[..], [one] if one.result == 4))
 }
 
 fn try_multishot_accept(ring: &mut Ring) -> io::Result<bool> {
@@ -258,6 +298,8 @@ impl Features {
             },
             state(Feature::BufferRing, self.buffer_ring, switches.buffer_ring),
             state(Feature::MultishotReceive, self.multishot_receive, switches.multishot_receive),
+            state(Feature::MultishotMessage, self.multishot_message, switches.multishot_receive),
+            state(Feature::SendAddress, self.send_address, switches.send_address),
             state(Feature::SkipSuccess, self.skip_success, switches.skip_success),
             state(Feature::ZeroCopy, self.zero_copy, switches.zero_copy_bytes_min.is_some()),
         ]

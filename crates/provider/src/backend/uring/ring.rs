@@ -9,6 +9,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -18,7 +19,9 @@ use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
 use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
-use crate::memory::{Region, SpanList, SpanMut};
+use crate::backend::datagram;
+use crate::memory::{Region, SpanList, SpanMut, Target};
+use crate::readiness::UNSPECIFIED;
 
 // Flags of io_uring_enter(2).
 const ENTER_GETEVENTS: u32 = 1;
@@ -57,6 +60,59 @@ impl Reaped {
     }
 }
 
+/// Where in a buffer a datagram lies, and what came with it.
+pub(super) struct Parcel {
+    pub(super) start: usize,
+    pub(super) length: usize,
+    pub(super) from: SocketAddr,
+    pub(super) is_truncated: bool,
+}
+
+/// Header, span and room for the sender's address of a receive of one datagram; in a place of its own, because the kernel
+/// writes into it until the request has ended. The ring keeps it for the next request.
+struct Letter {
+    header: libc::msghdr,
+    span: libc::iovec,
+    name: [u8; datagram::NAME_BYTES],
+    /// 0: free.
+    user_data: u64,
+}
+
+impl Letter {
+    fn new() -> Box<Self> {
+        // SAFETY: recvmsg(2) — structures of zeroes are valid ones.
+        let (header, span) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        Box::new(Letter { header, span, name: [0; datagram::NAME_BYTES], user_data: 0 })
+    }
+
+    fn address(&mut self, bytes: u32) -> *mut libc::msghdr {
+        self.span.iov_len = bytes as usize;
+        self.header.msg_iov = &raw mut self.span;
+        self.header.msg_iovlen = 1;
+        self.header.msg_name = self.name.as_mut_ptr().cast();
+        self.header.msg_namelen = datagram::NAME_BYTES as u32;
+        &raw mut self.header
+    }
+
+    fn open(&mut self) -> Parcel {
+        self.user_data = 0;
+        let name = &self.name[..(self.header.msg_namelen as usize).min(datagram::NAME_BYTES)];
+        Parcel {
+            start: 0,
+            length: 0,
+            from: datagram::address(name).unwrap_or(UNSPECIFIED),
+            is_truncated: self.header.msg_flags & libc::MSG_TRUNC != 0,
+        }
+    }
+}
+
+fn datagram_layout() -> Box<libc::msghdr> {
+    // SAFETY: recvmsg(2) — a header of zeroes is a valid one.
+    let mut layout: libc::msghdr = unsafe { std::mem::zeroed() };
+    layout.msg_namelen = datagram::NAME_BYTES as u32;
+    Box::new(layout)
+}
+
 /// An io_uring instance that belongs to the thread that made it.
 pub(super) struct Ring {
     ring: NonNull<IoUring>,
@@ -66,6 +122,10 @@ pub(super) struct Ring {
     /// Message headers of the batch that is being queued: the kernel reads them at submission.
     headers: Vec<libc::msghdr>,
     buffer_rings: Vec<BufferRing>,
+    /// The form in which multishot receives of datagrams lay out a buffer; in a place of its own, as long as the ring.
+    layout: Box<libc::msghdr>,
+    #[allow(clippy::vec_box, reason = "a letter stays in its place while the kernel writes into it")]
+    letters: Vec<Box<Letter>>,
     _pinned: PhantomData<*const ()>,
 }
 
@@ -95,6 +155,8 @@ impl Ring {
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG,
             headers: Vec::with_capacity(setup.submission_entries as usize),
             buffer_rings: Vec::new(),
+            layout: datagram_layout(),
+            letters: Vec::new(),
             _pinned: PhantomData,
         };
         if setup.rung == Rung::Defer {
@@ -132,26 +194,68 @@ impl Ring {
         unsafe { self.inner().submission_shared().push(entry).is_ok() }
     }
 
-    /// Queues a send of several spans; false if the queue is full.
+    /// Queues a send of several spans, to a target if it has one; false if the queue is full.
     pub(super) fn push_list(
         &mut self,
         fd: RawFd,
         list: SpanList,
+        target: Target,
         patience: Patience,
         finish: impl FnOnce(squeue::Entry) -> squeue::Entry,
     ) -> bool {
         if self.headers.len() == self.headers.capacity() {
             return false;
         }
-        // SAFETY: sendmsg(2) — a header of zeroes is a valid one: no address, no control data.
+        // SAFETY: sendmsg(2) — a header of zeroes is a valid one: no control data.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = list.pointer.cast_mut().cast();
         header.msg_iovlen = list.count as _;
+        header.msg_name = target.pointer.cast_mut().cast();
+        header.msg_namelen = target.length;
         // The vector never grows beyond its capacity, so headers stay where they are until they are submitted.
         self.headers.push(header);
         let header: *const libc::msghdr = &self.headers[self.headers.len() - 1];
         let entry = opcode::SendMsg::new(types::Fd(fd), header).flags(patience.flags() as u32).build();
         self.push(&finish(entry))
+    }
+
+    /// Queues a multishot receive of datagrams; false if the queue is full.
+    pub(super) fn push_receive_datagrams(&mut self, fd: RawFd, group: u16, user_data: u64) -> bool {
+        let entry = opcode::RecvMsgMulti::new(types::Fd(fd), &raw const *self.layout, group).build();
+        self.push(&entry.user_data(user_data))
+    }
+
+    /// Queues a receive of one datagram into a buffer of the group; false if the queue is full.
+    pub(super) fn push_receive_datagram(&mut self, fd: RawFd, group: u16, bytes: u32, user_data: u64) -> bool {
+        let place = self.letters.iter().position(|letter| letter.user_data == 0).unwrap_or_else(|| {
+            self.letters.push(Letter::new());
+            self.letters.len() - 1
+        });
+        let header = self.letters[place].address(bytes);
+        let entry = opcode::RecvMsg::new(types::Fd(fd), header).buf_group(group).build();
+        let is_queued = self.push(&entry.flags(squeue::Flags::BUFFER_SELECT).user_data(user_data));
+        if is_queued {
+            self.letters[place].user_data = user_data;
+        }
+        is_queued
+    }
+
+    /// What the kernel wrote about the datagram of that request, which has ended.
+    pub(super) fn open_letter(&mut self, user_data: u64) -> Parcel {
+        let letter = self.letters.iter_mut().find(|letter| letter.user_data == user_data);
+        letter.map_or(Parcel { start: 0, length: 0, from: UNSPECIFIED, is_truncated: false }, |letter| letter.open())
+    }
+
+    /// Takes a buffer that the kernel has filled by such a receive apart.
+    pub(super) fn parse_datagram(&self, bytes: &[u8]) -> Option<Parcel> {
+        let parcel = types::RecvMsgOut::parse(bytes, &self.layout).ok()?;
+        let start = parcel.payload_data().as_ptr() as usize - bytes.as_ptr() as usize;
+        Some(Parcel {
+            start,
+            length: parcel.payload_data().len(),
+            from: datagram::address(parcel.name_data()).unwrap_or(UNSPECIFIED),
+            is_truncated: parcel.flags() & libc::MSG_TRUNC as u32 != 0,
+        })
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -234,6 +338,10 @@ impl Drop for Ring {
         if self.is_registered {
             // A failure leaves one of the task's 16 places taken, nothing worse.
             let _ = self.submitter.unregister_ring_fd();
+        }
+        if self.letters.iter().any(|letter| letter.user_data != 0) {
+            // The driver's drain deadline has passed: the kernel may still write into them.
+            std::mem::forget(std::mem::take(&mut self.letters));
         }
         // SAFETY: io_uring_setup(2) — the submitter is not used again, and nothing else borrows the ring.
         unsafe {

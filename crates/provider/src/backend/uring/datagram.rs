@@ -1,0 +1,83 @@
+//! Datagrams on io_uring: multishot receives over the buffer rings (where the kernel has none, one request per datagram), sends
+//! as entries of the batch.
+
+use super::entries::{self, Patience, Tag};
+use super::ring::Reaped;
+use super::{RawHandle, RequestKey, Uring, failed, squeue};
+use crate::buffer::{BufferPool, Section};
+use crate::error::{Error, ErrorKind};
+use crate::memory::{SpanList, Target};
+use crate::provider::{EventResult, Notice};
+
+impl Uring {
+    pub(super) fn start_receive_datagrams(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
+        let is_multishot = self.features.multishot_message;
+        let tag = match (is_multishot, section) {
+            (true, Section::Bulk) => Tag::ReceiveDatagramsBulk,
+            (true, _) => Tag::ReceiveDatagrams,
+            (false, Section::Bulk) => Tag::ReceiveDatagramBulk,
+            (false, _) => Tag::ReceiveDatagram,
+        };
+        self.remember(tag, key);
+        let (group, data) = (section as u16, entries::user_data(tag, key));
+        let bytes = self.buffer_bytes[usize::from(section == Section::Bulk)];
+        while !if is_multishot {
+            self.ring.push_receive_datagrams(handle, group, data)
+        } else {
+            self.ring.push_receive_datagram(handle, group, bytes, data)
+        } {
+            self.make_room();
+        }
+        self.pushed += 1;
+    }
+
+    pub(super) fn start_datagram(
+        &mut self,
+        key: RequestKey,
+        handle: RawHandle,
+        list: SpanList,
+        target: Target,
+        notice: Notice,
+    ) {
+        let Some(span) = list.single().filter(|_| self.features.send_address) else {
+            return self.start_send_list(key, handle, list, target, notice);
+        };
+        if notice == Notice::Prompt || !self.features.skip_success {
+            return self.push(Tag::Send, key, &entries::send_datagram(handle, span, target, Patience::Wait));
+        }
+        let entry = entries::send_datagram(handle, span, target, Patience::Answer);
+        self.push(Tag::SendSkip, key, &entry.flags(squeue::Flags::SKIP_SUCCESS));
+        self.skipping.push_back((self.pushed, key, span.length));
+    }
+
+    pub(super) fn received_datagram(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {
+        let mut buffer = match self.take_received(entry, section, pool) {
+            Ok(Some(buffer)) => buffer,
+            // Never without a header; should it happen, the kernel has ended the stream for no reason it tells.
+            Ok(None) => return failed(Error::new(ErrorKind::NoBuffers)),
+            Err(error) => return failed(error),
+        };
+        let Some(parcel) = self.ring.parse_datagram(&buffer) else { return failed(Error::new(ErrorKind::Os)) };
+        if parcel.is_truncated {
+            return EventResult::Truncated(parcel.from);
+        }
+        buffer.narrow(parcel.start, parcel.length);
+        EventResult::Datagram(buffer, parcel.from)
+    }
+
+    /// The sender's address lies in the request's own header.
+    pub(super) fn received_one_datagram(
+        &mut self,
+        entry: Reaped,
+        section: Section,
+        pool: &mut BufferPool,
+    ) -> EventResult {
+        let parcel = self.ring.open_letter(entry.user_data);
+        match self.take_received(entry, section, pool) {
+            Err(error) => failed(error),
+            Ok(_) if parcel.is_truncated => EventResult::Truncated(parcel.from),
+            // An empty datagram comes without a buffer.
+            Ok(buffer) => EventResult::Datagram(buffer.unwrap_or_default(), parcel.from),
+        }
+    }
+}

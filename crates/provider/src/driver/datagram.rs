@@ -1,0 +1,245 @@
+//! Datagram sockets: each datagram is an operation of its own, several may be under way, and none waits for another.
+//!
+//! 1. `send_to` puts payload, address and span list into the operation and hands it over at once, with the next turn.
+//! 2. The kernel takes it, or has no room: then it is asked again, this time waiting for room.
+//! 3. A receive stream reports one datagram at a time. What the network says about earlier sends is reported in between.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Driver;
+use crate::address::Address;
+use crate::buffer::{Buffer, Section};
+use crate::completion::Outcome;
+use crate::endpoint::{BindOptions, Endpoint};
+use crate::error::{Error, ErrorKind, Refused};
+use crate::id::{OperationId, SocketId};
+use crate::memory::{SpanList, Target};
+use crate::operation::{GATHER_PIECES_MAX, Payload};
+use crate::provider::{Action, Notice, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags, Operation};
+use crate::stats::LatencyKind;
+use crate::timer::Due;
+
+/// What a back end may need in a receive buffer beside the datagram: io_uring puts a header, the sender's address and
+/// control data in front of it (16 + 28 + 32 bytes).
+pub(crate) const DATAGRAM_OVERHEAD_BYTES: u32 = 128;
+
+impl<P: Provider> Driver<P> {
+    /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
+    ///
+    /// Errors: `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `DescriptorLimit`, `Busy` (`sockets_max`),
+    /// `InvalidInput` (no IP address, or `datagram_bytes_max` above what a bulk buffer holds), or what the system says.
+    pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
+        self.check_open()?;
+        let mut flags = Flags::DATAGRAM;
+        flags.set_if(Flags::HAS_PEER, options.peer.is_some());
+        flags.set_if(Flags::BULK, options.datagram_bytes_max > self.datagram_limit(Section::Receive));
+        if options.datagram_bytes_max > self.datagram_limit(Section::Bulk) {
+            return Err(Error::new(ErrorKind::InvalidInput));
+        }
+        let endpoint = P::Endpoint::datagram(self.provider.network(), &address.into(), options)?;
+        self.attach_new(endpoint, flags)
+    }
+
+    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all.
+    ///
+    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces), `Busy` (a `Writable`
+    /// completion with this token follows when there is room again).
+    pub fn send_to(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.queue_datagram(socket, Some(to), payload.into(), false, token)
+    }
+
+    /// As [`send_to`](Self::send_to), but completes only if it fails.
+    pub fn send_to_quiet(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.queue_datagram(socket, Some(to), payload.into(), true, token)
+    }
+
+    /// Receives what is sent to a multicast group, on the interface of that index (0: the system's choice).
+    ///
+    /// Errors: `Stale`, `InvalidInput` (not a datagram socket, no multicast address, wrong family), or what the system says.
+    pub fn join_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
+        let index = self.resolve_datagram(socket)?;
+        self.sockets[index].endpoint.set_membership(group, interface, true)
+    }
+
+    /// Undoes [`join_multicast`](Self::join_multicast). Errors: the same.
+    pub fn leave_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
+        let index = self.resolve_datagram(socket)?;
+        self.sockets[index].endpoint.set_membership(group, interface, false)
+    }
+
+    pub(super) fn is_datagram(&self, socket: SocketId) -> bool {
+        self.resolve_datagram(socket).is_ok()
+    }
+
+    fn resolve_datagram(&self, socket: SocketId) -> Result<u32, Error> {
+        let index = self.resolve(socket)?;
+        let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
+        if is_datagram { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
+    }
+
+    /// The longest datagram that every back end can put into a buffer of the section, in bytes.
+    fn datagram_limit(&self, section: Section) -> u32 {
+        let pool = &self.config.pool;
+        let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes };
+        bytes - DATAGRAM_OVERHEAD_BYTES
+    }
+
+    /// `to` of `None`: to the socket's own peer.
+    pub(super) fn queue_datagram(
+        &mut self,
+        socket: SocketId,
+        to: Option<SocketAddr>,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let index = match self.resolve_datagram(socket) {
+            Ok(index) => index,
+            Err(error) => return Err(self.refused(error.kind(), payload)),
+        };
+        if to.is_none() && !self.sockets[index].is(Flags::HAS_PEER) {
+            return Err(self.refused(ErrorKind::NotConnected, payload));
+        }
+        let Some(length) = payload.flat_length() else {
+            return Err(self.refused(ErrorKind::InvalidInput, payload));
+        };
+        if !self.has_room(index, length) {
+            self.owe_writable(index, token);
+            return Err(self.refused(ErrorKind::Busy, payload));
+        }
+        let mut envelope = self.envelopes.pop().unwrap_or_default();
+        envelope.address = to.map(Into::into);
+        payload.append_spans(0, &mut envelope.spans, GATHER_PIECES_MAX);
+        envelope.payload = Some(payload);
+        let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
+        (operation.is_quiet, operation.length) = (is_quiet, length);
+        let operation = self.insert(operation);
+        let entry = &mut self.sockets[index];
+        (entry.send_bytes, entry.send_count) = (entry.send_bytes + length, entry.send_count + 1);
+        let notice = if is_quiet && !entry.is(Flags::WRITABLE_OWED) { Notice::Lazy } else { Notice::Prompt };
+        self.hand_over_datagram(operation, notice);
+        Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    fn hand_over_datagram(&mut self, operation: u32, notice: Notice) {
+        let Operation { body, length, .. } = &self.operations[operation];
+        let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
+        let list = SpanList::of(&envelope.spans, *length as usize);
+        let target = Target::of(envelope.address.as_ref());
+        self.batches += 1;
+        self.hand_over(operation, Action::SendDatagram(list, target, notice));
+    }
+
+    /// A datagram has gone, or found no room at all: then again, waiting for room.
+    pub(super) fn on_datagram_sent(&mut self, operation: u32, bytes: usize) {
+        self.taken_back(operation);
+        let Operation { length, is_cancelled, submitted_ns, socket, .. } = self.operations[operation];
+        if bytes < length as usize {
+            if is_cancelled || self.sockets[socket].is(Flags::ABORT) {
+                return self.end_datagram(operation, Err(Error::new(ErrorKind::Cancelled)));
+            }
+            return self.hand_over_datagram(operation, Notice::Prompt);
+        }
+        self.counters.totals.sent_bytes += bytes as u64;
+        self.counters.latency(LatencyKind::Send, self.now_ns.saturating_sub(submitted_ns));
+        self.end_datagram(operation, Ok(()));
+    }
+
+    pub(super) fn on_datagram_failed(&mut self, operation: u32, error: Error) {
+        self.taken_back(operation);
+        let is_abort = self.sockets[self.operations[operation].socket].is(Flags::ABORT);
+        self.end_datagram(operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }));
+    }
+
+    fn end_datagram(&mut self, operation: u32, result: Result<(), Error>) {
+        let Operation { socket: index, length, .. } = self.operations[operation];
+        let body = std::mem::replace(&mut self.operations[operation].body, Body::Receive);
+        let Body::SendDatagram(mut envelope) = body else { unreachable!("only datagrams come here") };
+        let payload = envelope.payload.take().expect("taken once");
+        envelope.spans.clear();
+        self.envelopes.push(envelope);
+        let entry = &mut self.sockets[index];
+        (entry.send_bytes, entry.send_count) = (entry.send_bytes - length, entry.send_count - 1);
+        self.complete(
+            operation,
+            match result {
+                Ok(()) => Outcome::Sent(payload),
+                Err(error) => Outcome::Failed { error, payload: Some(payload), transferred: 0 },
+            },
+        );
+        self.tell_writable(index);
+        if self.sockets[index].is(Flags::CLOSING) {
+            self.go_on_closing(index);
+        }
+    }
+
+    //= DGRAM-1
+    pub(super) fn on_datagram(&mut self, operation: u32, bytes: Buffer, from: SocketAddr, more: bool) {
+        let index = self.operations[operation].socket;
+        let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        self.counters.totals.received_bytes += bytes.len() as u64;
+        let fits = bytes.len() <= self.datagram_limit(section) as usize;
+        let outcome = if fits { Outcome::Datagram { bytes, from } } else { Outcome::Truncated { from } };
+        self.on_datagram_item(operation, outcome, more);
+    }
+
+    /// One report of a stream of datagrams.
+    pub(super) fn on_datagram_item(&mut self, operation: u32, outcome: Outcome, more: bool) {
+        let index = self.operations[operation].socket;
+        if !more {
+            self.taken_back(operation);
+            self.sockets[index].set(Flags::DISARMING, false);
+        }
+        if !self.sockets[index].is(Flags::CLOSING) {
+            let item = self.item(operation, outcome);
+            if self.sockets[index].is(Flags::PAUSED) { self.hold(index, item) } else { self.push(item) }
+        }
+        if !more {
+            self.stream_disarmed(operation);
+        }
+    }
+
+    /// Datagrams that are under way go out; nothing is received any more.
+    pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
+        let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
+        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
+        self.sockets[index].set(Flags::PAUSED, false);
+        let head = self.sockets[index].receive_head;
+        if head != NONE {
+            self.cancel_receive(head);
+        }
+        self.go_on_closing(index);
+    }
+
+    /// Aborting: the rare case, and the only one in which somebody asks which datagrams a socket has under way.
+    pub(super) fn cancel_datagrams(&mut self, index: u32) {
+        let is_its_own = |at: &u32| {
+            let operation = &self.operations[*at];
+            operation.socket == index && matches!(operation.body, Body::SendDatagram(..))
+        };
+        let under_way: Vec<u32> = self.operations.indices().filter(is_its_own).collect();
+        under_way.into_iter().for_each(|operation| self.cancel_in_kernel(operation));
+    }
+}
+
+/// True if an error on a datagram socket is about a datagram of the past: the socket goes on.
+pub(crate) fn is_about_the_past(error: Error) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, MessageTooLong, TimedOut, Unreachable};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | MessageTooLong | TimedOut | Unreachable)
+}
