@@ -39,11 +39,13 @@ impl Address {
         if let Address::Ip(address) = self { Some(*address) } else { None }
     }
 
-    /// In the form of the operating system. Errors: `InvalidInput` for a path that is too long (108 bytes on Linux), a name
-    /// that this system does not know, or none at all.
+    /// In the form of the operating system. Errors: `InvalidInput` for a path that is too long (more than 107 bytes on
+    /// Linux), empty or with a zero byte in it, for a name that this system does not know, or none at all.
     pub(crate) fn to_system(&self) -> Result<SockAddr, Error> {
         match self {
             Address::Ip(address) => Ok((*address).into()),
+            // The system would take what follows a zero byte, or an empty path, for something else.
+            Address::Unix(path) if is_no_path(path) => Err(Error::new(ErrorKind::InvalidInput)),
             Address::Unix(path) => Ok(SockAddr::unix(path)?),
             Address::Abstract(name) => Ok(SockAddr::unix(crate::backend::abstract_path(name)?)?),
             Address::Unnamed => Err(Error::new(ErrorKind::InvalidInput)),
@@ -63,6 +65,11 @@ impl Address {
             None => Err(Error::new(ErrorKind::InvalidInput)),
         }
     }
+}
+
+fn is_no_path(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.is_empty() || bytes.contains(&0)
 }
 
 impl fmt::Display for Address {
@@ -154,6 +161,8 @@ mod tests {
             let address: Address = text.parse().unwrap();
             assert_eq!(Address::of_system(&address.to_system().unwrap()).unwrap(), address);
         }
-        assert!(Address::Unix("x".repeat(200).into()).to_system().is_err());
+        for path in ["x".repeat(200), "a\0b".to_owned(), String::new()] {
+            assert!(Address::Unix(path.into()).to_system().is_err());
+        }
     }
 }

@@ -323,6 +323,7 @@ pub(crate) fn error_kind(code: i32) -> ErrorKind {
         Errno::NOTCONN => ErrorKind::NotConnected,
         Errno::ADDRINUSE => ErrorKind::AddressInUse,
         Errno::ADDRNOTAVAIL => ErrorKind::AddressNotAvailable,
+        Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
         Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN => ErrorKind::Unreachable,
         Errno::ACCESS | Errno::PERM => ErrorKind::PermissionDenied,
         Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTSOCK | Errno::DESTADDRREQ | Errno::ISCONN => {

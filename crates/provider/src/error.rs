@@ -66,6 +66,8 @@ kinds! {
     AddressInUse => "address in use: another process listens there; stop it or choose another port",
     /// The address is not ours.
     AddressNotAvailable => "address not available: it belongs to no interface of this machine, or all local ports are taken",
+    /// No such path.
+    NotFound => "no such path: create the directory, or start the server that listens there",
     /// No route.
     Unreachable => "network or host unreachable; check the route",
     /// Not allowed.
