@@ -13,6 +13,7 @@
 
 mod accept;
 mod close;
+mod connect;
 pub(crate) mod datagram;
 mod dispatch;
 mod held;
@@ -229,6 +230,7 @@ impl<P: Provider> Driver<P> {
                 Due::Operation(index) => self.expire(index),
                 Due::Close(index) => self.close_deadline_passed(index),
                 Due::Accept(index) => self.accept_again(index),
+                Due::Connect(index) => self.connect_again(index),
             }
         }
     }

@@ -100,7 +100,8 @@ pub enum EventResult {
     Truncated(SocketAddr),
     /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Prompt`.
     Sent(usize),
-    /// It failed; `NoBuffers` on a receive means: again when buffers are back. With `more`, on datagrams: it goes on.
+    /// It failed; `NoBuffers` on a receive means: again when buffers are back, `Busy` on a connect: again after a while.
+    /// With `more`, on datagrams: it goes on.
     Failed(Error),
 }
 

@@ -76,7 +76,8 @@ pub trait Selector: Sized {
 
     /// Takes one waiting connection, in non-blocking mode.
     fn accept(handle: RawHandle) -> Tried<Socket>;
-    /// Starts to connect; `Later`: under way, the socket becomes writable.
+    /// Starts to connect; `Later`: under way, the socket becomes writable; `Busy`: the listener has no room, and no edge
+    /// will tell of it.
     fn connect(handle: RawHandle, address: Span) -> Tried<()>;
     /// How a connect that was under way has ended.
     fn connect_result(handle: RawHandle) -> Tried<()>;

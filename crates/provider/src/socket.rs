@@ -89,7 +89,7 @@ pub(crate) struct Entry<E> {
     pub(crate) send_count: u32,
     pub(crate) held_head: u32,
     pub(crate) held_tail: u32,
-    /// Deadline of a graceful close, or of an accept back-off.
+    /// Deadline of a graceful close, or of the pause of an accept or a connect.
     pub(crate) timer: u32,
     pub(crate) backoff_ms: u16,
     pub(crate) writable_token: u64,

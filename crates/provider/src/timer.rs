@@ -11,6 +11,8 @@ pub(crate) enum Due {
     Close(u32),
     /// A listener's next try to accept, by its index.
     Accept(u32),
+    /// A connecting socket's next try, by its index.
+    Connect(u32),
 }
 
 #[derive(Clone, Copy)]

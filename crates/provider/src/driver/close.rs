@@ -116,7 +116,7 @@ impl<P: Provider> Driver<P> {
     fn abort_receive(&mut self, index: u32, head: u32) {
         match self.operations[head].body {
             Body::Accept => self.cancel_accept(head),
-            Body::Connect(_) => self.cancel_in_kernel(head),
+            Body::Connect(_) => self.cancel_connect(head),
             Body::ReceiveInto(_) => {
                 self.cancel_in_kernel(head);
                 self.fail_queued_receives(index, head);

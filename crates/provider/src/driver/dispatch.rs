@@ -1,12 +1,9 @@
 //! From events of the back end to what they mean.
 
 use super::Driver;
-use crate::completion::Outcome;
 use crate::error::Error;
 use crate::provider::{Event, EventResult, Provider};
-use crate::slots::NONE;
-use crate::socket::{Body, Flags};
-use crate::stats::LatencyKind;
+use crate::socket::Body;
 
 impl<P: Provider> Driver<P> {
     /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.
@@ -42,31 +39,6 @@ impl<P: Provider> Driver<P> {
             Body::Send(_) => self.on_send_failed(operation, error),
             Body::SendDatagram(..) => self.on_datagram_failed(operation, error),
             Body::ShutdownWrite | Body::Timer { .. } => debug_assert!(false, "never in the kernel"),
-        }
-    }
-
-    fn on_connect_ended(&mut self, operation: u32, result: Result<(), Error>) {
-        self.taken_back(operation);
-        let index = self.operations[operation].socket;
-        self.sockets[index].receive_head = NONE;
-        let is_closing = self.sockets[index].is(Flags::CLOSING);
-        match result {
-            Ok(()) => {
-                self.sockets[index].set(Flags::CONNECTING, false);
-                let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
-                self.counters.latency(LatencyKind::Connect, waited_ns);
-                self.complete(operation, Outcome::Connected);
-            }
-            Err(error) => {
-                self.complete(operation, Outcome::Failed { error, payload: None, transferred: 0 });
-                if !is_closing {
-                    // The caller never had this socket: there is nothing to report about its end.
-                    return self.release(index);
-                }
-            }
-        }
-        if is_closing {
-            self.go_on_closing(index);
         }
     }
 }

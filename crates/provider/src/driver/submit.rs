@@ -9,7 +9,6 @@ use crate::endpoint::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOpt
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::mailbox::Message;
-use crate::memory::Span;
 use crate::operation::{Operation, Payload, Room};
 use crate::provider::{Action, Provider, Request};
 use crate::slots::NONE;
@@ -88,7 +87,8 @@ impl<P: Provider> Driver<P> {
         attached.map_err(|refused| refused.map(|endpoint| back(endpoint.into_any())))
     }
 
-    /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind.
+    /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
+    /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
     /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
     pub fn connect(
@@ -106,10 +106,8 @@ impl<P: Provider> Driver<P> {
         let index = id.key().index();
         let body = Body::Connect(Box::new(system_address));
         let operation = self.insert(Queued::new(token, index, body));
-        let Body::Connect(address) = &self.operations[operation].body else { unreachable!("just made") };
-        let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
         self.sockets[index].receive_head = operation;
-        self.hand_over(operation, Action::Connect(span));
+        self.hand_over_connect(operation);
         Ok(self.operation_id(self.operations.key(operation)))
     }
 
@@ -214,7 +212,8 @@ impl<P: Provider> Driver<P> {
             }
             Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
             Body::Accept => self.cancel_accept(index),
-            Body::Connect(_) | Body::SendDatagram(..) => self.cancel_in_kernel(index),
+            Body::Connect(_) => self.cancel_connect(index),
+            Body::SendDatagram(..) => self.cancel_in_kernel(index),
             Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
         }
     }

@@ -13,7 +13,7 @@ use socket2::Socket;
 use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
 use crate::backend::{Kind, RawHandle};
-use crate::error::{Error, Feature};
+use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{FeatureState, Waker};
 use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Selector, Tried};
@@ -99,7 +99,9 @@ impl Selector for EpollSelector {
         let address = unsafe { net::SocketAddrAny::read(storage, address.length as u32) };
         match net::connect(borrow(&handle), &address) {
             Ok(()) => Tried::Done(()),
-            Err(Errno::INPROGRESS | Errno::INTR | Errno::AGAIN) => Tried::Later,
+            Err(Errno::INPROGRESS | Errno::INTR) => Tried::Later,
+            // A Unix listener's backlog is full: the socket is not connecting, and its readiness means nothing.
+            Err(Errno::AGAIN) => Tried::Failed(os(Errno::AGAIN).with_kind(ErrorKind::Busy)),
             Err(errno) => Tried::Failed(os(errno)),
         }
     }

@@ -388,7 +388,7 @@ impl Uring {
                 return;
             }
             Tag::Accept => (self.accepted(entry), entry.more()),
-            Tag::Connect => (check(entry.result).map_or_else(failed, |_| EventResult::Connected), false),
+            Tag::Connect => (connected(entry.result), false),
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), entry.more()),
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
@@ -506,6 +506,16 @@ fn check(result: i32) -> Result<usize, Error> {
 
 fn failed(error: Error) -> EventResult {
     EventResult::Failed(error)
+}
+
+fn connected(result: i32) -> EventResult {
+    match check(result) {
+        Ok(_) => EventResult::Connected,
+        // A worker that waited for room at a Unix listener was interrupted: that is how the kernel cancels it.
+        Err(error) if error.os_code() == libc::EINTR => failed(error.with_kind(ErrorKind::Cancelled)),
+        Err(error) if error.os_code() == libc::EAGAIN => failed(error.with_kind(ErrorKind::Busy)),
+        Err(error) => failed(error),
+    }
 }
 
 fn sent(result: i32) -> EventResult {

@@ -1,0 +1,86 @@
+//! Connects: one request each, asked for again as long as the listener has no room.
+
+use std::time::Duration;
+
+use super::Driver;
+use crate::completion::Outcome;
+use crate::error::{Error, ErrorKind};
+use crate::memory::Span;
+use crate::provider::{Action, Provider};
+use crate::slots::NONE;
+use crate::socket::{Body, Flags};
+use crate::stats::LatencyKind;
+use crate::timer::Due;
+
+/// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
+const AGAIN_MS_MIN: u16 = 1;
+const AGAIN_MS_MAX: u16 = 64;
+
+impl<P: Provider> Driver<P> {
+    pub(super) fn hand_over_connect(&mut self, operation: u32) {
+        if let Body::Connect(address) = &self.operations[operation].body {
+            let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
+            self.hand_over(operation, Action::Connect(span));
+        }
+    }
+
+    pub(super) fn on_connect_ended(&mut self, operation: u32, result: Result<(), Error>) {
+        self.taken_back(operation);
+        match result {
+            Err(error) if error.kind() == ErrorKind::Busy && !self.operations[operation].is_cancelled => {
+                self.connect_later(operation);
+            }
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                self.end_connect(operation, Err(Error::new(ErrorKind::Cancelled)));
+            }
+            result => self.end_connect(operation, result),
+        }
+    }
+
+    /// Nothing tells when a Unix listener has room again, see connect(2) on EAGAIN.
+    fn connect_later(&mut self, operation: u32) {
+        let index = self.operations[operation].socket;
+        let entry = &mut self.sockets[index];
+        entry.backoff_ms = (entry.backoff_ms * 2).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
+        let after_ns = Duration::from_millis(u64::from(entry.backoff_ms)).as_nanos() as u64;
+        entry.timer = self.timers.insert(self.now_ns.saturating_add(after_ns), Due::Connect(index));
+    }
+
+    pub(super) fn connect_again(&mut self, index: u32) {
+        self.sockets[index].timer = NONE;
+        let operation = self.sockets[index].receive_head;
+        self.hand_over_connect(operation);
+    }
+
+    pub(super) fn cancel_connect(&mut self, operation: u32) {
+        if self.operations[operation].is_armed {
+            return self.cancel_in_kernel(operation);
+        }
+        self.stop_timer(self.operations[operation].socket);
+        self.end_connect(operation, Err(Error::new(ErrorKind::Cancelled)));
+    }
+
+    fn end_connect(&mut self, operation: u32, result: Result<(), Error>) {
+        let index = self.operations[operation].socket;
+        self.sockets[index].receive_head = NONE;
+        let is_closing = self.sockets[index].is(Flags::CLOSING);
+        match result {
+            Ok(()) => {
+                self.sockets[index].set(Flags::CONNECTING, false);
+                let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
+                self.counters.latency(LatencyKind::Connect, waited_ns);
+                self.complete(operation, Outcome::Connected);
+            }
+            Err(error) => {
+                self.complete(operation, Outcome::Failed { error, payload: None, transferred: 0 });
+                if !is_closing {
+                    // The caller never had this socket: there is nothing to report about its end.
+                    return self.release(index);
+                }
+            }
+        }
+        if is_closing {
+            self.go_on_closing(index);
+        }
+    }
+}
