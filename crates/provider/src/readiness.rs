@@ -3,7 +3,8 @@
 //!
 //! A socket is registered once, edge-triggered, for both directions. From then on two flags say what is known:
 //! 1. `readable` is set by an edge and cleared by EAGAIN or by a short read: after that only a new edge can bring bytes.
-//!    It is not cleared once the peer's end was seen (`ended`): its edge may lie behind us, so we read until 0.
+//!    A short read proves nothing (`is_broken_up`) once the peer's end was seen, for its edge may lie behind us, nor where
+//!    something else than bytes can stand between them: descriptors on Unix sockets, an urgent mark on TCP.
 //! 2. `writable` starts true, is cleared by EAGAIN and set by an edge.
 //!
 //! Datagrams: `readiness/datagram.rs`. A request is tried at once if its flag allows it, else it waits in its socket's state. On detach nothing is pending.
@@ -13,7 +14,7 @@ mod datagram;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
+use socket2::{Domain, Socket};
 
 use self::datagram::Outbox;
 pub(crate) use self::datagram::{BATCH_MAX, Label, UNSPECIFIED};
@@ -42,8 +43,8 @@ pub struct Edge {
     pub readable: bool,
     /// Bytes can be written.
     pub writable: bool,
-    /// The peer has ended its direction, or the connection is broken.
-    pub ended: bool,
+    /// The peer has ended its direction, or the connection is broken, or something else than bytes is in between.
+    pub is_broken_up: bool,
 }
 
 /// What the operating system answers to a try.
@@ -113,7 +114,8 @@ struct State {
     handle: RawHandle,
     readable: bool,
     writable: bool,
-    ended: bool,
+    /// Read until EAGAIN or the end: a short read does not mean that the socket is drained.
+    is_broken_up: bool,
     /// In the queue of sockets to try.
     is_queued: bool,
     /// Datagrams of this socket that wait for room.
@@ -172,7 +174,8 @@ impl<S: Selector> Provider for Readiness<S> {
             handle,
             readable: false,
             writable: true,
-            ended: false,
+            // Descriptors sent along cut a read short, see unix(7).
+            is_broken_up: !matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6),
             is_queued: false,
             parked: 0,
             input: None,
@@ -330,7 +333,7 @@ impl<S: Selector> Readiness<S> {
     fn take_edge(&mut self, edge: Edge, events: &mut Vec<Event>) {
         let state = &mut self.sockets[edge.socket as usize];
         state.readable |= edge.readable;
-        state.ended |= edge.ended;
+        state.is_broken_up |= edge.is_broken_up;
         state.writable |= edge.writable;
         if edge.writable && state.parked > 0 {
             self.retry_parked(edge.socket, events);
@@ -422,7 +425,7 @@ impl<S: Selector> Readiness<S> {
                 }
                 Tried::Failed(error) => break EventResult::Failed(error),
             };
-            let is_drained = length < buffer.len() && !state.ended;
+            let is_drained = length < buffer.len() && !state.is_broken_up;
             buffer.set_len(length);
             events.push(event(key, true, EventResult::Received(buffer)));
             share = share.saturating_sub(length);
@@ -443,7 +446,7 @@ impl<S: Selector> Readiness<S> {
         self.counters.kernel_entries += 1;
         let result = match S::receive(state.handle, span) {
             Tried::Done(length) => {
-                state.readable = length == span.length || state.ended;
+                state.readable = length == span.length || state.is_broken_up;
                 EventResult::ReceivedInto(length)
             }
             Tried::Later => {

@@ -46,7 +46,7 @@ impl Selector for EpollSelector {
     fn add(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
         use epoll::EventFlags as On;
         let data = epoll::EventData::new_u64(u64::from(socket));
-        epoll::add(&self.epoll, borrow(&handle), data, On::IN | On::OUT | On::RDHUP | On::ET).map_err(os)
+        epoll::add(&self.epoll, borrow(&handle), data, On::IN | On::OUT | On::RDHUP | On::PRI | On::ET).map_err(os)
     }
 
     fn remove(&mut self, handle: RawHandle) {
@@ -73,7 +73,7 @@ impl Selector for EpollSelector {
                 socket: entry.data.u64() as u32,
                 readable: flags.intersects(On::IN | On::RDHUP | On::HUP | On::ERR),
                 writable: flags.intersects(On::OUT | On::HUP | On::ERR),
-                ended: flags.intersects(On::RDHUP | On::HUP | On::ERR),
+                is_broken_up: flags.intersects(On::RDHUP | On::HUP | On::ERR | On::PRI),
             });
         }
         Ok(())
