@@ -36,7 +36,7 @@ pub fn more_connections_than_the_queues_hold(setup: &Setup) {
         }
     }
     let mut near: Vec<_> = accepted.iter().map(|socket| socket.peer_address().unwrap()).collect();
-    let mut far: Vec<_> = peers.iter().map(|peer| peer.stream.local_addr().unwrap()).collect();
+    let mut far: Vec<_> = peers.iter().map(|peer| peer.local_address()).collect();
     near.sort_unstable();
     far.sort_unstable();
     assert_eq!(near, far, "each connection came once");
@@ -92,7 +92,7 @@ pub fn run_out_of_descriptors(setup: Setup) {
     assert!(after.shed > 0, "connections for which there is no place are told so");
     setrlimit(Resource::Nofile, limit).unwrap();
     let late = Peer::connect(&address);
-    let own = late.stream.local_addr().unwrap();
+    let own = late.local_address();
     rig.wait_for("the connection that came last", |each| match &each.outcome {
         Outcome::Accepted(socket) => socket.peer_address().is_ok_and(|address| address == own),
         _ => false,
@@ -108,7 +108,7 @@ pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {
     drop(Peer::connect(&address));
     rig.accept(listener, 1);
     let mut peer = Peer::connect(&address);
-    let own = peer.stream.local_addr().unwrap();
+    let own = peer.local_address();
     loop {
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
         if socket.peer_address().is_ok_and(|address| address == own) {

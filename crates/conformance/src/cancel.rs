@@ -204,8 +204,8 @@ pub fn cancelling_by_token_ends_them_all(setup: &Setup) {
 
 pub fn a_connect_can_be_cancelled(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let full = crate::endpoints::FullBacklog::new();
-    let operation = rig.connect(full.address, 1);
+    let full = crate::endpoints::FullBacklog::new(setup);
+    let operation = rig.connect(&full.address, 1);
     rig.settle();
     rig.assert_nothing_seen();
     rig.cancel(operation);

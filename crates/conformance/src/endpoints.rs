@@ -2,53 +2,67 @@
 
 //= ONCE-1, OWN-2
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as SocketAddress, UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use raon_provider::{ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome};
-use socket2::{Domain, SockAddr, Socket, Type};
+use raon_provider::{AcceptedSocket, Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, SocketId};
+use socket2::{SockAddr, Socket, Type};
 
-use crate::peer::Peer;
+use crate::peer::{Peer, system_address};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
+use crate::unix;
 
 /// A listener that takes no more connections: who connects gets no answer.
 pub struct FullBacklog {
     /// Where nobody answers.
-    pub address: SocketAddr,
-    _sockets: Vec<Socket>,
+    pub address: Address,
+    listener: Socket,
+    _fillers: Vec<Socket>,
 }
 
 impl FullBacklog {
-    #[allow(clippy::new_without_default, reason = "it opens sockets")]
-    pub fn new() -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    pub fn new(setup: &Setup) -> Self {
+        let address = system_address(&setup.address());
+        let listener = Socket::new(address.domain(), Type::STREAM, None).unwrap();
+        listener.bind(&address).unwrap();
         listener.listen(0).unwrap();
         let address: SockAddr = listener.local_addr().unwrap();
-        let mut sockets = vec![listener];
-        for _ in 0..3 {
-            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let fill = |_| {
+            let filler = Socket::new(address.domain(), Type::STREAM, None).unwrap();
             filler.set_nonblocking(true).unwrap();
             let _ = filler.connect(&address);
-            sockets.push(filler);
-        }
-        FullBacklog { address: address.as_socket().unwrap(), _sockets: sockets }
+            filler
+        };
+        let fillers = (0..3).map(fill).collect();
+        let address = AcceptedSocket::from(listener.try_clone().unwrap()).local_address().unwrap();
+        FullBacklog { address, listener, _fillers: fillers }
+    }
+
+    /// Accepts and closes what waits, so that there is room again.
+    pub fn drain(&self) {
+        self.listener.set_nonblocking(true).unwrap();
+        while self.listener.accept().is_ok() {}
     }
 }
 
-/// Listens, connects, and sends a word from either end.
+/// Listens at one IP address, connects to another.
 fn assert_connects(rig: &mut Rig, listen: IpAddr, connect: IpAddr) {
     let listener = rig.driver.listen(SocketAddr::new(listen, 0), &ListenOptions::default()).unwrap();
-    let address = SocketAddr::new(connect, rig.driver.local_address(listener).unwrap().ip().unwrap().port());
+    let port = rig.driver.local_address(listener).unwrap().ip().unwrap().port();
+    assert_talks(rig, listener, &SocketAddr::new(connect, port).into());
+}
+
+/// Connects to a listener, sends a word from either end, and closes the listener.
+pub(crate) fn assert_talks(rig: &mut Rig, listener: SocketId, address: &Address) {
     rig.accept(listener, 1);
     rig.connect(address, 2);
     let connected = rig.wait(2);
     assert!(matches!(connected.outcome, Outcome::Connected), "{address}: {connected:?}");
-    assert_eq!(rig.driver.peer_address(connected.socket).unwrap(), address);
+    assert_eq!(rig.driver.peer_address(connected.socket).unwrap(), *address);
     let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
     let accepted = rig.adopt(socket);
     for (from, to) in [(connected.socket, accepted), (accepted, connected.socket)] {
@@ -63,6 +77,9 @@ fn assert_connects(rig: &mut Rig, listen: IpAddr, connect: IpAddr) {
 
 pub fn connections_over_every_address_family(setup: &Setup) {
     let mut rig = Rig::new(setup);
+    if setup.is_unix() {
+        return unix::assert_connects(&mut rig);
+    }
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     assert_connects(&mut rig, v4, v4);
@@ -79,16 +96,19 @@ pub fn connections_over_every_address_family(setup: &Setup) {
 
 pub fn a_refused_connect_is_a_typed_error(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (listener, address) = rig.listen();
+    rig.abort(listener, 1);
+    rig.wait_closed(1);
     for _ in 0..3 {
-        rig.connect(address, 1);
+        rig.connect(&address, 1);
         assert_eq!(rig.wait_failure(1).0, ErrorKind::ConnectionRefused);
         assert_eq!(rig.driver.stats().sockets, 0);
     }
     // A connect that has not finished yet has no id that could be used; one of another's is refused, see STALE-1.
     let bind = Some("203.0.113.7:0".parse().unwrap());
     let options = ConnectOptions { bind, ..ConnectOptions::default() };
-    assert_eq!(refusal(rig.driver.connect(address, &options, 2)), ErrorKind::AddressNotAvailable);
+    let refused = rig.driver.connect(([127, 0, 0, 1], 9), &options, 2);
+    assert_eq!(refusal(refused), ErrorKind::AddressNotAvailable);
 }
 
 pub fn an_address_in_use_is_refused(setup: &Setup) {
@@ -105,8 +125,13 @@ pub fn an_address_in_use_is_refused(setup: &Setup) {
 pub fn listeners_may_share_a_port(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let options = ListenOptions { reuse_port: true, backlog: 64, ..ListenOptions::default() };
-    let first = rig.driver.listen(([127, 0, 0, 1], 0), &options).unwrap();
+    let first = rig.driver.listen(setup.address(), &options).unwrap();
     let address = rig.driver.local_address(first).unwrap();
+    if setup.is_unix() {
+        // A name has one owner, whatever is asked for.
+        let refused = rig.driver.listen(&address, &options);
+        return assert_eq!(refusal(refused), ErrorKind::AddressInUse);
+    }
     let second = rig.driver.listen(&address, &options).unwrap();
     rig.accept(first, 1);
     rig.accept(second, 2);
@@ -127,7 +152,7 @@ pub fn options_reach_the_sockets(setup: &Setup) {
     let (keepalive, user_timeout) = (Some(Duration::from_secs(77)), Some(Duration::from_millis(8800)));
     for nodelay in [true, false] {
         let options = ListenOptions { nodelay, keepalive, user_timeout, ..ListenOptions::default() };
-        let listener = rig.driver.listen(([127, 0, 0, 1], 0), &options).unwrap();
+        let listener = rig.driver.listen(setup.address(), &options).unwrap();
         let address = rig.driver.local_address(listener).unwrap();
         rig.accept(listener, 1);
         let bind = Some("127.0.0.9:0".parse().unwrap());
@@ -135,14 +160,19 @@ pub fn options_reach_the_sockets(setup: &Setup) {
         rig.submit(Operation::Connect { address, options }, 2);
         let connected = rig.wait(2).socket;
         let local = rig.driver.local_address(connected).unwrap();
-        assert_eq!(local.ip().unwrap().ip(), IpAddr::from([127, 0, 0, 9]));
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
         assert_eq!(socket.peer_address().unwrap(), local);
         let socket = socket.into_inner();
-        assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive.unwrap());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), user_timeout);
+        if setup.is_unix() {
+            // Options of TCP mean nothing here, and are no error.
+            assert_eq!((local, socket.keepalive().unwrap()), (Address::Unnamed, false));
+        } else {
+            assert_eq!(local.ip().unwrap().ip(), IpAddr::from([127, 0, 0, 9]));
+            assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive.unwrap());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), user_timeout);
+        }
         rig.abort(listener, 3);
         rig.wait_closed(3);
         rig.wait(1);
@@ -160,21 +190,25 @@ pub fn any_stream_socket_can_be_adopted(setup: &Setup) {
     rig.shutdown_write(near, 3);
     rig.wait_end(1);
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = system_address(&setup.address());
+    let listener = Socket::new(address.domain(), Type::STREAM, None).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(8).unwrap();
     // In either mode: the driver sets the one that it needs.
     listener.set_nonblocking(true).unwrap();
     let listener = rig.adopt(listener);
     rig.accept(listener, 4);
-    let mut peer = Peer::connect(&address.into());
+    let mut peer = Peer::connect(&rig.driver.local_address(listener).unwrap());
     let Outcome::Accepted(socket) = rig.wait(4).outcome else { panic!("a connection was due") };
     let socket = rig.adopt(socket.into_inner());
     rig.send_quiet(socket, b"raon".as_slice(), 5);
     assert_eq!(peer.read(&mut rig, 4), b"raon");
 
-    let unconnected = rig.adopt(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+    let unconnected = rig.adopt(Socket::new(address.domain(), Type::STREAM, None).unwrap());
     rig.receive(unconnected, 6);
-    assert!(matches!(rig.wait_failure(6).0, ErrorKind::NotConnected));
+    // recv(2) says ENOTCONN; on a Unix socket it says EINVAL.
+    let kind = if setup.is_unix() { ErrorKind::InvalidInput } else { ErrorKind::NotConnected };
+    assert_eq!(rig.wait_failure(6).0, kind);
 }
 
 pub fn what_no_driver_can_use_is_given_back(setup: &Setup) {

@@ -34,6 +34,7 @@ pub mod storm;
 pub mod stream;
 pub mod threads;
 pub mod time;
+pub mod unix;
 
 /// Gives every test to a macro: the set-up, then per group its tests. The storms, which take long, are apart.
 #[macro_export]
@@ -48,7 +49,8 @@ macro_rules! every_test {
                 a_turn_larger_than_the_queues;
             stream: a_large_send_is_finished_inside nothing_empty_is_accepted the_end_comes_once_on_a_stream
                 the_end_comes_again_and_again_to_receive_into bytes_before_the_end_come_first half_close_in_both_directions
-                the_write_side_ends_after_what_is_queued a_reset_is_a_typed_error bulk_bytes_arrive_exact;
+                the_write_side_ends_after_what_is_queued
+                an_urgent_byte_holds_nothing_up a_reset_is_a_typed_error bulk_bytes_arrive_exact;
             order: many_odd_sends_arrive_in_order quiet_sends_keep_their_order_past_a_full_socket
                 more_pieces_than_one_request_takes
                 single_receives_are_first_in_first_out one_kind_of_receive_at_a_time;
@@ -94,6 +96,9 @@ macro_rules! every_test {
                 no_allocation_per_datagram;
             time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire
                 a_poll_ends_at_its_timeout latencies_are_counted;
+            unix: a_dead_listeners_path_is_taken_over a_path_in_use_is_refused paths_that_cannot_be_are_typed_errors
+                both_ends_have_addresses a_listener_from_outside_can_be_adopted
+                descriptors_on_the_way_hold_nothing_up a_full_backlog_is_waited_for;
             choice: a_named_back_end_is_the_one_that_runs;
             steady: no_allocation_per_operation;
         }

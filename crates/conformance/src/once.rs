@@ -14,7 +14,7 @@ use crate::setup::Setup;
 pub fn nothing_completes_or_moves_inside_submit(setup: &Setup) {
     let mut driver = setup.open();
     let mut completions = Completions::with_capacity(64);
-    let (near, mut peer) = crate::peer::connection(0, 0);
+    let (near, mut peer) = crate::peer::connection(setup, 0, 0);
     let socket = driver.adopt(near).unwrap();
     driver.send(socket, b"raon".as_slice(), 1).unwrap();
     driver.timer(Duration::ZERO, 2).unwrap();
@@ -151,5 +151,5 @@ pub fn a_turn_larger_than_the_queues(setup: &Setup) {
             assert_pattern(0, &peer.read(&mut rig, 50));
         }
     }
-    assert_eq!(refusal(rig.driver.adopt(crate::peer::connection(0, 0).0)), ErrorKind::Busy);
+    assert_eq!(refusal(rig.driver.adopt(crate::peer::connection(setup, 0, 0).0)), ErrorKind::Busy);
 }

@@ -104,6 +104,7 @@ pub fn a_reset_waits_for_resume(setup: &Setup) {
     let (socket, peer) = rig.peer();
     rig.receive(socket, 1);
     rig.turns(2);
+    rig.provoke_reset(socket);
     rig.driver.pause(socket).unwrap();
     peer.reset();
     rig.settle();

@@ -1,23 +1,36 @@
 //! The other end of a connection, played by the operating system's plain sockets.
+//!
+//! All that a test does with it goes through the few calls at the top: another kind of peer is another kind of `Peer::socket`.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
-
-use raon_provider::Address;
+use raon_provider::{AcceptedSocket, Address};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::rig::Rig;
+use crate::setup::{Setup, Transport};
 
 /// A non-blocking socket that reads and writes while the rig goes on turning.
 pub struct Peer {
-    /// The socket itself.
-    pub stream: TcpStream,
+    socket: Socket,
 }
 
-/// A connection over loopback; buffer sizes in bytes, 0: as the system has it.
-pub fn connection(near_send: usize, far_receive: usize) -> (TcpStream, Peer) {
+/// A connection of the set-up's kind; buffer sizes in bytes, 0: as the system has it.
+pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (AcceptedSocket, Peer) {
+    let (near, far) = match setup.transport {
+        Transport::Tcp => tcp_connection(far_receive),
+        // What is on its way lies in the sender's buffer; the receiver has none of its own.
+        Transport::Unix => Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap(),
+    };
+    if near_send > 0 {
+        near.set_send_buffer_size(near_send).unwrap();
+    }
+    (near.into(), Peer::of(far))
+}
+
+fn tcp_connection(far_receive: usize) -> (Socket, Socket) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     // Before the handshake: the window that is offered depends on it.
@@ -25,39 +38,107 @@ pub fn connection(near_send: usize, far_receive: usize) -> (TcpStream, Peer) {
         listener.set_recv_buffer_size(far_receive).unwrap();
     }
     listener.listen(1).unwrap();
-    let listener = TcpListener::from(listener);
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    if near_send > 0 {
-        SockRef::from(&near).set_send_buffer_size(near_send).unwrap();
-    }
+    let near = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    near.connect(&listener.local_addr().unwrap()).unwrap();
     let (far, _) = listener.accept().unwrap();
-    (near, Peer::from(far))
+    far.set_tcp_nodelay(true).unwrap();
+    (near, far)
 }
 
-impl From<TcpStream> for Peer {
-    fn from(stream: TcpStream) -> Self {
-        stream.set_nonblocking(true).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Peer { stream }
+/// An address in the form of the operating system.
+pub fn system_address(address: &Address) -> SockAddr {
+    match address {
+        Address::Ip(address) => (*address).into(),
+        Address::Unix(path) => SockAddr::unix(path).unwrap(),
+        Address::Abstract(name) => {
+            let name = std::str::from_utf8(name).expect("names of this suite are text");
+            SockAddr::unix(format!("\0{name}")).unwrap()
+        }
+        other => panic!("nobody can be at {other}"),
     }
 }
 
 impl Peer {
+    fn of(socket: Socket) -> Self {
+        socket.set_nonblocking(true).unwrap();
+        Peer { socket }
+    }
+
     /// Connects to a listener of the rig.
     pub fn connect(address: &Address) -> Self {
-        TcpStream::connect(address.ip().expect("an IP address")).unwrap().into()
+        Self::try_connect(address).unwrap()
+    }
+
+    /// The same where there may be no listener.
+    pub fn try_connect(address: &Address) -> Result<Self> {
+        let address = system_address(address);
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        if address.is_unix() {
+            // Its own name, given by the system (autobind, see unix(7)): the tests tell connections apart by it.
+            socket.bind(&SockAddr::unix("").unwrap())?;
+        } else {
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.connect(&address)?;
+        Ok(Self::of(socket))
+    }
+
+    /// The address of this end.
+    pub fn local_address(&self) -> Address {
+        AcceptedSocket::from(self.socket.try_clone().unwrap()).local_address().unwrap()
+    }
+
+    /// For a driver to adopt.
+    pub fn into_socket(self) -> AcceptedSocket {
+        self.socket.into()
+    }
+
+    /// For a thread of its own, which waits.
+    pub fn into_blocking(self) -> impl Read + Write + Send + 'static {
+        self.socket.set_nonblocking(false).unwrap();
+        self.socket
+    }
+
+    /// Ends its write side.
+    pub fn shut_write(&self) {
+        self.socket.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends with a reset. On a Unix socket that is an end like others, unless it leaves bytes unread, see
+    /// [`Rig::provoke_reset`].
+    pub fn reset(self) {
+        if !self.socket.local_addr().unwrap().is_unix() {
+            self.socket.set_linger(Some(Duration::ZERO)).unwrap();
+        }
     }
 
     /// Writes what goes at once and says how much that was.
     pub fn write_some(&mut self, bytes: &[u8]) -> usize {
-        match self.stream.write(bytes) {
+        match self.socket.write(bytes) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => panic!("the peer cannot write: {error}"),
         }
     }
 
-    /// Writes all, turning the rig while there is no room.
+    /// Sends one byte out of band.
+    pub fn send_urgent(&mut self, byte: u8) -> Result<usize> {
+        self.socket.send_out_of_band(&[byte])
+    }
+
+    /// Reads what is there: bytes, `Some(0)` at the end, `None` if there is nothing now.
+    pub fn read_some(&mut self, bytes: &mut [u8]) -> Result<Option<usize>> {
+        match self.socket.read(bytes) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What takes several of those, with the rig turning meanwhile.
+impl Peer {
+    /// Writes all.
     pub fn write(&mut self, rig: &mut Rig, bytes: &[u8]) {
         let mut done = 0;
         rig.until("the peer to have written all", |_| {
@@ -66,16 +147,7 @@ impl Peer {
         });
     }
 
-    /// Reads what is there: bytes, `Some(0)` at the end, `None` if there is nothing now.
-    pub fn read_some(&mut self, bytes: &mut [u8]) -> std::io::Result<Option<usize>> {
-        match self.stream.read(bytes) {
-            Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Reads so many bytes, turning the rig meanwhile.
+    /// Reads so many bytes.
     pub fn read(&mut self, rig: &mut Rig, length: usize) -> Vec<u8> {
         let (mut bytes, mut done) = (vec![0; length], 0);
         rig.until("the peer to have read all", |_| {
@@ -87,7 +159,7 @@ impl Peer {
         bytes
     }
 
-    /// Reads up to the orderly end, turning the rig meanwhile.
+    /// Reads up to the orderly end.
     pub fn read_to_end(&mut self, rig: &mut Rig) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut chunk = vec![0; 65_536];
@@ -115,15 +187,5 @@ impl Peer {
             }
         });
         end
-    }
-
-    /// Ends its write side.
-    pub fn shut_write(&self) {
-        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    }
-
-    /// Ends with a reset.
-    pub fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }

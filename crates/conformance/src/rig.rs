@@ -25,6 +25,7 @@ pub const ANY: u64 = 999_999;
 
 /// A driver, its books, and what it has delivered.
 pub struct Rig {
+    setup: Setup,
     /// The driver under test.
     pub driver: Driver,
     /// The books.
@@ -48,12 +49,13 @@ impl Rig {
         let driver =
             Driver::<AnyProvider>::open(&config).unwrap_or_else(|error| panic!("{setup:?} cannot be opened: {error}"));
         setup.check(&driver);
-        Rig::of(driver, 1024)
+        Rig::of(*setup, driver, 1024)
     }
 
     /// A rig around a driver, whose polls deliver at most `capacity` completions.
-    pub fn of(driver: Driver, capacity: usize) -> Self {
+    pub fn of(setup: Setup, driver: Driver, capacity: usize) -> Self {
         Rig {
+            setup,
             driver,
             ledger: Ledger::default(),
             completions: Completions::with_capacity(capacity),
@@ -70,10 +72,9 @@ impl Rig {
 
     // Sockets.
 
-    /// A listener on a free port of loopback.
+    /// A listener where nobody else is.
     pub fn listen(&mut self) -> (SocketId, Address) {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = self.driver.listen(address, &ListenOptions::default()).unwrap();
+        let listener = self.driver.listen(self.setup.address(), &ListenOptions::default()).unwrap();
         (listener, self.driver.local_address(listener).unwrap())
     }
 
@@ -84,14 +85,22 @@ impl Rig {
 
     /// The same with buffers of given sizes on the way from the driver to the peer.
     pub fn peer_with_buffers(&mut self, near_send: usize, far_receive: usize) -> (SocketId, Peer) {
-        let (near, far) = peer::connection(near_send, far_receive);
+        let (near, far) = peer::connection(&self.setup, near_send, far_receive);
         (self.adopt(near), far)
     }
 
     /// Two sockets of the driver, connected.
     pub fn pair(&mut self) -> (SocketId, SocketId) {
-        let (near, far) = peer::connection(0, 0);
-        (self.adopt(near), self.adopt(far.stream))
+        let (near, far) = peer::connection(&self.setup, 0, 0);
+        (self.adopt(near), self.adopt(far.into_socket()))
+    }
+
+    /// Makes the peer's end to come a reset: a Unix socket ends with one only if it leaves bytes unread.
+    pub fn provoke_reset(&mut self, socket: SocketId) {
+        if self.setup.is_unix() {
+            self.send_quiet(socket, b"never read".as_slice(), ANY);
+            self.settle();
+        }
     }
 
     /// Adopts what must be adoptable.

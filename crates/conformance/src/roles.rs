@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::child::{self, BACKEND};
 use crate::rig::{Rig, refusal};
-use crate::setup::Setup;
+use crate::setup::{EPOLL, Setup};
 
 const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
@@ -112,7 +112,7 @@ fn assert_passed_over(kind: ErrorKind, os_code: i32) {
     let [(passed_over, error)] = info.passed_over[..] else { panic!("{:?}", info.passed_over) };
     assert_eq!((passed_over, error.kind(), error.os_code()), (Kind::IoUring, kind, os_code), "{error}");
     assert_eq!(error.feature(), Some(Feature::Ring));
-    assert_echoes(Rig::of(driver, 64));
+    assert_echoes(Rig::of(EPOLL, driver, 64));
 
     let error = Driver::<AnyProvider>::open(&Config::named(Kind::IoUring)).err().expect("no silent fallback");
     assert_eq!((error.kind(), error.os_code()), (kind, os_code));

@@ -1,14 +1,27 @@
-//! The forms of a back end under which every test runs.
+//! The forms of a back end, and the kinds of sockets, under which every test runs.
 
-use raon_provider::{AnyProvider, Config, Driver, Feature, Kind, PoolConfig, Rung, UringConfig};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A back end, with what of it is switched off.
+use raon_provider::{Address, AnyProvider, Config, Driver, Feature, Kind, PoolConfig, Rung, UringConfig};
+
+/// What carries the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// TCP over loopback.
+    Tcp,
+    /// Unix stream sockets.
+    Unix,
+}
+
+/// A back end, with what of it is switched off, over one kind of sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// Its name.
     pub name: &'static str,
     /// Which back end.
     pub kind: Kind,
+    /// Over what.
+    pub transport: Transport,
     /// What is particular to io_uring.
     pub uring: UringConfig,
     /// Features that must be in use, else the set-up is not what it says.
@@ -29,11 +42,12 @@ const ALL_ON: UringConfig = UringConfig {
 };
 
 const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
-    Setup { name, kind: Kind::IoUring, uring, uses, lacks }
+    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, uses, lacks }
 }
 
 /// epoll as it is.
-pub const EPOLL: Setup = Setup { name: "epoll", kind: Kind::Epoll, uring: ALL_ON, uses: &[], lacks: &[] };
+pub const EPOLL: Setup =
+    Setup { name: "epoll", kind: Kind::Epoll, transport: Transport::Tcp, uring: ALL_ON, uses: &[], lacks: &[] };
 
 /// io_uring with everything.
 pub const URING_DEFER: Setup = uring(
@@ -112,8 +126,21 @@ pub const URING_BARE: Setup = uring(
     &[Feature::BufferRing, Feature::SkipSuccess, Feature::MultishotAccept, Feature::SendAddress],
 );
 
+/// epoll over Unix sockets.
+pub const EPOLL_UNIX: Setup = EPOLL.over_unix("epoll_unix");
+/// The first rung over Unix sockets.
+pub const URING_DEFER_UNIX: Setup = URING_DEFER.over_unix("io_uring_defer_unix");
+/// The second rung over Unix sockets.
+pub const URING_COOP_UNIX: Setup = URING_COOP.over_unix("io_uring_coop_unix");
+/// The third rung over Unix sockets.
+pub const URING_PLAIN_UNIX: Setup = URING_PLAIN.over_unix("io_uring_plain_unix");
+/// Unix sockets, where no send can go without a copy though it is asked for.
+pub const URING_ZERO_COPY_UNIX: Setup = URING_ZERO_COPY.over_unix("io_uring_zero_copy_unix");
+/// The oldest ring over Unix sockets.
+pub const URING_BARE_UNIX: Setup = URING_BARE.over_unix("io_uring_bare_unix");
+
 /// All set-ups.
-pub const ALL: [Setup; 9] = [
+pub const ALL: [Setup; 15] = [
     EPOLL,
     URING_DEFER,
     URING_COOP,
@@ -123,9 +150,36 @@ pub const ALL: [Setup; 9] = [
     URING_NO_SKIP,
     URING_ZERO_COPY,
     URING_BARE,
+    EPOLL_UNIX,
+    URING_DEFER_UNIX,
+    URING_COOP_UNIX,
+    URING_PLAIN_UNIX,
+    URING_ZERO_COPY_UNIX,
+    URING_BARE_UNIX,
 ];
 
 impl Setup {
+    const fn over_unix(self, name: &'static str) -> Self {
+        Setup { name, transport: Transport::Unix, ..self }
+    }
+
+    /// True if the bytes go over Unix sockets: no resets, no time-outs, no options.
+    pub fn is_unix(&self) -> bool {
+        self.transport == Transport::Unix
+    }
+
+    /// Where a listener can be that nobody else has: any port of loopback, or a new name.
+    pub fn address(&self) -> Address {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        match self.transport {
+            Transport::Tcp => ([127, 0, 0, 1], 0).into(),
+            Transport::Unix => {
+                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+                Address::Abstract(format!("raon-conformance-{}-{number}", std::process::id()).into_bytes())
+            }
+        }
+    }
+
     /// The set-up of this name.
     pub fn by_name(name: &str) -> Self {
         *ALL.iter().find(|setup| setup.name == name).expect("a set-up's name")
@@ -149,7 +203,7 @@ impl Setup {
 
     /// The network reads the caller's memory itself: what the peer has not taken stays with the kernel, also after a cancel.
     pub fn sends_without_copy(&self) -> bool {
-        self.uring.zero_copy_bytes_min.is_some()
+        self.uring.zero_copy_bytes_min.is_some() && !self.is_unix()
     }
 
     /// Fails unless the driver is what the set-up says: one that cannot be had is a failure, not a skip.

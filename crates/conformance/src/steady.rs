@@ -34,9 +34,9 @@ impl Echo {
         let mut driver = setup.open();
         let (mut clients, mut servers) = (Vec::new(), Vec::new());
         for place in 0..CONNECTIONS as u64 {
-            let (near, far) = crate::peer::connection(0, 0);
+            let (near, far) = crate::peer::connection(setup, 0, 0);
             clients.push(driver.adopt(near).unwrap());
-            servers.push(driver.adopt(far.stream).unwrap());
+            servers.push(driver.adopt(far.into_socket()).unwrap());
             driver.receive(clients[place as usize], CLIENT | place).unwrap();
             driver.receive(servers[place as usize], SERVER | place).unwrap();
         }

@@ -3,7 +3,6 @@
 //= ONCE-1, CANCEL-1, CLOSE-1, SEND-1
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,10 +18,13 @@ const SOCKETS: usize = 5000;
 const WAVE: usize = 500;
 
 /// A loopback address of this set-up in this process: ports of earlier runs, still in TIME_WAIT, are not in the way.
-fn own_address(setup: &Setup) -> SocketAddr {
+fn own_address(setup: &Setup) -> Address {
+    if setup.is_unix() {
+        return setup.address();
+    }
     let place = ALL.iter().position(|each| each.name == setup.name).unwrap_or(0) as u8 + 1;
     let [low, high, ..] = std::process::id().to_le_bytes();
-    SocketAddr::from(([127, high | 1, low, place], 0))
+    ([127, high | 1, low, place], 0).into()
 }
 
 pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
@@ -110,7 +112,7 @@ pub fn cancels_race_completions_of_receives(setup: &Setup) {
     let (socket, peer) = rig.peer();
     let go = Arc::new(AtomicUsize::new(0));
     let writer = std::thread::spawn({
-        let (go, mut stream) = (go.clone(), peer.stream);
+        let (go, mut stream) = (go.clone(), peer.into_blocking());
         move || {
             for round in 1..=ROUNDS {
                 while go.load(Ordering::Acquire) < round {
@@ -171,8 +173,7 @@ pub fn cancels_race_completions_of_sends(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 1 << 20);
     let (socket, peer) = rig.peer_with_buffers(8192, 8192);
     let reader = std::thread::spawn(move || {
-        let mut stream = peer.stream;
-        stream.set_nonblocking(false).unwrap();
+        let mut stream = peer.into_blocking();
         let (mut received, mut chunk) = (0, vec![0; 16_384]);
         loop {
             let length = stream.read(&mut chunk).unwrap();
@@ -207,12 +208,19 @@ pub fn cancels_race_completions_of_sends(setup: &Setup) {
     assert!(cancelled > 0, "no cancel was ever in time: this is no race");
 }
 
-/// TCP_USER_TIMEOUT ends a connect that nobody answers; the first retry of the kernel is after one second.
+/// TCP_USER_TIMEOUT ends a connect that nobody answers; the first retry of the kernel is after one second. A connect to a
+/// Unix socket knows no time-out: it waits until there is room in the backlog.
 pub fn a_connect_without_an_answer_times_out(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let full = crate::endpoints::FullBacklog::new();
+    let full = crate::endpoints::FullBacklog::new(setup);
     let options = ConnectOptions { user_timeout: Some(Duration::from_millis(500)), ..ConnectOptions::default() };
-    rig.submit(Operation::Connect { address: full.address.into(), options }, 1);
+    rig.submit(Operation::Connect { address: full.address.clone(), options }, 1);
+    if setup.is_unix() {
+        rig.timer(Duration::from_millis(700), 2);
+        assert_eq!(rig.next_completion().token, 2, "nobody answers");
+        full.drain();
+        return assert!(matches!(rig.wait(1).outcome, Outcome::Connected));
+    }
     assert_eq!(rig.wait_failure(1).0, ErrorKind::TimedOut);
     assert_eq!(rig.driver.stats().sockets, 0);
 }

@@ -120,11 +120,26 @@ pub fn the_write_side_ends_after_what_is_queued(setup: &Setup) {
     }
 }
 
+/// Where an urgent byte stands among the others a receive is cut short, although more bytes lie behind it.
+pub fn an_urgent_byte_holds_nothing_up(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    for _ in 0..5 {
+        assert_eq!(peer.write_some(b"before"), 6);
+        peer.send_urgent(b'!').unwrap();
+        assert_eq!(peer.write_some(b"behind"), 6);
+        assert_eq!(rig.wait_bytes(1, 12), b"beforebehind");
+    }
+}
+
 pub fn a_reset_is_a_typed_error(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 4 << 20);
     let (socket, peer) = rig.peer();
     rig.receive(socket, 1);
     rig.turns(1);
+    rig.provoke_reset(socket);
     peer.reset();
     let (kind, payload, _) = rig.wait_failure(1);
     assert_eq!(kind, ErrorKind::ConnectionReset);

@@ -42,7 +42,7 @@ pub fn what_may_go_anywhere_and_what_may_not(setup: &Setup) {
 pub fn eight_threads_while_the_driver_shuts_down(setup: &Setup) {
     for round in 0..6 {
         let mut driver = setup.open();
-        let (near, _peer) = crate::peer::connection(8192, 8192);
+        let (near, _peer) = crate::peer::connection(setup, 8192, 8192);
         let socket = driver.adopt(near).unwrap();
         let dropped = Arc::new(AtomicUsize::new(0));
         let (accepted, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -237,7 +237,7 @@ pub fn an_accepted_socket_goes_to_another_driver(setup: &Setup) {
     for _ in 0..5 {
         let mut peer = Peer::connect(&address);
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
-        assert_eq!(socket.peer_address().unwrap(), peer.stream.local_addr().unwrap());
+        assert_eq!(socket.peer_address().unwrap(), peer.local_address());
         submitter.submit(Operation::Adopt { socket }, 7).unwrap();
         peer.write(&mut rig, b"raon");
         assert_eq!(peer.read(&mut rig, 4), b"raon");

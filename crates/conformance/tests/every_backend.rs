@@ -37,6 +37,12 @@ suites! {
     io_uring_no_skip: URING_NO_SKIP;
     io_uring_zero_copy: URING_ZERO_COPY;
     io_uring_bare: URING_BARE;
+    epoll_unix: EPOLL_UNIX, every_storm;
+    io_uring_defer_unix: URING_DEFER_UNIX, every_storm;
+    io_uring_coop_unix: URING_COOP_UNIX;
+    io_uring_plain_unix: URING_PLAIN_UNIX;
+    io_uring_zero_copy_unix: URING_ZERO_COPY_UNIX;
+    io_uring_bare_unix: URING_BARE_UNIX;
 }
 
 every_choice!(cases);

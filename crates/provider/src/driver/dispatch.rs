@@ -1,6 +1,7 @@
 //! From events of the back end to what they mean.
 
 use super::Driver;
+use crate::completion::Outcome;
 use crate::error::Error;
 use crate::provider::{Event, EventResult, Provider};
 use crate::socket::Body;
