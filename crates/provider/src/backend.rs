@@ -9,6 +9,7 @@ use socket2::Socket;
 
 use crate::buffer::BufferPool;
 use crate::config::{Backend, Config};
+use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
 use crate::error::{Error, ErrorKind};
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 
@@ -24,6 +25,10 @@ mod event_fd;
 #[cfg(target_os = "linux")]
 mod uring;
 
+/// In memory, on every platform.
+mod sim;
+
+pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
 
@@ -31,23 +36,24 @@ pub use self::{epoll::Epoll, uring::Uring};
 #[cfg(unix)]
 pub(crate) type RawHandle = std::os::fd::RawFd;
 
-/// Calls a macro with all back ends of this platform, best first: variant, kind, type.
+/// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
 #[cfg(target_os = "linux")]
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
-        $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, }
+        $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, Sim => $crate::Sim, }
     };
 }
 
 macro_rules! any_provider {
     ($($kind:ident => $provider:ty,)*) => {
-        /// All back ends of this platform, best first.
+        /// All back ends of this platform, best first, the simulated one last.
         const KINDS: &[Kind] = &[$(Kind::$kind,)*];
 
         /// Any back end of this platform, chosen when it is opened.
         pub struct AnyProvider {
             inner: Inner,
+            network: AnyNetwork,
             passed_over: Vec<(Kind, Error)>,
         }
 
@@ -80,6 +86,8 @@ pub enum Kind {
     IoUring,
     /// Linux epoll.
     Epoll,
+    /// In memory, with virtual time: for tests. Never chosen by `auto`, and not among [`Kind::available`].
+    Sim,
 }
 
 /// Whether a back end can be had here.
@@ -99,12 +107,14 @@ impl Kind {
         match self {
             Kind::IoUring => "io_uring",
             Kind::Epoll => "epoll",
+            Kind::Sim => "sim",
         }
     }
 
-    /// All back ends of this platform, best first, each tried for real.
+    /// All back ends of this platform, best first, each tried for real. The simulated one, which is everywhere and serves
+    /// nobody, is not listed.
     pub fn available() -> Vec<Availability> {
-        KINDS.iter().map(|kind| kind.probe()).collect()
+        Kind::real().map(Kind::probe).collect()
     }
 
     /// The best back end that can be had here. Errors: that of the last one tried.
@@ -117,6 +127,10 @@ impl Kind {
             }
         }
         Err(last)
+    }
+
+    fn real() -> impl Iterator<Item = Kind> {
+        KINDS.iter().copied().filter(|kind| *kind != Kind::Sim)
     }
 
     fn probe(self) -> Availability {
@@ -165,10 +179,10 @@ impl fmt::Display for Backend {
 const ENVIRONMENT: &str = "RAON_BACKEND";
 
 impl Provider for AnyProvider {
-    type Endpoint = Socket;
+    type Endpoint = AnySocket;
 
-    fn network(&self) -> &() {
-        &()
+    fn network(&self) -> &AnyNetwork {
+        &self.network
     }
 
     fn kind(&self) -> Kind {
@@ -183,18 +197,18 @@ impl Provider for AnyProvider {
             (backend, _) => backend,
         };
         if let Backend::Named(kind) = wanted {
-            return Ok(AnyProvider { inner: Self::open_kind(kind, config, pool)?, passed_over: Vec::new() });
+            return Ok(AnyProvider::new(Self::open_kind(kind, config, pool)?, Vec::new()));
         }
         let mut passed_over = Vec::new();
-        for kind in KINDS {
-            match Self::open_kind(*kind, config, pool) {
+        for kind in Kind::real() {
+            match Self::open_kind(kind, config, pool) {
                 Ok(inner) => {
                     for (kind, error) in &passed_over {
                         tracing::warn!("using {} because {kind} is not available: {error}", inner.kind());
                     }
-                    return Ok(AnyProvider { inner, passed_over });
+                    return Ok(AnyProvider::new(inner, passed_over));
                 }
-                Err(error) => passed_over.push((*kind, error)),
+                Err(error) => passed_over.push((kind, error)),
             }
         }
         Err(passed_over.last().map_or(Error::new(ErrorKind::BackendUnavailable), |(_, error)| *error))
@@ -204,12 +218,13 @@ impl Provider for AnyProvider {
         each!(self, inner => inner.is_nonblocking())
     }
 
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
-        each!(mut self, inner => inner.attach(index, socket))
+    fn attach(&mut self, index: u32, socket: &AnySocket) -> Result<(), Error> {
+        let foreign = Error::new(ErrorKind::ForeignSocket);
+        each!(mut self, inner => Endpoint::of_any_ref(socket).map_or(Err(foreign), |own| inner.attach(index, own)))
     }
 
-    fn detach(&mut self, index: u32, socket: &Socket) {
-        each!(mut self, inner => inner.detach(index, socket));
+    fn detach(&mut self, index: u32, socket: &AnySocket) {
+        each!(mut self, inner => if let Some(own) = Endpoint::of_any_ref(socket) { inner.detach(index, own) });
     }
 
     fn turn(
@@ -247,11 +262,27 @@ impl Provider for AnyProvider {
     }
 }
 
+impl AnyProvider {
+    fn new(inner: Inner, passed_over: Vec<(Kind, Error)>) -> Self {
+        let network = inner.network();
+        AnyProvider { inner, network, passed_over }
+    }
+}
+
 impl Inner {
+    fn network(&self) -> AnyNetwork {
+        match self {
+            Inner::IoUring(inner) => inner.network().into(),
+            Inner::Epoll(inner) => inner.network().into(),
+            Inner::Sim(inner) => inner.network().into(),
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Inner::IoUring(inner) => inner.kind(),
             Inner::Epoll(inner) => inner.kind(),
+            Inner::Sim(inner) => inner.kind(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::Kind;
+use crate::backend::{Kind, SimNetwork};
 use crate::slots::CAPACITY_MAX;
 
 /// Which back end to open.
@@ -38,6 +38,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// What is particular to io_uring.
     pub uring: UringConfig,
+    /// What is particular to the simulated back end.
+    pub sim: SimConfig,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             drain_deadline: Duration::from_secs(2),
             pool: PoolConfig::default(),
             uring: UringConfig::default(),
+            sim: SimConfig::default(),
         }
     }
 }
@@ -61,6 +64,12 @@ impl Config {
     /// The default with a named back end.
     pub fn named(kind: Kind) -> Self {
         Config { backend: Backend::Named(kind), ..Config::default() }
+    }
+
+    /// The default on the simulated back end, in this network.
+    pub fn simulated(network: &SimNetwork) -> Self {
+        let sim = SimConfig { network: Some(network.clone()), ..SimConfig::default() };
+        Config { sim, ..Config::named(Kind::Sim) }
     }
 
     pub(crate) fn is_valid(&self) -> bool {
@@ -152,5 +161,23 @@ impl Default for UringConfig {
             skip_success: true,
             zero_copy_bytes_min: None,
         }
+    }
+}
+
+/// What is particular to the simulated back end.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// The network that the driver is in; `None`: a perfect one of its own.
+    pub network: Option<SimNetwork>,
+    /// The seed of that network of its own.
+    pub seed: u64,
+    /// How long, in real time, a wait without a limit sleeps for another thread when nothing is due in the network; then
+    /// it fails with `NothingToWaitFor`. The one use of a real clock; it decides nothing in the network.
+    pub patience: Duration,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        SimConfig { network: None, seed: 0, patience: Duration::from_secs(10) }
     }
 }

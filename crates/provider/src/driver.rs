@@ -165,6 +165,11 @@ impl<P: Provider> Driver<P> {
         self.now_ns
     }
 
+    /// When the earliest timer or deadline of this driver is due, on its clock: for whoever waits in its place.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.timers.next_ns()
+    }
+
     /// The address of this end of a socket. Errors: `Stale`, or what the system says.
     pub fn local_address(&self, socket: SocketId) -> Result<Address, Error> {
         let index = self.resolve(socket)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::address::Address;
-use crate::backend::{self, RawHandle};
+use crate::backend::{self, RawHandle, SimNetwork, SimSocket};
 use crate::error::{Error, ErrorKind};
 
 /// What a socket is there for.
@@ -25,6 +25,37 @@ pub enum Class {
 pub enum AnySocket {
     /// Of the operating system.
     Os(Socket),
+    /// Of a simulated network.
+    Sim(SimSocket),
+}
+
+/// Where sockets of any make are made.
+pub enum AnyNetwork {
+    /// In the operating system.
+    Os,
+    /// In a simulated network.
+    Sim(SimNetwork),
+}
+
+impl From<&()> for AnyNetwork {
+    fn from((): &()) -> Self {
+        AnyNetwork::Os
+    }
+}
+
+impl From<&SimNetwork> for AnyNetwork {
+    fn from(network: &SimNetwork) -> Self {
+        AnyNetwork::Sim(network.clone())
+    }
+}
+
+macro_rules! either {
+    ($any:expr, $socket:ident => $body:expr) => {
+        match $any {
+            AnySocket::Os($socket) => $body,
+            AnySocket::Sim($socket) => $body,
+        }
+    };
 }
 
 /// A socket as the common part needs it, whatever it is made of.
@@ -44,6 +75,8 @@ pub trait Endpoint: Sized {
 
     /// Of an unattached socket, if it is of this kind and network.
     fn of_any(network: &Self::Network, socket: AnySocket) -> Result<Self, AnySocket>;
+    /// Of a socket of any make, if it is of this kind.
+    fn of_any_ref(socket: &AnySocket) -> Option<&Self>;
     /// Unattached again.
     fn into_any(self) -> AnySocket;
     /// What it is there for. Errors: `InvalidInput` for what no driver can use.
@@ -136,8 +169,14 @@ impl Endpoint for Socket {
     }
 
     fn of_any((): &(), socket: AnySocket) -> Result<Self, AnySocket> {
-        let AnySocket::Os(socket) = socket;
-        Ok(socket)
+        match socket {
+            AnySocket::Os(socket) => Ok(socket),
+            other => Err(other),
+        }
+    }
+
+    fn of_any_ref(socket: &AnySocket) -> Option<&Self> {
+        if let AnySocket::Os(socket) = socket { Some(socket) } else { None }
     }
 
     fn into_any(self) -> AnySocket {
@@ -205,6 +244,99 @@ impl Endpoint for Socket {
     }
 }
 
+/// Of either make; which one, its network says.
+#[allow(private_interfaces, reason = "as the trait")]
+impl Endpoint for AnySocket {
+    type Network = AnyNetwork;
+
+    fn listener(network: &AnyNetwork, address: &Address, options: &ListenOptions) -> Result<Self, Error> {
+        match network {
+            AnyNetwork::Os => Socket::listener(&(), address, options).map(AnySocket::Os),
+            AnyNetwork::Sim(network) => SimSocket::listener(network, address, options).map(AnySocket::Sim),
+        }
+    }
+
+    fn connector(network: &AnyNetwork, address: &Address, options: &ConnectOptions) -> Result<Self, Error> {
+        match network {
+            AnyNetwork::Os => Socket::connector(&(), address, options).map(AnySocket::Os),
+            AnyNetwork::Sim(network) => SimSocket::connector(network, address, options).map(AnySocket::Sim),
+        }
+    }
+
+    fn datagram(network: &AnyNetwork, address: &Address, options: &BindOptions) -> Result<Self, Error> {
+        match network {
+            AnyNetwork::Os => Socket::datagram(&(), address, options).map(AnySocket::Os),
+            AnyNetwork::Sim(network) => SimSocket::datagram(network, address, options).map(AnySocket::Sim),
+        }
+    }
+
+    fn reserve(network: &AnyNetwork) -> Option<Self> {
+        match network {
+            AnyNetwork::Os => Socket::reserve(&()).map(AnySocket::Os),
+            AnyNetwork::Sim(network) => SimSocket::reserve(network).map(AnySocket::Sim),
+        }
+    }
+
+    fn of_any(network: &AnyNetwork, socket: AnySocket) -> Result<Self, AnySocket> {
+        match network {
+            AnyNetwork::Os => Socket::of_any(&(), socket).map(AnySocket::Os),
+            AnyNetwork::Sim(network) => SimSocket::of_any(network, socket).map(AnySocket::Sim),
+        }
+    }
+
+    fn of_any_ref(socket: &AnySocket) -> Option<&Self> {
+        Some(socket)
+    }
+
+    fn into_any(self) -> AnySocket {
+        self
+    }
+
+    fn class(&self) -> Result<Class, Error> {
+        either!(self, socket => socket.class())
+    }
+
+    fn handle(&self) -> RawHandle {
+        either!(self, socket => socket.handle())
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Error> {
+        either!(self, socket => Endpoint::set_nonblocking(socket, nonblocking))
+    }
+
+    fn local_address(&self) -> Result<Address, Error> {
+        either!(self, socket => socket.local_address())
+    }
+
+    fn peer_address(&self) -> Result<Address, Error> {
+        either!(self, socket => socket.peer_address())
+    }
+
+    fn has_peer(&self) -> bool {
+        either!(self, socket => socket.has_peer())
+    }
+
+    fn shut_write(&self) -> Result<(), Error> {
+        either!(self, socket => socket.shut_write())
+    }
+
+    fn reset(&self) {
+        either!(self, socket => socket.reset());
+    }
+
+    fn reset_on_close(&self) {
+        either!(self, socket => socket.reset_on_close());
+    }
+
+    fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error> {
+        either!(self, socket => socket.set_membership(group, interface, joins))
+    }
+
+    fn shed(&self, nonblocking: bool) -> bool {
+        either!(self, socket => socket.shed(nonblocking))
+    }
+}
+
 fn stream_socket(address: &Address) -> Result<Socket, Error> {
     Ok(match address {
         Address::Ip(ip) => Socket::new(Domain::for_address(*ip), Type::STREAM, Some(Protocol::TCP))?,
@@ -254,26 +386,26 @@ pub struct AcceptedSocket {
 }
 
 impl AcceptedSocket {
-    pub(crate) fn fresh(socket: Socket, nonblocking: bool) -> Self {
-        AcceptedSocket { socket: AnySocket::Os(socket), nonblocking: Some(nonblocking), is_fresh: true }
+    pub(crate) fn fresh(socket: AnySocket, nonblocking: bool) -> Self {
+        AcceptedSocket { socket, nonblocking: Some(nonblocking), is_fresh: true }
     }
 
     /// The peer's address; asked from the system when it is called, not before.
     pub fn peer_address(&self) -> Result<Address, Error> {
-        let AnySocket::Os(socket) = &self.socket;
-        socket.peer_address()
+        self.socket.peer_address()
     }
 
     /// This end's address.
     pub fn local_address(&self) -> Result<Address, Error> {
-        let AnySocket::Os(socket) = &self.socket;
-        socket.local_address()
+        self.socket.local_address()
     }
 
-    /// The socket itself, for options that Raon does not know.
-    pub fn into_inner(self) -> Socket {
-        let AnySocket::Os(socket) = self.socket;
-        socket
+    /// The operating system's socket itself, for options that Raon does not know. A simulated one comes back.
+    pub fn into_inner(self) -> Result<Socket, Self> {
+        match self.socket {
+            AnySocket::Os(socket) => Ok(socket),
+            socket => Err(AcceptedSocket { socket, ..self }),
+        }
     }
 }
 

@@ -78,6 +78,10 @@ kinds! {
     SystemDescriptorLimit => "the system is out of descriptors: raise fs.file-max",
     /// The kernel has no memory for it.
     OutOfMemory => "the kernel is out of memory or socket buffers for this; lower the load or raise the limits",
+    /// The socket is of another make than the back end, or of another simulated network.
+    ForeignSocket => "the socket is of another make than this back end, or of another simulated network; adopt it where it belongs",
+    /// A simulated wait that nothing can end.
+    NothingToWaitFor => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
     /// All receive buffers are lent.
     NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
     /// This machine has no such back end.
@@ -91,7 +95,7 @@ kinds! {
     /// The kernel has no io_uring at all, or a needed part of it is missing.
     KernelTooOld => "the kernel lacks what this back end needs: use Linux 5.11 or newer, or epoll",
     /// The name of a back end is not known.
-    UnknownBackend => "unknown back end: use auto, io_uring or epoll",
+    UnknownBackend => "unknown back end: use auto, io_uring or epoll (or sim, in tests)",
     /// 4,095 drivers are open in this process.
     TooManyDrivers => "4,095 drivers are open in this process; drop one first",
     /// Any other code of the operating system.
@@ -136,6 +140,8 @@ pub enum Feature {
     Opcodes,
     /// Wait with nanoseconds: `epoll_pwait2` (5.11).
     PreciseWait,
+    /// Time passes only when the driver waits: the simulated back end.
+    VirtualTime,
 }
 
 impl Feature {
@@ -159,6 +165,7 @@ impl Feature {
             Feature::ZeroCopy => "SEND_ZC",
             Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD|PROVIDE_BUFFERS",
             Feature::PreciseWait => "epoll_pwait2",
+            Feature::VirtualTime => "virtual time",
         }
     }
 }

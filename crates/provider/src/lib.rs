@@ -41,10 +41,12 @@ mod submitter;
 mod timer;
 
 pub use address::Address;
-pub use backend::{AnyProvider, Availability, Epoll, Kind, Uring};
+pub use backend::{
+    AnyProvider, Availability, Epoll, FaultPlan, Kind, Sim, SimListener, SimNetwork, SimPeer, SimSocket, Uring,
+};
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
-pub use config::{Backend, Config, PoolConfig, Rung, UringConfig};
+pub use config::{Backend, Config, PoolConfig, Rung, SimConfig, UringConfig};
 pub use driver::Driver;
 pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
 pub use error::{Error, ErrorKind, Feature, Refused};

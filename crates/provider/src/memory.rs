@@ -74,6 +74,14 @@ impl Span {
     }
 }
 
+impl Span {
+    /// Looks at the bytes, for a back end that moves them itself.
+    pub(crate) fn with<T>(self, look: impl FnOnce(&[u8]) -> T) -> T {
+        // SAFETY: OWN-1 — the owner stays in place until the request has ended, and only who holds the request has the span.
+        look(unsafe { std::slice::from_raw_parts(self.pointer, self.length) })
+    }
+}
+
 /// A list of spans whose owner, too, stays in place until the request has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct SpanList {
@@ -93,6 +101,12 @@ impl SpanList {
     pub(crate) fn of(spans: &[Span], bytes: usize) -> Self {
         SpanList { pointer: spans.as_ptr(), count: spans.len(), bytes }
     }
+
+    /// The spans, for a back end that moves their bytes itself.
+    pub(crate) fn with<T>(self, look: impl FnOnce(&[Span]) -> T) -> T {
+        // SAFETY: OWN-1 — the list stays in place until the request has ended, and only who holds the request has it.
+        look(unsafe { std::slice::from_raw_parts(self.pointer, self.count) })
+    }
 }
 
 /// Where a datagram goes: an address in the system's form, kept in place until the request has ended; null: to the
@@ -110,7 +124,6 @@ impl Target {
     }
 
     /// A copy of the address, for whom the system's form is of no use.
-    #[allow(dead_code, reason = "for back ends that are no operating system")]
     pub(crate) fn address(self) -> Option<SocketAddr> {
         if self.pointer.is_null() {
             return None;
@@ -140,6 +153,12 @@ impl SpanMut {
 
     pub(crate) fn of(bytes: &mut [u8]) -> Self {
         SpanMut { pointer: bytes.as_mut_ptr(), length: bytes.len() }
+    }
+
+    /// Fills the bytes, for a back end that moves them itself.
+    pub(crate) fn with<T>(self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        // SAFETY: OWN-1 — the room stays in place and nobody else looks at it until the request has ended.
+        fill(unsafe { std::slice::from_raw_parts_mut(self.pointer, self.length) })
     }
 }
 

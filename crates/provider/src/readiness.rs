@@ -21,7 +21,7 @@ pub(crate) use self::datagram::{BATCH_MAX, Label, UNSPECIFIED};
 use crate::backend::{Kind, RawHandle, raw_handle};
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::endpoint::AcceptedSocket;
+use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{
@@ -383,7 +383,7 @@ impl<S: Selector> Readiness<S> {
             self.counters.kernel_entries += 1;
             match S::accept(state.handle) {
                 Tried::Done(accepted) => {
-                    let accepted = AcceptedSocket::fresh(accepted, true);
+                    let accepted = AcceptedSocket::fresh(AnySocket::Os(accepted), true);
                     events.push(event(key, true, EventResult::Accepted(accepted)));
                 }
                 Tried::Later => {

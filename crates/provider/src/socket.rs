@@ -227,3 +227,4 @@ impl Operation {
 }
 
 const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 96 && size_of::<Operation>() <= 80);
+const _: () = assert!(size_of::<Entry<crate::endpoint::AnySocket>>() <= 96);

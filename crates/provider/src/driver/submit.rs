@@ -70,14 +70,14 @@ impl<P: Provider> Driver<P> {
 
     /// Makes an unattached socket this driver's own. It never moves again.
     ///
-    /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, or what the system says; the socket
-    /// comes back.
+    /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, `ForeignSocket` for one of another make
+    /// or simulated network, or what the system says; the socket comes back.
     pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
         let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
         let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
         let endpoint = match P::Endpoint::of_any(self.provider.network(), socket) {
             Ok(endpoint) => endpoint,
-            Err(socket) => return Err(Refused::new(ErrorKind::InvalidInput, back(socket))),
+            Err(socket) => return Err(Refused::new(ErrorKind::ForeignSocket, back(socket))),
         };
         let prepared = self.prepare(&endpoint, nonblocking, is_fresh);
         let attached = match prepared {

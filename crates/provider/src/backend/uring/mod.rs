@@ -25,7 +25,7 @@ use super::event_fd::EventFd;
 use super::{Kind, RawHandle};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
-use crate::endpoint::AcceptedSocket;
+use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, Target};
 use crate::provider::{
@@ -414,7 +414,7 @@ impl Uring {
                     self.counters.rearms += 1;
                 }
                 let socket = ring::own_descriptor(descriptor as i32).into();
-                EventResult::Accepted(AcceptedSocket::fresh(socket, false))
+                EventResult::Accepted(AcceptedSocket::fresh(AnySocket::Os(socket), false))
             }
             Err(error) => {
                 self.accept_errors += u32::from(error.kind() != ErrorKind::Cancelled);

@@ -1,0 +1,231 @@
+//! What goes wrong in a simulated network and how often, and the numbers that decide it.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+/// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1.
+///
+/// The default is a perfect network: no latency, no limit but that of the buffers, nothing ever goes wrong.
+///
+/// ```
+/// use raon_provider::FaultPlan;
+/// use std::time::Duration;
+/// let plan = FaultPlan { latency_max: Duration::from_millis(80), lost_segments: 0.02, ..FaultPlan::default() };
+/// assert_ne!(plan, FaultPlan::stormy());
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct FaultPlan {
+    /// Shortest latency of a connection, one way.
+    pub latency_min: Duration,
+    /// Longest latency of a connection, one way; each connection draws its own.
+    pub latency_max: Duration,
+    /// What a segment may take longer than its connection's latency. It delays what follows: streams keep their order.
+    pub jitter_max: Duration,
+    /// Bytes per second and direction of a connection; 0: no limit.
+    pub bandwidth_bytes: u64,
+    /// Bytes that a sender's end holds until they have arrived.
+    pub send_buffer_bytes: u32,
+    /// Bytes that a receiver's end holds until they are read. A peer that never reads fills both buffers, then sends wait.
+    pub receive_buffer_bytes: u32,
+    /// Segments that are lost once and sent again after `retransmit_after`.
+    pub lost_segments: f64,
+    /// How long until a lost segment is sent again, and a connect that found the backlog full tries again.
+    pub retransmit_after: Duration,
+    /// Datagrams that are lost.
+    pub lost_datagrams: f64,
+    /// Datagrams that arrive twice. Reordered they are by `jitter_max`, and by a latency that each draws for itself.
+    pub duplicated_datagrams: f64,
+    /// Segments in whose place the connection is reset, for both ends.
+    pub resets: f64,
+    /// Segments at which the two hosts are cut off from each other for up to `partition_max`.
+    pub partitions: f64,
+    /// The longest of those partitions.
+    pub partition_max: Duration,
+    /// Connections of which one direction never opens its window again: a peer that does not read.
+    pub deaf_peers: f64,
+    /// Connects that are refused although somebody listens.
+    pub refused_connects: f64,
+    /// Connects that take up to `slow_connect_max` longer.
+    pub slow_connects: f64,
+    /// The longest delay of those connects.
+    pub slow_connect_max: Duration,
+    /// Connects that get no answer.
+    pub unanswered_connects: f64,
+    /// When a connect without an answer ends, unless its `user_timeout` is set.
+    pub connect_timeout: Duration,
+    /// Receives that bring less than there is.
+    pub short_reads: f64,
+    /// Sends that take less than there is room for, also nothing.
+    pub short_writes: f64,
+    /// Items at which the back end ends the request of a stream that goes on, as a kernel may with its multishots.
+    pub stream_ends: f64,
+    /// Receives that find no buffer although some are free.
+    pub no_buffers: f64,
+    /// Accepts that find no descriptor although some are free.
+    pub failed_accepts: f64,
+    /// Completions that come up to `late_max` later than they could.
+    pub late_completions: f64,
+    /// The latest of those completions.
+    pub late_max: Duration,
+    /// Turns in which sockets complete in another order than they became ready.
+    pub reordered_turns: f64,
+    /// Turns in which the back end takes only some of the requests; the others follow in the next one.
+    pub full_queues: f64,
+    /// Most sockets that the drivers of this network may have open together; beyond it `DescriptorLimit`.
+    pub descriptors_max: u32,
+}
+
+impl Default for FaultPlan {
+    fn default() -> Self {
+        let none = Duration::ZERO;
+        FaultPlan {
+            latency_min: none,
+            latency_max: none,
+            jitter_max: none,
+            bandwidth_bytes: 0,
+            send_buffer_bytes: 128 * 1024,
+            receive_buffer_bytes: 128 * 1024,
+            lost_segments: 0.0,
+            lost_datagrams: 0.0,
+            duplicated_datagrams: 0.0,
+            retransmit_after: Duration::from_millis(200),
+            resets: 0.0,
+            partitions: 0.0,
+            partition_max: none,
+            deaf_peers: 0.0,
+            refused_connects: 0.0,
+            slow_connects: 0.0,
+            slow_connect_max: none,
+            unanswered_connects: 0.0,
+            connect_timeout: Duration::from_secs(20),
+            short_reads: 0.0,
+            short_writes: 0.0,
+            stream_ends: 0.0,
+            no_buffers: 0.0,
+            failed_accepts: 0.0,
+            late_completions: 0.0,
+            late_max: none,
+            reordered_turns: 0.0,
+            full_queues: 0.0,
+            descriptors_max: u32::MAX,
+        }
+    }
+}
+
+impl FaultPlan {
+    /// A network with latency and a back end at its worst, in which nothing is lost for good: no reset, no refusal.
+    pub fn rough() -> Self {
+        FaultPlan {
+            latency_min: Duration::from_micros(10),
+            latency_max: Duration::from_micros(200),
+            jitter_max: Duration::from_micros(50),
+            bandwidth_bytes: 1 << 30,
+            slow_connects: 0.1,
+            slow_connect_max: Duration::from_millis(2),
+            short_reads: 0.2,
+            short_writes: 0.2,
+            stream_ends: 0.2,
+            no_buffers: 0.1,
+            late_completions: 0.1,
+            late_max: Duration::from_micros(300),
+            reordered_turns: 0.3,
+            full_queues: 0.1,
+            ..FaultPlan::default()
+        }
+    }
+
+    /// Everything that the clauses allow, at moderate rates: connections break, are refused or get no answer as well.
+    pub fn stormy() -> Self {
+        FaultPlan {
+            latency_min: Duration::from_millis(1),
+            latency_max: Duration::from_millis(80),
+            jitter_max: Duration::from_millis(10),
+            bandwidth_bytes: 4 << 20,
+            send_buffer_bytes: 32 * 1024,
+            receive_buffer_bytes: 32 * 1024,
+            lost_segments: 0.02,
+            lost_datagrams: 0.05,
+            duplicated_datagrams: 0.02,
+            resets: 0.005,
+            partitions: 0.002,
+            partition_max: Duration::from_secs(2),
+            deaf_peers: 0.02,
+            refused_connects: 0.05,
+            slow_connect_max: Duration::from_millis(500),
+            unanswered_connects: 0.02,
+            failed_accepts: 0.05,
+            late_max: Duration::from_millis(20),
+            ..FaultPlan::rough()
+        }
+    }
+}
+
+/// splitmix64: small, fast, and the same on every machine.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    pub(super) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
+    }
+
+    /// True at this rate. What never happens takes no number out of the sequence.
+    pub(super) fn chance(&mut self, rate: f64) -> bool {
+        rate > 0.0 && ((self.bits() >> 11) as f64) < rate * (1u64 << 53) as f64
+    }
+
+    /// Some time between the two, in nanoseconds.
+    pub(super) fn between_ns(&mut self, min: Duration, max: Duration) -> u64 {
+        let (min_ns, max_ns) = (nanoseconds(min), nanoseconds(max));
+        let range = max_ns.saturating_sub(min_ns);
+        if range == 0 { min_ns } else { min_ns + self.below(range as usize + 1) as u64 }
+    }
+
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for place in (1..items.len()).rev() {
+            let other = self.below(place + 1);
+            items.swap(place, other);
+        }
+    }
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().min(u128::from(u64::MAX >> 1)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_splitmix64() {
+        let mut random = Random::new(1_234_567);
+        assert_eq!([random.bits(), random.bits()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+    }
+
+    #[test]
+    fn rates_and_ranges_hold() {
+        let mut random = Random::new(1);
+        let hits = (0..10_000).filter(|_| random.chance(0.25)).count();
+        assert!((2300..2700).contains(&hits), "{hits}");
+        assert!((0..100).all(|_| !random.chance(0.0)) && (0..100).all(|_| random.chance(1.0)));
+        let (min, max) = (Duration::from_nanos(5), Duration::from_nanos(8));
+        assert!((0..100).all(|_| (5..=8).contains(&random.between_ns(min, max))));
+        let mut items: Vec<u32> = (0..100).collect();
+        random.shuffle(&mut items);
+        assert!(!items.is_sorted());
+        items.sort_unstable();
+        assert!(items.iter().copied().eq(0..100));
+    }
+}

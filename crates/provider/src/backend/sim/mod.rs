@@ -1,0 +1,508 @@
+//! The simulated back end: a network in memory, with virtual time, that goes wrong as its seed says. Read it first.
+//!
+//! What a back end is, shown by the one that has no system below it:
+//! 1. `attach` tells the network whose socket it is. From then on the network puts the socket's index into this driver's
+//!    inbox whenever something may have changed for it.
+//! 2. A turn takes its requests. Each becomes the input or the output that its socket waits for.
+//! 3. What is in the inbox is looked at: what can be done is done and ends in an event; the rest goes on waiting.
+//! 4. If there is nothing to say and the wait is not over, the clock moves to the next happening of the network, or to the
+//!    end of the wait, and 3 again. If nothing will ever happen, the thread really sleeps until another one wakes it; a
+//!    wait that nobody ends fails with `NothingToWaitFor`, so that a test does not hang.
+//!
+//! Every decision is taken under the network's lock, with its numbers, in the order of the calls: a run can be repeated.
+//! On drop the inbox goes; sockets close one by one, each with its owner.
+#![forbid(unsafe_code)]
+
+mod bell;
+mod datagram;
+mod fault;
+mod names;
+mod network;
+mod peer;
+mod pipe;
+mod socket;
+mod stream;
+mod world;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use crate::backend::Kind;
+use crate::buffer::{Buffer, BufferPool, Section};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Feature};
+use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::provider::{
+    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Waker,
+};
+use crate::readiness::Tried;
+
+use bell::Bell;
+use fault::nanoseconds;
+use world::{Happening, World};
+
+pub use fault::FaultPlan;
+pub use network::SimNetwork;
+pub use peer::{SimListener, SimPeer};
+pub use socket::SimSocket;
+
+/// Connections accepted from one listener per turn, before others get theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+
+#[derive(Clone, Copy)]
+enum Input {
+    Accept,
+    Stream(Section),
+    Datagrams(Section),
+    Into(SpanMut),
+}
+
+#[derive(Clone, Copy)]
+enum Output {
+    Connect,
+    Send(Span),
+    SendList(SpanList),
+}
+
+/// What one socket waits for.
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// Its number in the network.
+    number: u32,
+    input: Option<(RequestKey, Input)>,
+    output: Option<(RequestKey, Output)>,
+    /// Until when a completion is kept back, per direction.
+    input_late_ns: Option<u64>,
+    output_late_ns: Option<u64>,
+}
+
+/// The back end without an operating system.
+pub struct Sim {
+    network: SimNetwork,
+    /// Its number in the network.
+    driver: u32,
+    bell: Arc<Bell>,
+    sockets: Vec<State>,
+    /// Requests that the present turn has not taken: its queue was full.
+    backlog: VecDeque<Request>,
+    touched: Vec<u32>,
+    turn_bytes_max: usize,
+    patience: Duration,
+    counters: ProviderCounters,
+}
+
+impl Provider for Sim {
+    type Endpoint = SimSocket;
+
+    fn network(&self) -> &SimNetwork {
+        &self.network
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Sim
+    }
+
+    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
+        let network = config.sim.network.clone().unwrap_or_else(|| SimNetwork::new(config.sim.seed));
+        let bell = Arc::new(Bell::default());
+        let driver = network.world().add_driver(bell.clone());
+        Ok(Sim {
+            network,
+            driver,
+            bell,
+            sockets: Vec::new(),
+            backlog: VecDeque::new(),
+            touched: Vec::new(),
+            turn_bytes_max: config.turn_bytes_max as usize,
+            patience: config.sim.patience,
+            counters: ProviderCounters::default(),
+        })
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, index: u32, socket: &SimSocket) -> Result<(), Error> {
+        let number = socket.number();
+        let place = index as usize;
+        self.sockets.resize(self.sockets.len().max(place + 1), State::default());
+        self.sockets[place] = State { number, ..State::default() };
+        self.network.world().watch(number, Some((self.driver, index)));
+        Ok(())
+    }
+
+    fn detach(&mut self, index: u32, socket: &SimSocket) {
+        let state = std::mem::take(&mut self.sockets[index as usize]);
+        debug_assert!(state.input.is_none() && state.output.is_none());
+        self.network.world().watch(socket.number(), None);
+    }
+
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        self.counters.kernel_entries += 1;
+        let network = self.network.clone();
+        let mut world = network.world();
+        self.backlog.extend(requests.drain(..));
+        self.take_requests(&mut world, events);
+        let until_ns = wait.map(|wait| world.now_ns.saturating_add(nanoseconds(wait)));
+        loop {
+            self.look(&mut world, pool, events);
+            let is_over = until_ns.is_some_and(|until_ns| world.now_ns >= until_ns);
+            // A wake ends the wait, and so does a request that is still to be taken.
+            if self.bell.take_wake() || is_over || !events.is_empty() || !self.backlog.is_empty() {
+                return Ok(());
+            }
+            match (world.next_ns(), until_ns) {
+                (Some(next_ns), None) => world.advance_to(next_ns),
+                (Some(next_ns), Some(until_ns)) => world.advance_to(next_ns.min(until_ns)),
+                (None, Some(until_ns)) => world.advance_to(until_ns),
+                (None, None) => world = self.sleep(&network, world)?,
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.clone()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.network.now_ns()
+    }
+
+    fn features(&self) -> Vec<FeatureState> {
+        vec![FeatureState { feature: Feature::VirtualTime, in_use: true, reason: "" }]
+    }
+
+    fn counters(&self) -> ProviderCounters {
+        self.counters
+    }
+
+    fn depth(&self) -> u32 {
+        u32::MAX
+    }
+}
+
+fn event(key: RequestKey, more: bool, result: EventResult) -> Event {
+    Event { key, more, result }
+}
+
+impl Sim {
+    // Requests.
+
+    fn take_requests(&mut self, world: &mut World, events: &mut Vec<Event>) {
+        let mut taken = self.backlog.len();
+        if taken > 0 && world.random.chance(world.plan.full_queues) {
+            taken = world.random.below(taken);
+        }
+        for request in self.backlog.drain(..taken) {
+            let state = &mut self.sockets[request.socket as usize];
+            match request.action {
+                Action::Accept => state.input = Some((request.key, Input::Accept)),
+                Action::Receive(section) => state.input = Some((request.key, Input::Stream(section))),
+                Action::ReceiveDatagrams(section) => state.input = Some((request.key, Input::Datagrams(section))),
+                Action::SendDatagram(list, target, notice) => {
+                    let result = send_datagram(world, state.number, list, target, notice);
+                    events.push(event(request.key, false, result));
+                }
+                Action::ReceiveInto(span) => state.input = Some((request.key, Input::Into(span))),
+                Action::Send(span, _) => state.output = Some((request.key, Output::Send(span))),
+                Action::SendList(list, _) => state.output = Some((request.key, Output::SendList(list))),
+                Action::Connect(_) => {
+                    state.output = Some((request.key, Output::Connect));
+                    world.connect(state.number);
+                }
+                Action::Cancel => events.extend(cancel(state, request.key)),
+            }
+            world.touch(state.number);
+        }
+    }
+
+    // What can be done now.
+
+    fn look(&mut self, world: &mut World, pool: &mut BufferPool, events: &mut Vec<Event>) {
+        let mut touched = std::mem::take(&mut self.touched);
+        world.take_touched(self.driver, &mut touched);
+        if touched.len() > 1 && world.random.chance(world.plan.reordered_turns) {
+            world.random.shuffle(&mut touched);
+        }
+        for index in &touched {
+            let state = self.sockets[*index as usize];
+            world.looked_at(state.number);
+            if let Some((key, output)) = state.output {
+                self.try_output(*index, key, output, world, events);
+            }
+            if let Some((key, input)) = state.input
+                && world.is_readable(state.number)
+                && !is_late(&mut self.sockets[*index as usize].input_late_ns, state.number, world)
+            {
+                match input {
+                    Input::Accept => self.try_accept(*index, key, world, events),
+                    Input::Stream(section) => self.try_stream(*index, key, section, world, pool, events),
+                    Input::Datagrams(section) => self.try_datagrams(*index, key, section, world, pool, events),
+                    Input::Into(span) => self.try_receive_into(*index, key, span, world, events),
+                }
+            }
+        }
+        self.touched = touched;
+    }
+
+    //= SEND-1
+    fn try_output(&mut self, index: u32, key: RequestKey, output: Output, world: &mut World, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[index as usize];
+        if !world.is_writable(state.number) || is_late(&mut state.output_late_ns, state.number, world) {
+            return;
+        }
+        let tried = match output {
+            Output::Connect => map(world.connect_result(state.number), |()| EventResult::Connected),
+            Output::Send(span) => map(send(world, state.number, span), EventResult::Sent),
+            Output::SendList(list) => map(list.with(|spans| send_list(world, state.number, spans)), EventResult::Sent),
+        };
+        let result = match tried {
+            Tried::Done(result) => result,
+            Tried::Failed(error) => EventResult::Failed(error),
+            Tried::Later => return,
+        };
+        state.output = None;
+        events.push(event(key, false, result));
+    }
+
+    fn try_accept(&mut self, index: u32, key: RequestKey, world: &mut World, events: &mut Vec<Event>) {
+        let state = &mut self.sockets[index as usize];
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !world.is_readable(state.number) {
+                return;
+            }
+            let tried = if world.random.chance(world.plan.failed_accepts) {
+                Tried::Failed(Error::new(ErrorKind::DescriptorLimit))
+            } else {
+                world.accept(state.number, true)
+            };
+            let (more, result) = match tried {
+                Tried::Later => return,
+                Tried::Failed(error) => (false, EventResult::Failed(error)),
+                Tried::Done(number) => {
+                    let more = !world.random.chance(world.plan.stream_ends);
+                    (more, EventResult::Accepted(self.network.unattached(number)))
+                }
+            };
+            events.push(event(key, more, result));
+            if !more {
+                state.input = None;
+                return;
+            }
+        }
+        world.touch(state.number);
+    }
+
+    /// Receives until nothing is left or the socket has had its share of this turn.
+    //= STARVE-1
+    fn try_stream(
+        &mut self,
+        index: u32,
+        key: RequestKey,
+        section: Section,
+        world: &mut World,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) {
+        let state = &mut self.sockets[index as usize];
+        let mut share = self.turn_bytes_max;
+        while world.is_readable(state.number) {
+            if share == 0 {
+                return world.touch(state.number);
+            }
+            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let (more, result) = match lent {
+                None => {
+                    self.counters.no_buffers += 1;
+                    (false, EventResult::Failed(Error::new(ErrorKind::NoBuffers)))
+                }
+                Some(buffer) => match receive(world, state.number, buffer) {
+                    Tried::Later => return,
+                    Tried::Failed(error) => (false, EventResult::Failed(error)),
+                    Tried::Done(buffer) => {
+                        share = share.saturating_sub(buffer.len());
+                        let goes_on = !buffer.is_empty() && !world.random.chance(world.plan.stream_ends);
+                        (goes_on, EventResult::Received(buffer))
+                    }
+                },
+            };
+            events.push(event(key, more, result));
+            if !more {
+                state.input = None;
+                return;
+            }
+        }
+    }
+
+    /// Receives until nothing is left or the socket has had its share of this turn.
+    //= DGRAM-1
+    fn try_datagrams(
+        &mut self,
+        index: u32,
+        key: RequestKey,
+        section: Section,
+        world: &mut World,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) {
+        let state = &mut self.sockets[index as usize];
+        let mut share = self.turn_bytes_max;
+        while world.is_readable(state.number) {
+            if share == 0 {
+                return world.touch(state.number);
+            }
+            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let Some(mut buffer) = lent else {
+                self.counters.no_buffers += 1;
+                state.input = None;
+                return events.push(event(key, false, EventResult::Failed(Error::new(ErrorKind::NoBuffers))));
+            };
+            let result = match world.receive_datagram(state.number) {
+                Tried::Later => return,
+                Tried::Failed(error) => EventResult::Failed(error),
+                Tried::Done((from, bytes)) => {
+                    share = share.saturating_sub(bytes.len().max(1));
+                    match buffer.fill_from(&bytes) == bytes.len() {
+                        true => EventResult::Datagram(buffer, from),
+                        false => EventResult::Truncated(from),
+                    }
+                }
+            };
+            let more = !world.random.chance(world.plan.stream_ends);
+            events.push(event(key, more, result));
+            if !more {
+                state.input = None;
+                return;
+            }
+        }
+    }
+
+    fn try_receive_into(
+        &mut self,
+        index: u32,
+        key: RequestKey,
+        span: SpanMut,
+        world: &mut World,
+        events: &mut Vec<Event>,
+    ) {
+        let state = &mut self.sockets[index as usize];
+        let tried = span.with(|bytes| {
+            let length = shorten(world.plan.short_reads, bytes.len(), 1, world);
+            world.read(state.number, &mut bytes[..length])
+        });
+        let result = match tried {
+            Tried::Done(length) => EventResult::ReceivedInto(length),
+            Tried::Failed(error) => EventResult::Failed(error),
+            Tried::Later => return,
+        };
+        state.input = None;
+        events.push(event(key, false, result));
+    }
+
+    // Waiting.
+
+    /// Nothing will happen in the network by itself: sleeps until another thread does something.
+    fn sleep<'a>(&self, network: &'a SimNetwork, world: MutexGuard<'a, World>) -> Result<MutexGuard<'a, World>, Error> {
+        drop(world);
+        if self.bell.sleep(self.patience) {
+            return Ok(network.world());
+        }
+        Err(Error::new(ErrorKind::NothingToWaitFor))
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.network.world().remove_driver(self.driver);
+    }
+}
+
+/// Takes the request of this key back, if it has not ended.
+//= CANCEL-1
+fn cancel(state: &mut State, key: RequestKey) -> Option<Event> {
+    let was_input = state.input.take_if(|(pending, _)| *pending == key).is_some();
+    let was_output = state.output.take_if(|(pending, _)| *pending == key).is_some();
+    let cancelled = EventResult::Failed(Error::new(ErrorKind::Cancelled));
+    (was_input || was_output).then(|| event(key, false, cancelled))
+}
+
+/// Whether a completion that could come now is kept back by the plan, and until when.
+fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World) -> bool {
+    let plan = world.plan;
+    match *late_ns {
+        Some(until_ns) if world.now_ns < until_ns => return true,
+        Some(_) => *late_ns = None,
+        None if world.random.chance(plan.late_completions) => {
+            let until_ns = world.now_ns + world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            world.schedule(until_ns, Happening::Look(number));
+            *late_ns = Some(until_ns);
+            return true;
+        }
+        None => {}
+    }
+    false
+}
+
+/// What is left of a length at a rate of short ones.
+fn shorten(rate: f64, length: usize, least: usize, world: &mut World) -> usize {
+    if length > least && world.random.chance(rate) { least + world.random.below(length - least) } else { length }
+}
+
+fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tried<Buffer> {
+    let room = shorten(world.plan.short_reads, buffer.len(), 1, world);
+    map(world.read(number, &mut buffer[..room]), |length| {
+        buffer.set_len(length);
+        if length == 0 { Buffer::empty() } else { buffer }
+    })
+}
+
+fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
+    span.with(|bytes| {
+        let length = shorten(world.plan.short_writes, bytes.len(), 0, world);
+        if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
+    })
+}
+
+/// Piece by piece, until one does not go out whole. What has gone out counts; an error behind it comes with the next send.
+fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Tried<usize> {
+    let mut done = 0;
+    for span in spans.iter().filter(|span| span.length > 0) {
+        match send(world, number, *span) {
+            Tried::Done(length) if length == span.length => done += length,
+            // What follows would not be the next bytes of the stream.
+            Tried::Done(length) => return Tried::Done(done + length),
+            other if done == 0 => return other,
+            _ => break,
+        }
+        if !world.is_writable(number) {
+            break;
+        }
+    }
+    Tried::Done(done)
+}
+
+/// A short write is a socket without room: who waits for room does not see it.
+fn send_datagram(world: &mut World, number: u32, list: SpanList, target: Target, notice: Notice) -> EventResult {
+    if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
+        return EventResult::Sent(0);
+    }
+    let mut bytes = Vec::with_capacity(list.bytes);
+    list.with(|spans| spans.iter().for_each(|span| span.with(|piece| bytes.extend_from_slice(piece))));
+    world.send_datagram(number, target.address(), bytes).map_or_else(EventResult::Failed, EventResult::Sent)
+}
+
+fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
+    match tried {
+        Tried::Done(value) => Tried::Done(change(value)),
+        Tried::Later => Tried::Later,
+        Tried::Failed(error) => Tried::Failed(error),
+    }
+}

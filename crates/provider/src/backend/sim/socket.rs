@@ -1,0 +1,201 @@
+//! A socket of a simulated network.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::fault::nanoseconds;
+use super::network::{SimNetwork, gone};
+use super::pipe::Pipe;
+use super::stream::{Listener, Stream};
+use super::world::{Body, World};
+use crate::address::Address;
+use crate::backend::RawHandle;
+use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
+use crate::error::{Error, ErrorKind};
+use crate::readiness::Tried;
+
+/// A handle to one socket of a simulated network. Closes on drop.
+pub struct SimSocket {
+    network: SimNetwork,
+    number: u32,
+}
+
+impl SimSocket {
+    pub(super) fn new(network: &SimNetwork, number: u32) -> Self {
+        SimSocket { network: network.clone(), number }
+    }
+
+    pub(super) fn network(&self) -> &SimNetwork {
+        &self.network
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// A socket that listens there; one of a driver's is counted.
+    pub(super) fn listen(
+        network: &SimNetwork,
+        address: &Address,
+        options: &ListenOptions,
+        is_counted: bool,
+    ) -> Result<Self, Error> {
+        let mut guard = network.world();
+        let world = &mut *guard;
+        let listener = Listener { backlog: options.backlog.max(1) as usize, waiting: Default::default() };
+        let number = world.insert(Address::Unnamed, Body::Listener(listener), is_counted)?;
+        let named = world.names.listen(number, address, options);
+        match (named, world.node_mut(number)) {
+            (Ok(address), Some(node)) => node.local = address,
+            (named, _) => {
+                world.remove(number);
+                return Err(named.err().unwrap_or(gone()));
+            }
+        }
+        world.note(number, format_args!("listens at {address}"));
+        Ok(SimSocket::new(network, number))
+    }
+
+    /// A socket that is to connect there.
+    pub(super) fn connector_of(
+        network: &SimNetwork,
+        address: &Address,
+        options: &ConnectOptions,
+        is_counted: bool,
+    ) -> Result<Self, Error> {
+        let mut guard = network.world();
+        let world = &mut *guard;
+        let target = loopback_of(address);
+        let local = world.names.connect_from(&target, options.bind)?;
+        let latency_ns = world.random.between_ns(world.plan.latency_min, world.plan.latency_max);
+        let inbound = Pipe::new(&world.plan, &mut world.random, latency_ns);
+        let stream = Stream::new(target, inbound, options.user_timeout.map_or(0, nanoseconds));
+        let inserted = world.insert(local.clone(), Body::Stream(Box::new(stream)), is_counted);
+        if inserted.is_err() {
+            world.names.release(0, &local);
+        }
+        Ok(SimSocket::new(network, inserted?))
+    }
+
+    fn stream<T>(&self, look: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        self.network.world().stream_mut(self.number).map(look)
+    }
+}
+
+/// Whoever connects to the unspecified address reaches his own host.
+fn loopback_of(address: &Address) -> Address {
+    match address.ip() {
+        Some(ip) if ip.ip().is_unspecified() => {
+            let host: std::net::IpAddr = if ip.is_ipv4() { [127, 0, 0, 1].into() } else { 1u128.to_be_bytes().into() };
+            Address::from((host, ip.port()))
+        }
+        _ => address.clone(),
+    }
+}
+
+#[allow(private_interfaces, reason = "as the trait")]
+impl Endpoint for SimSocket {
+    type Network = SimNetwork;
+
+    fn listener(network: &SimNetwork, address: &Address, options: &ListenOptions) -> Result<Self, Error> {
+        SimSocket::listen(network, address, options, true)
+    }
+
+    fn connector(network: &SimNetwork, address: &Address, options: &ConnectOptions) -> Result<Self, Error> {
+        SimSocket::connector_of(network, address, options, true)
+    }
+
+    fn datagram(network: &SimNetwork, address: &Address, options: &BindOptions) -> Result<Self, Error> {
+        let number = network.world().bind(address, options)?;
+        Ok(SimSocket::new(network, number))
+    }
+
+    fn reserve(network: &SimNetwork) -> Option<Self> {
+        let number = network.world().insert(Address::Unnamed, Body::Reserve, true).ok()?;
+        Some(SimSocket::new(network, number))
+    }
+
+    fn of_any(network: &SimNetwork, socket: AnySocket) -> Result<Self, AnySocket> {
+        match socket {
+            AnySocket::Sim(socket) if socket.network.is(network) => Ok(socket),
+            other => Err(other),
+        }
+    }
+
+    fn of_any_ref(socket: &AnySocket) -> Option<&Self> {
+        if let AnySocket::Sim(socket) = socket { Some(socket) } else { None }
+    }
+
+    fn into_any(self) -> AnySocket {
+        AnySocket::Sim(self)
+    }
+
+    fn class(&self) -> Result<Class, Error> {
+        match self.network.world().node(self.number).map(|node| &node.body) {
+            Some(Body::Listener(_)) => Ok(Class::Listener),
+            Some(Body::Stream(_)) => Ok(Class::Stream),
+            Some(Body::Datagram(_)) => Ok(Class::Datagram),
+            _ => Err(gone()),
+        }
+    }
+
+    fn handle(&self) -> RawHandle {
+        self.number as RawHandle
+    }
+
+    fn set_nonblocking(&self, _nonblocking: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn local_address(&self) -> Result<Address, Error> {
+        self.network.world().node(self.number).map(|node| node.local.clone()).ok_or(gone())
+    }
+
+    fn peer_address(&self) -> Result<Address, Error> {
+        if let Some(port) = self.network.world().port_mut(self.number) {
+            return port.peer.map(Address::Ip).ok_or(Error::new(ErrorKind::NotConnected));
+        }
+        let peer = self.stream(|stream| stream.is_connected().then(|| stream.peer.clone()));
+        peer.flatten().ok_or(Error::new(ErrorKind::NotConnected))
+    }
+
+    fn has_peer(&self) -> bool {
+        self.peer_address().is_ok()
+    }
+
+    fn shut_write(&self) -> Result<(), Error> {
+        self.network.world().shut_write(self.number)
+    }
+
+    fn reset(&self) {
+        self.network.world().reset(self.number);
+    }
+
+    fn reset_on_close(&self) {
+        self.stream(|stream| stream.is_linger_zero = true);
+    }
+
+    fn set_membership(&self, group: IpAddr, _interface: u32, joins: bool) -> Result<(), Error> {
+        self.network.world().set_membership(self.number, group, joins)
+    }
+
+    fn shed(&self, _nonblocking: bool) -> bool {
+        let mut world = self.network.world();
+        let Tried::Done(accepted) = world.accept(self.number, true) else { return false };
+        World::close(&mut world, accepted);
+        true
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        self.network.world().close(self.number);
+    }
+}
+
+impl fmt::Debug for SimSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimSocket(#{})", self.number)
+    }
+}

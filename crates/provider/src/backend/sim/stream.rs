@@ -1,0 +1,481 @@
+//! Connections: how they begin, carry bytes, and end. Each end is a socket; each keeps the pipe that leads to it.
+//!
+//! 1. `connect` knocks at the other end one latency later. A listener with room in its backlog makes the accepted end and
+//!    sends its welcome; a full backlog says nothing, and the knock is repeated; where nobody listens comes a refusal.
+//! 2. Bytes are written into the pipe at the other end and read from one's own.
+//! 3. `shut_write` sends an end behind the bytes. A close does too, unless bytes that had arrived were never read, or
+//!    linger 0 was asked for: then it is a reset. So is what comes to an end that has closed.
+//! 4. A reset drops what was not on its way, and is told once: to whoever asks first, as the systems do.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use super::fault::nanoseconds;
+use super::names::is_nobodys;
+use super::pipe::{Cargo, Pipe};
+use super::world::{Body, Happening, World};
+use crate::address::Address;
+use crate::error::{Error, ErrorKind};
+use crate::readiness::Tried;
+
+/// A socket that waits for connections.
+pub(super) struct Listener {
+    pub(super) backlog: usize,
+    pub(super) waiting: VecDeque<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Unconnected,
+    Connecting,
+    Connected,
+}
+
+/// One end of a connection.
+pub(super) struct Stream {
+    phase: Phase,
+    pub(super) peer: Address,
+    /// The socket at the other end; 0: none.
+    other: u32,
+    pub(super) inbound: Pipe,
+    /// To be told, once.
+    error: Option<ErrorKind>,
+    pub(super) is_reset: bool,
+    is_write_shut: bool,
+    pub(super) is_linger_zero: bool,
+    /// How long it waits for an answer; 0: as the plan says.
+    user_timeout_ns: u64,
+    /// When it gives up, if a partition keeps its bytes from arriving.
+    gives_up_ns: Option<u64>,
+}
+
+impl Stream {
+    pub(super) fn new(peer: Address, inbound: Pipe, user_timeout_ns: u64) -> Self {
+        Stream {
+            phase: Phase::Unconnected,
+            peer,
+            other: 0,
+            inbound,
+            error: None,
+            is_reset: false,
+            is_write_shut: false,
+            is_linger_zero: false,
+            user_timeout_ns,
+            gives_up_ns: None,
+        }
+    }
+
+    pub(super) fn connected(peer: Address, other: u32, inbound: Pipe, user_timeout_ns: u64) -> Self {
+        Stream { phase: Phase::Connected, other, ..Stream::new(peer, inbound, user_timeout_ns) }
+    }
+
+    pub(super) fn is_connecting(&self) -> bool {
+        self.phase == Phase::Connecting
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected && !self.is_reset
+    }
+
+    pub(super) fn is_waiting_for_an_answer(&self) -> bool {
+        self.is_connecting() || (self.gives_up_ns.is_some() && !self.is_reset)
+    }
+
+    pub(super) fn error(&self) -> Option<ErrorKind> {
+        self.error
+    }
+
+    fn break_with(&mut self, error: ErrorKind) {
+        (self.error, self.is_reset, self.phase) = (Some(error), true, Phase::Unconnected);
+        self.inbound.purge();
+    }
+}
+
+impl World {
+    /// Two connected ends, the first with this address.
+    pub(super) fn pair(&mut self, near: Address, far: Address) -> (u32, u32) {
+        let latency_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
+        let first = Pipe::new(&self.plan, &mut self.random, latency_ns);
+        let second = Pipe::new(&self.plan, &mut self.random, latency_ns);
+        let near_stream = Stream::connected(far.clone(), 0, first, 0);
+        let near = self.insert(near.clone(), Body::Stream(Box::new(near_stream)), false).unwrap_or_default();
+        let near_address = self.node(near).map_or(Address::Unnamed, |node| node.local.clone());
+        let far_stream = Stream::connected(near_address, near, second, 0);
+        let far = self.insert(far, Body::Stream(Box::new(far_stream)), false).unwrap_or_default();
+        if let Some(stream) = self.stream_mut(near) {
+            stream.other = far;
+        }
+        (near, far)
+    }
+
+    // The beginning.
+
+    /// Starts to connect to the address that the socket was made for.
+    pub(super) fn connect(&mut self, number: u32) {
+        let plan = self.plan;
+        let Some(stream) = self.stream_mut(number) else { return };
+        stream.phase = Phase::Connecting;
+        let target = stream.peer.clone();
+        let patience_ns =
+            if stream.user_timeout_ns > 0 { stream.user_timeout_ns } else { nanoseconds(plan.connect_timeout) };
+        self.note(number, format_args!("connect {target}"));
+        if target.ip().is_some_and(|ip| is_nobodys(ip.ip())) {
+            return self.refuse(number, ErrorKind::Unreachable);
+        }
+        if target.ip().is_some() {
+            self.schedule(self.now_ns.saturating_add(patience_ns), Happening::GiveUp(number));
+        }
+        if self.random.chance(plan.unanswered_connects) {
+            return self.note(number, format_args!("gets no answer"));
+        }
+        if self.random.chance(plan.refused_connects) {
+            return self.launch(number, Cargo::Refusal);
+        }
+        let mut delay_ns = self.random.between_ns(plan.latency_min, plan.latency_max);
+        if self.random.chance(plan.slow_connects) {
+            delay_ns += self.random.between_ns(std::time::Duration::ZERO, plan.slow_connect_max);
+        }
+        self.schedule(self.now_ns.saturating_add(delay_ns), Happening::Knock(number));
+        self.settle();
+    }
+
+    /// The request of a connecting socket has come to the other end.
+    pub(super) fn knock(&mut self, client: u32) {
+        let Some((local, target)) =
+            self.node(client).zip(self.stream(client)).map(|(node, stream)| (node.local.clone(), stream.peer.clone()))
+        else {
+            return;
+        };
+        if let Some(until_ns) = self.cut_until_ns(&local, &target) {
+            return self.schedule(until_ns, Happening::Knock(client));
+        }
+        let Some(found) = self.names.find(&target, &mut self.random) else {
+            return self.launch(client, Cargo::Refusal);
+        };
+        let has_room = match self.node(found).map(|node| &node.body) {
+            Some(Body::Listener(listener)) => listener.waiting.len() < listener.backlog,
+            _ => false,
+        };
+        if !has_room && target.ip().is_none() {
+            return self.tell_busy(client);
+        }
+        if !has_room {
+            let again_ns = self.now_ns + nanoseconds(self.plan.retransmit_after).max(1_000_000);
+            self.note(client, format_args!("finds the backlog of #{found} full"));
+            return self.schedule(again_ns, Happening::Knock(client));
+        }
+        let latency_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
+        let inbound = Pipe::new(&self.plan, &mut self.random, latency_ns);
+        let server = Stream::connected(local, client, inbound, 0);
+        let Ok(server) = self.insert(target, Body::Stream(Box::new(server)), false) else { return };
+        if let Some(stream) = self.stream_mut(client) {
+            stream.other = server;
+        }
+        if let Some(Body::Listener(listener)) = self.node_mut(found).map(|node| &mut node.body) {
+            listener.waiting.push_back(server);
+        }
+        self.note(client, format_args!("is taken by #{found} as #{server}"));
+        self.touch(found);
+        self.launch(client, Cargo::Welcome);
+    }
+
+    /// A Unix listener has no room, and whoever wants to connect is told so, see connect(2) on EAGAIN.
+    fn tell_busy(&mut self, client: u32) {
+        if let Some(stream) = self.stream_mut(client) {
+            (stream.phase, stream.error) = (Phase::Unconnected, Some(ErrorKind::Busy));
+        }
+        self.touch(client);
+    }
+
+    /// Takes one connection out of a listener's backlog.
+    pub(super) fn accept(&mut self, number: u32, is_counted: bool) -> Tried<u32> {
+        let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) else {
+            return Tried::Failed(Error::new(ErrorKind::InvalidInput));
+        };
+        let Some(accepted) = listener.waiting.front().copied() else { return Tried::Later };
+        if is_counted && let Err(error) = self.take_descriptor() {
+            return Tried::Failed(error);
+        }
+        if let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) {
+            listener.waiting.pop_front();
+        }
+        if let Some(node) = self.node_mut(accepted) {
+            node.is_counted = is_counted;
+        }
+        self.note(number, format_args!("accepts #{accepted}"));
+        Tried::Done(accepted)
+    }
+
+    /// How a connect has ended.
+    pub(super) fn connect_result(&mut self, number: u32) -> Tried<()> {
+        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+        match stream.error.take() {
+            Some(error) => Tried::Failed(Error::new(error)),
+            None if stream.is_connecting() => Tried::Later,
+            None => Tried::Done(()),
+        }
+    }
+
+    // Bytes.
+
+    /// Whether a receive, or an accept, would have something to say.
+    pub(super) fn is_readable(&self, number: u32) -> bool {
+        match self.node(number).map(|node| &node.body) {
+            Some(Body::Listener(listener)) => !listener.waiting.is_empty(),
+            Some(Body::Datagram(port)) => port.is_readable(),
+            Some(Body::Stream(stream)) => {
+                let has_end = stream.inbound.has_ended() || stream.error.is_some() || stream.is_reset;
+                stream.inbound.arrived() > 0 || has_end || stream.phase == Phase::Unconnected
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a send, or a connect, would have something to say.
+    pub(super) fn is_writable(&self, number: u32) -> bool {
+        let Some(stream) = self.stream(number) else { return true };
+        let is_over = stream.error.is_some() || stream.is_reset || stream.is_write_shut;
+        let has_room = || self.stream(stream.other).is_none_or(|other| other.inbound.room() > 0);
+        is_over || (!stream.is_connecting() && has_room())
+    }
+
+    /// Receives what has arrived: 0 is the end.
+    pub(super) fn read(&mut self, number: u32, into: &mut [u8]) -> Tried<usize> {
+        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+        let length = stream.inbound.read(into);
+        if length == 0 {
+            return match stream.error {
+                _ if stream.inbound.has_ended() => Tried::Done(0),
+                Some(error) => {
+                    stream.error = None;
+                    Tried::Failed(Error::new(error))
+                }
+                None if stream.is_reset => Tried::Done(0),
+                None if stream.phase == Phase::Unconnected => Tried::Failed(Error::new(ErrorKind::NotConnected)),
+                None => Tried::Later,
+            };
+        }
+        self.note(number, format_args!("reads {length}"));
+        self.transmit(number);
+        self.settle();
+        Tried::Done(length)
+    }
+
+    /// Sends what there is room for.
+    pub(super) fn write(&mut self, number: u32, bytes: &[u8]) -> Tried<usize> {
+        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+        let other = stream.other;
+        if let Some(error) = stream.error.take() {
+            return Tried::Failed(Error::new(error));
+        }
+        match stream.phase {
+            _ if stream.is_write_shut || stream.is_reset => return Tried::Failed(Error::new(ErrorKind::BrokenPipe)),
+            Phase::Unconnected => return Tried::Failed(Error::new(ErrorKind::NotConnected)),
+            Phase::Connecting => return Tried::Later,
+            Phase::Connected => {}
+        }
+        let Some(target) = self.stream_mut(other) else { return self.write_to_nobody(number, bytes.len()) };
+        let length = target.inbound.write(bytes);
+        if length == 0 {
+            return Tried::Later;
+        }
+        if self.is_recording() {
+            self.note(number, format_args!("writes {length} {:08x}", checksum(&bytes[..length])));
+        }
+        self.transmit(other);
+        self.settle();
+        Tried::Done(length)
+    }
+
+    /// The other end has closed: the bytes go out, and a reset comes back. A Unix socket knows at once.
+    fn write_to_nobody(&mut self, number: u32, length: usize) -> Tried<usize> {
+        if self.node(number).is_some_and(|node| node.local.ip().is_none()) {
+            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
+        }
+        self.note(number, format_args!("writes {length} to nobody"));
+        self.launch(number, Cargo::Reset);
+        self.settle();
+        Tried::Done(length)
+    }
+
+    /// Lets all that fits into the window take off towards a socket.
+    fn transmit(&mut self, to: u32) {
+        loop {
+            let Some(stream) = self.stream_mut(to).filter(|stream| !stream.is_reset) else { return };
+            let other = stream.other;
+            let Some(cargo) = stream.inbound.next_cargo() else { return };
+            let (resets, partitions) = (self.plan.resets, self.plan.partitions);
+            if self.random.chance(resets) {
+                self.note(to, format_args!("and #{other}: the network breaks the connection"));
+                self.launch(other, Cargo::Reset);
+                return self.launch(to, Cargo::Reset);
+            }
+            if self.random.chance(partitions) {
+                self.cut_off(to);
+            }
+            self.launch(to, cargo);
+        }
+    }
+
+    /// The hosts of a connection are cut off for a time that the plan allows.
+    fn cut_off(&mut self, number: u32) {
+        let for_ns = self.random.between_ns(std::time::Duration::ZERO, self.plan.partition_max);
+        let ends = self.node(number).zip(self.stream(number));
+        let hosts = ends.and_then(|(node, stream)| node.local.ip().zip(stream.peer.ip()));
+        if let Some((first, second)) = hosts {
+            self.cut(first.ip(), second.ip(), self.now_ns.saturating_add(for_ns));
+        }
+    }
+
+    fn launch(&mut self, to: u32, cargo: Cargo) {
+        let (now_ns, plan) = (self.now_ns, self.plan);
+        let mut random = std::mem::replace(&mut self.random, super::fault::Random::new(0));
+        let at_ns = self.stream_mut(to).map(|stream| stream.inbound.launch(cargo, now_ns, &plan, &mut random));
+        self.random = random;
+        if let Some(at_ns) = at_ns {
+            self.schedule(at_ns, Happening::Arrive(to));
+        }
+    }
+
+    /// What has flown longest towards a socket is there, unless the hosts are cut off: then it comes when they no longer are.
+    pub(super) fn arrive(&mut self, number: u32) {
+        let Some((node, stream)) = self.node(number).zip(self.stream(number)) else { return };
+        let other = stream.other;
+        if let Some(until_ns) = self.cut_until_ns(&node.local, &stream.peer) {
+            self.wait_for_an_answer(other, until_ns);
+            return self.schedule(until_ns, Happening::Arrive(number));
+        }
+        let Some(stream) = self.stream_mut(number) else { return };
+        let Some(cargo) = stream.inbound.land() else { return };
+        match cargo {
+            Cargo::Bytes(_) | Cargo::End => {}
+            Cargo::Welcome if stream.is_connecting() => stream.phase = Phase::Connected,
+            Cargo::Welcome => {}
+            Cargo::Refusal if stream.is_connecting() => stream.break_with(ErrorKind::ConnectionRefused),
+            Cargo::Refusal => {}
+            Cargo::Reset if stream.is_reset => {}
+            Cargo::Reset if stream.inbound.has_ended() => stream.break_with(ErrorKind::BrokenPipe),
+            Cargo::Reset => stream.break_with(ErrorKind::ConnectionReset),
+        }
+        self.note(number, format_args!("gets {cargo:?}"));
+        if cargo == Cargo::Reset
+            && let Some(stream) = self.stream_mut(other)
+        {
+            stream.inbound.purge();
+        }
+        self.touch(number);
+        // What has arrived no longer fills the sender's end.
+        self.touch(other);
+    }
+
+    fn wait_for_an_answer(&mut self, number: u32, until_ns: u64) {
+        let now_ns = self.now_ns;
+        let Some(stream) = self.stream_mut(number) else { return };
+        let gives_up_ns = now_ns.saturating_add(stream.user_timeout_ns);
+        if stream.user_timeout_ns > 0 && stream.gives_up_ns.is_none() && gives_up_ns < until_ns {
+            stream.gives_up_ns = Some(gives_up_ns);
+            self.schedule(gives_up_ns, Happening::GiveUp(number));
+        }
+    }
+
+    /// Nobody has answered in time.
+    pub(super) fn give_up(&mut self, number: u32) {
+        let Some(stream) = self.stream_mut(number) else { return };
+        if stream.is_connecting() || stream.gives_up_ns.is_some() {
+            self.refuse(number, ErrorKind::TimedOut);
+        }
+    }
+
+    fn refuse(&mut self, number: u32, error: ErrorKind) {
+        if let Some(stream) = self.stream_mut(number) {
+            stream.break_with(error);
+        }
+        self.note(number, format_args!("fails: {error:?}"));
+        self.touch(number);
+    }
+
+    // The end.
+
+    /// Ends the write side.
+    pub(super) fn shut_write(&mut self, number: u32) -> Result<(), Error> {
+        let Some(stream) = self.stream_mut(number).filter(|stream| stream.is_connected()) else {
+            return Err(Error::new(ErrorKind::NotConnected));
+        };
+        let other = stream.other;
+        if !std::mem::replace(&mut stream.is_write_shut, true) {
+            self.note(number, format_args!("shuts its write side"));
+            self.end(other);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn end(&mut self, to: u32) {
+        if let Some(stream) = self.stream_mut(to) {
+            stream.inbound.is_ending = true;
+            self.transmit(to);
+        }
+    }
+
+    /// Resets a connection now, with all that is queued in it. A Unix socket knows no such thing.
+    pub(super) fn reset(&mut self, number: u32) {
+        if self.node(number).is_none_or(|node| node.local.ip().is_none()) {
+            return;
+        }
+        let Some(stream) = self.stream_mut(number).filter(|stream| !stream.is_reset) else { return };
+        let other = stream.other;
+        stream.break_with(ErrorKind::ConnectionAborted);
+        self.note(number, format_args!("resets"));
+        self.send_reset(other);
+        self.touch(number);
+        self.settle();
+    }
+
+    fn send_reset(&mut self, to: u32) {
+        if let Some(stream) = self.stream_mut(to) {
+            stream.inbound.purge();
+            self.launch(to, Cargo::Reset);
+        }
+    }
+
+    /// The socket is closed, and gone.
+    pub(super) fn close(&mut self, number: u32) {
+        let Some(node) = self.remove(number) else { return };
+        self.note(number, format_args!("closes"));
+        match node.body {
+            Body::Reserve | Body::Datagram(_) => {}
+            Body::Listener(listener) => {
+                for waiting in listener.waiting {
+                    if let Some(stream) = self.stream_mut(waiting) {
+                        stream.is_linger_zero = true;
+                    }
+                    self.close(waiting);
+                }
+            }
+            Body::Stream(stream) => self.close_stream(&stream, node.local.ip().is_some()),
+        }
+        self.settle();
+    }
+
+    fn close_stream(&mut self, stream: &Stream, has_resets: bool) {
+        if stream.is_reset || stream.other == 0 {
+            return;
+        }
+        let is_abrupt = has_resets && (stream.is_linger_zero || stream.is_connecting());
+        // A peer that has said its end hears nothing more, one that goes on to send is told that nobody reads.
+        if is_abrupt || stream.inbound.arrived() > 0 {
+            return self.send_reset(stream.other);
+        }
+        if !stream.is_write_shut {
+            self.end(stream.other);
+        }
+        if stream.inbound.has_more_to_come() {
+            self.send_reset(stream.other);
+        }
+    }
+}
+
+/// FNV-1a: enough to tell two traces apart.
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811C_9DC5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
