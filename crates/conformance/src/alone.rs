@@ -7,15 +7,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::setup::Setup;
+use crate::simulated;
 
 /// No test takes so long.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs a test of one set-up alone.
-pub fn run(setup: &Setup, test: fn(&Setup)) {
-    run_with(|| test(setup));
+/// Runs a test of one set-up alone, unless it cannot run there.
+pub fn run(setup: &Setup, name: &str, test: fn(&Setup)) {
+    if let Some(reason) = simulated::reason(setup, name) {
+        return println!("not on {}: {reason}", setup.name);
+    }
+    run_with(|| {
+        simulated::enter(setup.faults);
+        test(setup);
+    });
 }
 
 /// Runs anything alone: descriptors can be counted, limits and switches of the process or the system changed.

@@ -2,7 +2,7 @@
 
 //= FALL-1
 
-use raon_provider::{AnyProvider, Backend, Driver, Epoll, Kind, Uring};
+use raon_provider::{AnyProvider, Backend, Driver, Epoll, Kind, Sim, Uring};
 
 use crate::rig::Rig;
 use crate::setup::Setup;
@@ -22,6 +22,7 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     assert_eq!(info.pool_bytes, (256 + 128) * 4096 + 16 * 65_536);
     // By type as well as by name.
     let kind = match setup.kind {
+        Kind::Sim => Driver::<Sim>::open(&config).unwrap().info().kind,
         Kind::Epoll => Driver::<Epoll>::open(&config).unwrap().info().kind,
         _ => Driver::<Uring>::open(&config).unwrap().info().kind,
     };

@@ -3,7 +3,7 @@
 //= CLOSE-1, CLOSE-2
 
 use std::io::ErrorKind as IoErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raon_provider::{CloseMode, ErrorKind, Outcome, Payload};
 
@@ -11,6 +11,7 @@ use crate::peer::Peer;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
+use crate::simulated::Moment;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -43,7 +44,7 @@ pub fn a_graceful_close_ends_at_its_deadline(setup: &Setup) {
     rig.send(deaf, pattern(0, 1 << 20), 1);
     rig.receive(idle, 2);
     rig.settle();
-    let start = Instant::now();
+    let start = Moment::now();
     rig.close(deaf, Duration::from_millis(120), 3);
     rig.close(idle, Duration::from_millis(60), 4);
     rig.wait_closed(4);

@@ -27,6 +27,7 @@ pub mod random;
 pub mod rig;
 pub mod roles;
 pub mod setup;
+pub mod simulated;
 pub mod stale;
 pub mod starve;
 pub mod steady;

@@ -13,6 +13,7 @@ use crate::ownership::tracked;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
+use crate::simulated::Moment;
 
 pub fn a_drop_with_a_thousand_operations_in_flight(setup: &Setup) {
     let leaked = raon_provider::leaked_operations();
@@ -167,7 +168,7 @@ pub fn rings_that_come_and_go_do_not_disturb_a_wait(setup: &Setup) {
     rig.receive(socket, 1);
     for round in 0..5 {
         let other = Rig::with(&crate::setup::URING_DEFER, small);
-        let start = Instant::now();
+        let start = Moment::now();
         if round % 2 == 0 {
             drop(other);
         }

@@ -1,4 +1,4 @@
-//! The other end of a connection, played by the operating system's plain sockets.
+//! The other end of a connection, played by the operating system's plain sockets, or by a simulated network.
 //!
 //! All that a test does with it goes through the few calls at the top: another kind of peer is another kind of `Peer::socket`.
 
@@ -6,19 +6,28 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use raon_provider::{AcceptedSocket, Address};
+use raon_provider::{AcceptedSocket, Address, SimNetwork, SimPeer};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::rig::Rig;
 use crate::setup::{Setup, Transport};
+use crate::simulated;
 
 /// A non-blocking socket that reads and writes while the rig goes on turning.
 pub struct Peer {
-    socket: Socket,
+    socket: End,
+}
+
+enum End {
+    Os(Socket),
+    Sim(SimPeer),
 }
 
 /// A connection of the set-up's kind; buffer sizes in bytes, 0: as the system has it.
 pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (AcceptedSocket, Peer) {
+    if let Some(network) = simulated::network() {
+        return simulated_connection(&network, near_send, far_receive);
+    }
     let (near, far) = match setup.transport {
         Transport::Tcp => tcp_connection(far_receive),
         // What is on its way lies in the sender's buffer; the receiver has none of its own.
@@ -28,6 +37,17 @@ pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (Accep
         near.set_send_buffer_size(near_send).unwrap();
     }
     (near.into(), Peer::of(far))
+}
+
+fn simulated_connection(network: &SimNetwork, near_send: usize, far_receive: usize) -> (AcceptedSocket, Peer) {
+    let (near, mut far) = network.pair();
+    if near_send > 0 {
+        far.set_peer_send_buffer(near_send).unwrap();
+    }
+    if far_receive > 0 {
+        far.set_receive_buffer(far_receive).unwrap();
+    }
+    (near, Peer { socket: End::Sim(far) })
 }
 
 fn tcp_connection(far_receive: usize) -> (Socket, Socket) {
@@ -61,7 +81,7 @@ pub fn system_address(address: &Address) -> SockAddr {
 impl Peer {
     fn of(socket: Socket) -> Self {
         socket.set_nonblocking(true).unwrap();
-        Peer { socket }
+        Peer { socket: End::Os(socket) }
     }
 
     /// Connects to a listener of the rig.
@@ -71,6 +91,9 @@ impl Peer {
 
     /// The same where there may be no listener.
     pub fn try_connect(address: &Address) -> Result<Self> {
+        if let Some(network) = simulated::network() {
+            return Self::try_connect_simulated(&network, address);
+        }
         let address = system_address(address);
         let socket = Socket::new(address.domain(), Type::STREAM, None)?;
         if address.is_unix() {
@@ -83,32 +106,55 @@ impl Peer {
         Ok(Self::of(socket))
     }
 
+    fn try_connect_simulated(network: &SimNetwork, address: &Address) -> Result<Self> {
+        let peer = network.connect(address);
+        while !peer.is_connected() {
+            match peer.error() {
+                Some(error) => return Err(system_error(error)),
+                None => assert!(network.advance_to_next(), "nothing will ever happen"),
+            }
+        }
+        Ok(Peer { socket: End::Sim(peer) })
+    }
+
     /// The address of this end.
     pub fn local_address(&self) -> Address {
-        AcceptedSocket::from(self.socket.try_clone().unwrap()).local_address().unwrap()
+        match &self.socket {
+            End::Os(socket) => AcceptedSocket::from(socket.try_clone().unwrap()).local_address().unwrap(),
+            End::Sim(peer) => peer.local_address().unwrap(),
+        }
     }
 
     /// For a driver to adopt.
     pub fn into_socket(self) -> AcceptedSocket {
-        self.socket.into()
+        match self.socket {
+            End::Os(socket) => socket.into(),
+            End::Sim(peer) => peer.into_socket().unwrap(),
+        }
     }
 
     /// For a thread of its own, which waits.
     pub fn into_blocking(self) -> impl Read + Write + Send + 'static {
-        self.socket.set_nonblocking(false).unwrap();
-        self.socket
+        let End::Os(socket) = self.socket else { panic!("a simulated peer cannot wait") };
+        socket.set_nonblocking(false).unwrap();
+        socket
     }
 
     /// Ends its write side.
-    pub fn shut_write(&self) {
-        self.socket.shutdown(Shutdown::Write).unwrap();
+    pub fn shut_write(&mut self) {
+        match &mut self.socket {
+            End::Os(socket) => socket.shutdown(Shutdown::Write).unwrap(),
+            End::Sim(peer) => peer.shut_write().unwrap(),
+        }
     }
 
     /// Ends with a reset. On a Unix socket that is an end like others, unless it leaves bytes unread, see
     /// [`Rig::provoke_reset`].
     pub fn reset(self) {
-        if !self.socket.local_addr().unwrap().is_unix() {
-            self.socket.set_linger(Some(Duration::ZERO)).unwrap();
+        match self.socket {
+            End::Os(socket) if socket.local_addr().unwrap().is_unix() => {}
+            End::Os(socket) => socket.set_linger(Some(Duration::ZERO)).unwrap(),
+            End::Sim(peer) => peer.reset(),
         }
     }
 
@@ -123,7 +169,8 @@ impl Peer {
 
     /// Sends one byte out of band.
     pub fn send_urgent(&mut self, byte: u8) -> Result<usize> {
-        self.socket.send_out_of_band(&[byte])
+        let End::Os(socket) = &self.socket else { panic!("a simulated peer has no urgent bytes") };
+        socket.send_out_of_band(&[byte])
     }
 
     /// Reads what is there: bytes, `Some(0)` at the end, `None` if there is nothing now.
@@ -133,6 +180,41 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl End {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        match self {
+            End::Os(socket) => socket.write(bytes),
+            End::Sim(peer) => match peer.write(bytes) {
+                Ok(0) if !bytes.is_empty() => Err(ErrorKind::WouldBlock.into()),
+                written => written.map_err(|error| system_error(error.kind())),
+            },
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        match self {
+            End::Os(socket) => socket.read(bytes),
+            End::Sim(peer) => {
+                simulated::pass_time();
+                let read = peer.read(bytes).map_err(|error| system_error(error.kind()))?;
+                read.ok_or(ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+}
+
+/// What the operating system's sockets would say.
+fn system_error(kind: raon_provider::ErrorKind) -> std::io::Error {
+    use raon_provider::ErrorKind as Kind;
+    match kind {
+        Kind::ConnectionReset => ErrorKind::ConnectionReset.into(),
+        Kind::ConnectionRefused => ErrorKind::ConnectionRefused.into(),
+        Kind::BrokenPipe => ErrorKind::BrokenPipe.into(),
+        Kind::TimedOut => ErrorKind::TimedOut.into(),
+        other => std::io::Error::other(format!("{other:?}")),
     }
 }
 

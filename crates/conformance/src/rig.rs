@@ -17,6 +17,7 @@ use raon_provider::{
 use crate::ledger::{Ledger, Manner};
 use crate::peer::{self, Peer};
 use crate::setup::Setup;
+use crate::simulated;
 
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -244,6 +245,9 @@ impl Rig {
 
     /// One poll; what comes is booked and kept.
     pub fn poll(&mut self, timeout: Option<Duration>) -> usize {
+        if timeout.is_some_and(|timeout| timeout < Duration::from_micros(1)) {
+            simulated::pass_time();
+        }
         let count = self.driver.poll(timeout, &mut self.completions).expect("a poll that works");
         assert_eq!(count, self.completions.len());
         self.take();
@@ -305,6 +309,19 @@ impl Rig {
             }
         }
         assert_eq!(bytes.len(), length, "more bytes than expected");
+        bytes
+    }
+
+    /// So many bytes by single receives, which may each bring fewer.
+    pub fn receive_exactly(&mut self, socket: SocketId, length: usize, token: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            self.receive_into(socket, length - bytes.len(), token);
+            match self.wait(token).outcome {
+                Outcome::ReceivedInto(room) if !room.is_empty() => bytes.extend(Payload::from(room).to_vec()),
+                other => panic!("{} of {length} bytes, then {other:?}", bytes.len()),
+            }
+        }
         bytes
     }
 

@@ -11,6 +11,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use crate::child::{self, BACKEND};
 use crate::rig::{Rig, refusal};
 use crate::setup::{EPOLL, Setup};
+use crate::simulated;
 
 const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
@@ -67,8 +68,8 @@ pub fn available_tells_the_truth() {
 /// What a child does.
 pub fn play(role: &str, argument: &str) {
     match role {
-        "descriptors" => crate::accept::run_out_of_descriptors(Setup::by_name(argument)),
-        "leak" => crate::lifetime::leak(Setup::by_name(argument)),
+        "descriptors" => crate::accept::run_out_of_descriptors(alone(argument)),
+        "leak" => crate::lifetime::leak(alone(argument)),
         "seccomp" => seccomp(argument),
         "seccomp named by the environment" => {
             forbid(argument);
@@ -80,6 +81,12 @@ pub fn play(role: &str, argument: &str) {
         "available" => available(),
         other => panic!("no role {other}"),
     }
+}
+
+fn alone(name: &str) -> Setup {
+    let setup = Setup::by_name(name);
+    simulated::enter(setup.faults);
+    setup
 }
 
 fn seccomp(argument: &str) {

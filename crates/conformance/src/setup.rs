@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use raon_provider::{Address, AnyProvider, Config, Driver, Feature, Kind, PoolConfig, Rung, UringConfig};
+use raon_provider::{
+    Address, AnyProvider, Config, Driver, FaultPlan, Feature, Kind, PoolConfig, Rung, SimConfig, UringConfig,
+};
+
+use crate::simulated;
 
 /// What carries the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +28,8 @@ pub struct Setup {
     pub transport: Transport,
     /// What is particular to io_uring.
     pub uring: UringConfig,
+    /// What goes wrong in the network, if that is simulated.
+    pub faults: Option<fn() -> FaultPlan>,
     /// Features that must be in use, else the set-up is not what it says.
     pub uses: &'static [Feature],
     /// Features that must not be in use.
@@ -42,12 +48,19 @@ const ALL_ON: UringConfig = UringConfig {
 };
 
 const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
-    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, uses, lacks }
+    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, faults: None, uses, lacks }
 }
 
 /// epoll as it is.
-pub const EPOLL: Setup =
-    Setup { name: "epoll", kind: Kind::Epoll, transport: Transport::Tcp, uring: ALL_ON, uses: &[], lacks: &[] };
+pub const EPOLL: Setup = Setup {
+    name: "epoll",
+    kind: Kind::Epoll,
+    transport: Transport::Tcp,
+    uring: ALL_ON,
+    faults: None,
+    uses: &[],
+    lacks: &[],
+};
 
 /// io_uring with everything.
 pub const URING_DEFER: Setup = uring(
@@ -139,8 +152,14 @@ pub const URING_ZERO_COPY_UNIX: Setup = URING_ZERO_COPY.over_unix("io_uring_zero
 /// The oldest ring over Unix sockets.
 pub const URING_BARE_UNIX: Setup = URING_BARE.over_unix("io_uring_bare_unix");
 
+/// The simulated back end on a perfect network.
+pub const SIM: Setup =
+    Setup { name: "sim", kind: Kind::Sim, faults: Some(FaultPlan::default), uses: &[Feature::VirtualTime], ..EPOLL };
+/// The same at its worst: late, in pieces, in another order. Connections hold, as the tests expect.
+pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", faults: Some(FaultPlan::rough), ..SIM };
+
 /// All set-ups.
-pub const ALL: [Setup; 15] = [
+pub const ALL: [Setup; 17] = [
     EPOLL,
     URING_DEFER,
     URING_COOP,
@@ -156,6 +175,8 @@ pub const ALL: [Setup; 15] = [
     URING_PLAIN_UNIX,
     URING_ZERO_COPY_UNIX,
     URING_BARE_UNIX,
+    SIM,
+    SIM_ROUGH,
 ];
 
 impl Setup {
@@ -166,6 +187,11 @@ impl Setup {
     /// True if the bytes go over Unix sockets: no resets, no time-outs, no options.
     pub fn is_unix(&self) -> bool {
         self.transport == Transport::Unix
+    }
+
+    /// True if the network is simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.faults.is_some()
     }
 
     /// Where a listener can be that nobody else has: any port of loopback, or a new name.
@@ -192,6 +218,7 @@ impl Setup {
             operations_max: 16_384,
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
             uring: self.uring,
+            sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
             ..Config::named(self.kind)
         }
     }

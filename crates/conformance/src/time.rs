@@ -2,17 +2,18 @@
 
 //= TIME-1
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raon_provider::{ErrorKind, Outcome};
 
 use crate::random::Random;
 use crate::rig::Rig;
 use crate::setup::Setup;
+use crate::simulated::{Moment, idle};
 
 pub fn timers_fire_in_order_and_not_early(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let start = Instant::now();
+    let start = Moment::now();
     for after in [30, 5, 20, 0, 10, 25, 15] {
         rig.timer(Duration::from_millis(after), after);
     }
@@ -23,11 +24,8 @@ pub fn timers_fire_in_order_and_not_early(setup: &Setup) {
     }
     assert!(start.elapsed() < Duration::from_secs(5));
     // The clock of the last turn may be old: a timer counts from its submission.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(15) {
-        std::hint::spin_loop();
-    }
-    let submitted = Instant::now();
+    idle(Duration::from_millis(15));
+    let submitted = Moment::now();
     rig.timer(Duration::from_millis(10), 1);
     while rig.poll(None) == 0 {}
     assert!(submitted.elapsed() >= Duration::from_millis(10));
@@ -36,7 +34,7 @@ pub fn timers_fire_in_order_and_not_early(setup: &Setup) {
 pub fn ten_thousand_timers(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let mut random = Random::new(5);
-    let start = Instant::now();
+    let start = Moment::now();
     let timers: Vec<_> = (0..10_000)
         .map(|_| {
             let after = random.below(30_000) as u64;
@@ -80,17 +78,17 @@ pub fn a_poll_ends_at_its_timeout(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (socket, mut peer) = rig.peer();
     rig.receive(socket, 1);
-    let start = Instant::now();
+    let start = Moment::now();
     assert_eq!(rig.poll(Some(Duration::from_millis(20))), 0);
     let elapsed = start.elapsed();
     assert!((Duration::from_millis(20)..Duration::from_secs(5)).contains(&elapsed), "{elapsed:?}");
-    let start = Instant::now();
+    let start = Moment::now();
     assert_eq!(rig.poll(Some(Duration::ZERO)), 0);
     assert!(start.elapsed() < Duration::from_millis(500), "no wait");
     // An end of the wait and a completion at the same moment: the completion counts.
     for _ in 0..50 {
         assert_eq!(peer.write_some(b"x"), 1);
-        let start = Instant::now();
+        let start = Moment::now();
         while rig.poll(Some(Duration::from_nanos(1))) == 0 {
             assert!(start.elapsed() < Duration::from_secs(5));
         }

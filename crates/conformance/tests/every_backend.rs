@@ -5,7 +5,10 @@ use raon_conformance::{alone, child, every_choice, every_storm, every_test, setu
 macro_rules! cases {
     ($setup:expr; $($group:ident: $($test:ident)*;)*) => {
         $(mod $group {
-            $(#[test] fn $test() { super::alone::run(&$setup, raon_conformance::$group::$test); })*
+            $(#[test] fn $test() {
+                let name = concat!(stringify!($group), "::", stringify!($test));
+                super::alone::run(&$setup, name, raon_conformance::$group::$test);
+            })*
         })*
     };
     ($($group:ident: $($test:ident)*;)*) => {
@@ -43,6 +46,8 @@ suites! {
     io_uring_plain_unix: URING_PLAIN_UNIX;
     io_uring_zero_copy_unix: URING_ZERO_COPY_UNIX;
     io_uring_bare_unix: URING_BARE_UNIX;
+    sim: SIM, every_storm;
+    sim_rough: SIM_ROUGH, every_storm;
 }
 
 every_choice!(cases);

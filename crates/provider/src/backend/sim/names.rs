@@ -32,7 +32,7 @@ impl Names {
         let address = match address {
             Address::Ip(ip) => Address::Ip(self.local(*ip)?),
             Address::Unnamed => return Err(Error::new(ErrorKind::InvalidInput)),
-            name => name.clone(),
+            name => name.to_system().map(|_| name.clone())?,
         };
         let mut others = self.listeners.iter().filter(|(other, bound)| clash(other, bound, &address, options));
         if !others.all(|(_, bound)| options.reuse_port && bound.iter().all(|one| one.is_shared)) {

@@ -45,6 +45,8 @@ pub(super) struct Stream {
     pub(super) is_linger_zero: bool,
     /// How long it waits for an answer; 0: as the plan says.
     user_timeout_ns: u64,
+    /// Bytes written to an end that has closed, before its reset comes.
+    lost_bytes: usize,
     /// When it gives up, if a partition keeps its bytes from arriving.
     gives_up_ns: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl Stream {
             is_write_shut: false,
             is_linger_zero: false,
             user_timeout_ns,
+            lost_bytes: 0,
             gives_up_ns: None,
         }
     }
@@ -235,7 +238,8 @@ impl World {
     pub(super) fn is_writable(&self, number: u32) -> bool {
         let Some(stream) = self.stream(number) else { return true };
         let is_over = stream.error.is_some() || stream.is_reset || stream.is_write_shut;
-        let has_room = || self.stream(stream.other).is_none_or(|other| other.inbound.room() > 0);
+        let lost_room = self.lost_room(stream);
+        let has_room = || self.stream(stream.other).map_or(lost_room, |other| other.inbound.room()) > 0;
         is_over || (!stream.is_connecting() && has_room())
     }
 
@@ -289,6 +293,13 @@ impl World {
 
     /// The other end has closed: the bytes go out, and a reset comes back. A Unix socket knows at once.
     fn write_to_nobody(&mut self, number: u32, length: usize) -> Tried<usize> {
+        let length = self.stream(number).map_or(0, |stream| self.lost_room(stream).min(length));
+        if let Some(stream) = self.stream_mut(number) {
+            stream.lost_bytes += length;
+        }
+        if length == 0 {
+            return Tried::Later;
+        }
         if self.node(number).is_some_and(|node| node.local.ip().is_none()) {
             return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
         }
@@ -296,6 +307,10 @@ impl World {
         self.launch(number, Cargo::Reset);
         self.settle();
         Tried::Done(length)
+    }
+
+    fn lost_room(&self, stream: &Stream) -> usize {
+        (self.plan.send_buffer_bytes as usize).saturating_sub(stream.lost_bytes)
     }
 
     /// Lets all that fits into the window take off towards a socket.
