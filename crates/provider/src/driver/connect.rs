@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::completion::Outcome;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::memory::Span;
 use crate::provider::{Action, Provider};
@@ -46,6 +47,11 @@ impl<P: Provider> Driver<P> {
         entry.timer = self.timers.insert(self.now_ns.saturating_add(after_ns), Due::Connect(index));
     }
 
+    /// From here on in the mode of all others.
+    fn restore_mode(&self, index: u32) -> Result<(), Error> {
+        self.sockets[index].endpoint.set_nonblocking(self.provider.is_nonblocking())
+    }
+
     pub(super) fn connect_again(&mut self, index: u32) {
         self.sockets[index].timer = NONE;
         let operation = self.sockets[index].receive_head;
@@ -63,6 +69,8 @@ impl<P: Provider> Driver<P> {
     fn end_connect(&mut self, operation: u32, result: Result<(), Error>) {
         let index = self.operations[operation].socket;
         self.sockets[index].receive_head = NONE;
+        let is_unix = matches!(&self.operations[operation].body, Body::Connect(address) if address.is_unix());
+        let result = if is_unix { result.and_then(|()| self.restore_mode(index)) } else { result };
         let is_closing = self.sockets[index].is(Flags::CLOSING);
         match result {
             Ok(()) => {

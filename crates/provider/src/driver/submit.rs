@@ -102,7 +102,12 @@ impl<P: Provider> Driver<P> {
         let address = address.into();
         let system_address = address.to_system()?;
         let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
-        let id = self.attach_new(endpoint, Flags::CONNECTING)?;
+        self.prepare(&endpoint, None, true)?;
+        if system_address.is_unix() {
+            // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
+            endpoint.set_nonblocking(true)?;
+        }
+        let id = self.attach(endpoint, Flags::CONNECTING)?;
         let index = id.key().index();
         let body = Body::Connect(Box::new(system_address));
         let operation = self.insert(Queued::new(token, index, body));

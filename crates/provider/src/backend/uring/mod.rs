@@ -501,7 +501,12 @@ impl Uring {
 }
 
 fn check(result: i32) -> Result<usize, Error> {
-    if result < 0 { Err(Error::from_os(-result)) } else { Ok(result as usize) }
+    match -result {
+        ..=0 => Ok(result as usize),
+        // A request that went to a worker thread was interrupted there: that is how the kernel cancels it.
+        libc::EINTR => Err(Error::from_os(libc::EINTR).with_kind(ErrorKind::Cancelled)),
+        code => Err(Error::from_os(code)),
+    }
 }
 
 fn failed(error: Error) -> EventResult {
@@ -511,8 +516,6 @@ fn failed(error: Error) -> EventResult {
 fn connected(result: i32) -> EventResult {
     match check(result) {
         Ok(_) => EventResult::Connected,
-        // A worker that waited for room at a Unix listener was interrupted: that is how the kernel cancels it.
-        Err(error) if error.os_code() == libc::EINTR => failed(error.with_kind(ErrorKind::Cancelled)),
         Err(error) if error.os_code() == libc::EAGAIN => failed(error.with_kind(ErrorKind::Busy)),
         Err(error) => failed(error),
     }
