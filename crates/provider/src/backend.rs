@@ -11,6 +11,7 @@ use crate::buffer::BufferPool;
 use crate::config::{Backend, Config};
 use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
 use crate::error::{Error, ErrorKind};
+use crate::faulty::Faulty;
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 
 #[cfg(not(target_os = "linux"))]
@@ -58,7 +59,11 @@ macro_rules! any_provider {
         }
 
         #[allow(clippy::large_enum_variant, reason = "one per driver, never moved on the hot path")]
-        enum Inner { $($kind($provider),)* }
+        enum Inner {
+            $($kind($provider),)*
+            /// One of the others, made worse for a test.
+            Faulty(Box<Faulty<AnyProvider>>),
+        }
 
         impl AnyProvider {
             fn open_kind(kind: Kind, config: &Config, pool: &mut BufferPool) -> Result<Inner, Error> {
@@ -68,10 +73,10 @@ macro_rules! any_provider {
 
         macro_rules! each {
             ($self:ident, $inner:ident => $body:expr) => {
-                match &$self.inner { $(Inner::$kind($inner) => $body,)* }
+                match &$self.inner { $(Inner::$kind($inner) => $body,)* Inner::Faulty($inner) => $body, }
             };
             (mut $self:ident, $inner:ident => $body:expr) => {
-                match &mut $self.inner { $(Inner::$kind($inner) => $body,)* }
+                match &mut $self.inner { $(Inner::$kind($inner) => $body,)* Inner::Faulty($inner) => $body, }
             };
         }
     };
@@ -192,6 +197,11 @@ impl Provider for AnyProvider {
     /// Opens the named back end or fails; `auto` takes the first that works and remembers why others did not.
     //= FALL-1
     fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
+        if config.faults.is_some() {
+            let faulty = Faulty::<AnyProvider>::open(config, pool)?;
+            let passed_over = faulty.passed_over().to_vec();
+            return Ok(AnyProvider::new(Inner::Faulty(Box::new(faulty)), passed_over));
+        }
         let wanted = match (config.backend, std::env::var(ENVIRONMENT)) {
             (Backend::Auto, Ok(name)) if !name.is_empty() => name.parse()?,
             (backend, _) => backend,
@@ -275,6 +285,7 @@ impl Inner {
             Inner::IoUring(inner) => inner.network().into(),
             Inner::Epoll(inner) => inner.network().into(),
             Inner::Sim(inner) => inner.network().into(),
+            Inner::Faulty(inner) => inner.network().clone(),
         }
     }
 
@@ -283,6 +294,7 @@ impl Inner {
             Inner::IoUring(inner) => inner.kind(),
             Inner::Epoll(inner) => inner.kind(),
             Inner::Sim(inner) => inner.kind(),
+            Inner::Faulty(inner) => inner.kind(),
         }
     }
 }

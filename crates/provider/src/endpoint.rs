@@ -30,6 +30,7 @@ pub enum AnySocket {
 }
 
 /// Where sockets of any make are made.
+#[derive(Clone)]
 pub enum AnyNetwork {
     /// In the operating system.
     Os,
