@@ -5,7 +5,7 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use raon_provider::{ErrorKind, Outcome};
+use raon_provider::{ErrorKind, FaultRates, Faults, Outcome};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::alone::descriptors;
@@ -97,6 +97,34 @@ pub fn run_out_of_descriptors(setup: Setup) {
         Outcome::Accepted(socket) => socket.peer_address().is_ok_and(|address| address == own),
         _ => false,
     });
+}
+
+/// Every now and then a descriptor is missing for a moment: each time one connection is turned away, and is told so.
+pub fn a_missing_descriptor_costs_one_connection(setup: &Setup) {
+    let rates = FaultRates { accept_without_descriptor: 300, ..FaultRates::default() };
+    let seed = setup.faults.map_or(5, |faults| faults.seed);
+    let mut rig = Rig::new(&setup.with_faults(Faults { seed, rates }));
+    let (listener, address) = rig.listen();
+    let (mut accepted, mut told) = (Vec::new(), 0);
+    for round in 1..=40 {
+        let mut peer = Peer::connect(&address);
+        let stream = rig.accept(listener, 1);
+        let mut is_told = false;
+        rig.until("the connection to be taken or turned away", |rig| {
+            for completion in rig.seen() {
+                let Outcome::Accepted(socket) = completion.outcome else { panic!("{completion:?}") };
+                accepted.push(socket);
+            }
+            // One that is taken hears nothing.
+            is_told = !matches!(peer.read_some(&mut [0; 8]), Ok(None));
+            accepted.len() + told + usize::from(is_told) == round
+        });
+        told += usize::from(is_told);
+        rig.cancel(stream);
+        assert_eq!(rig.wait_failure(1).0, ErrorKind::Cancelled);
+    }
+    assert!(told > 0 && !accepted.is_empty(), "{told} were turned away");
+    assert_eq!(rig.driver.stats().shed, told as u64);
 }
 
 pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {

@@ -20,15 +20,20 @@ pub fn run(setup: &Setup, name: &str, test: fn(&Setup)) {
         return println!("not on {}: {reason}", setup.name);
     }
     run_with(|| {
-        simulated::enter(setup.faults);
+        simulated::enter(setup.network);
         test(setup);
     });
 }
 
 /// Runs anything alone: descriptors can be counted, limits and switches of the process or the system changed.
 pub fn run_with(test: impl FnOnce()) {
+    run_as(thread::current().name().unwrap_or("a test"), test);
+}
+
+/// The same under a name of one's own, for the report of a test that hangs.
+pub fn run_as(name: &str, test: impl FnOnce()) {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let _watch = watch();
+    let _watch = watch(name.to_owned());
     let before = descriptors();
     test();
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -41,9 +46,8 @@ pub fn run_with(test: impl FnOnce()) {
 }
 
 /// Ends the process if the test hangs; drop it when the test has ended.
-fn watch() -> mpsc::Sender<()> {
+fn watch(name: String) -> mpsc::Sender<()> {
     let (alive, ended) = mpsc::channel();
-    let name = thread::current().name().unwrap_or("a test").to_owned();
     thread::spawn(move || {
         if ended.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
             // Past the capture of output, which nobody would read any more.

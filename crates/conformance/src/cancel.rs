@@ -92,6 +92,28 @@ pub fn a_send_stuck_in_the_kernel_can_be_cancelled(setup: &Setup) {
     rig.wait(2);
 }
 
+/// A send that was woken again and again is waited for in another way than a fresh one (on io_uring by a thread).
+pub fn a_send_of_many_small_steps_can_be_cancelled(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer_with_buffers(8192, 8192);
+    let stuck = rig.send(socket, pattern(0, 16 << 20), 1);
+    let (mut received, mut chunk, mut reads) = (0, vec![0; 16_384], 0);
+    rig.until("many steps", |_| {
+        while let Some(length) = peer.read_some(&mut chunk).unwrap() {
+            assert_pattern(received, &chunk[..length]);
+            received += length;
+            reads += 1;
+        }
+        reads >= 300
+    });
+    rig.cancel(stuck);
+    let mut bytes = if setup.sends_without_copy() { read_until_settled(&mut rig, &mut peer) } else { Vec::new() };
+    let (kind, payload, transferred) = rig.wait_failure(1);
+    assert_eq!((kind, payload.unwrap().len()), (ErrorKind::Cancelled, 16 << 20));
+    bytes.extend(peer.read(&mut rig, transferred as usize - received - bytes.len()));
+    assert_pattern(received, &bytes);
+}
+
 pub fn a_cancelled_send_leaves_the_others_whole(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 4 << 20);
     let (socket, mut peer) = rig.peer_with_buffers(8192, 8192);
@@ -121,7 +143,7 @@ pub fn a_cancelled_stream_delivers_what_had_arrived(setup: &Setup) {
         rig.turns((round % 3) as usize);
         assert_eq!(peer.write_some(&pattern(round as usize * 500, 500)), 500);
         if round % 2 == 0 {
-            rig.driver.flush().unwrap();
+            rig.flush();
         }
         rig.cancel(stream);
         loop {
@@ -152,7 +174,7 @@ pub fn a_cancelled_accept_leaks_no_connection(setup: &Setup) {
         rig.turns(round % 2);
         peers.extend((0..3).map(|_| Peer::connect(&address)));
         if round % 3 == 0 {
-            rig.driver.flush().unwrap();
+            rig.flush();
         }
         rig.cancel(operation);
         loop {

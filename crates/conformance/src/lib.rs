@@ -15,6 +15,7 @@ pub mod choice;
 pub mod close;
 pub mod datagram;
 pub mod endpoints;
+pub mod faults;
 pub mod ledger;
 pub mod lifetime;
 pub mod limits;
@@ -59,7 +60,8 @@ macro_rules! every_test {
                 a_reset_waits_for_resume cancelling_a_paused_stream_delivers_what_is_held
                 closing_a_paused_socket_ends_it a_stream_paused_a_hundred_times_loses_nothing;
             cancel: every_idle_operation_can_be_cancelled what_is_only_queued_ends_within_a_turn
-                a_send_stuck_in_the_kernel_can_be_cancelled a_cancelled_send_leaves_the_others_whole
+                a_send_stuck_in_the_kernel_can_be_cancelled
+                a_send_of_many_small_steps_can_be_cancelled a_cancelled_send_leaves_the_others_whole
                 a_cancelled_stream_delivers_what_had_arrived a_cancelled_accept_leaks_no_connection
                 cancelling_by_token_ends_them_all a_connect_can_be_cancelled;
             close: a_goodbye_arrives_although_input_is_unread a_graceful_close_ends_at_its_deadline
@@ -83,6 +85,7 @@ macro_rules! every_test {
                 buffers_outlive_their_driver drivers_come_and_go_in_one_thread
                 rings_that_come_and_go_do_not_disturb_a_wait;
             accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors
+                a_missing_descriptor_costs_one_connection
                 a_connection_that_ended_in_the_backlog_does_no_harm;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets

@@ -60,8 +60,8 @@ pub fn what_waits_for_delivery_is_held(setup: &Setup) {
     rig.receive(socket, 1);
     rig.turns(2);
     assert_eq!(peer.write_some(&pattern(0, 9000)), 9000);
-    rig.driver.flush().unwrap();
-    rig.driver.flush().unwrap();
+    rig.flush();
+    rig.flush();
     rig.driver.pause(socket).unwrap();
     rig.settle();
     rig.assert_nothing_seen();

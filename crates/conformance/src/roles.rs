@@ -85,7 +85,7 @@ pub fn play(role: &str, argument: &str) {
 
 fn alone(name: &str) -> Setup {
     let setup = Setup::by_name(name);
-    simulated::enter(setup.faults);
+    simulated::enter(setup.network);
     setup
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
-    Address, AnyProvider, Config, Driver, FaultPlan, Feature, Kind, PoolConfig, Rung, SimConfig, UringConfig,
+    Address, AnyProvider, Config, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung, SimConfig, UringConfig,
 };
 
 use crate::simulated;
@@ -29,7 +29,9 @@ pub struct Setup {
     /// What is particular to io_uring.
     pub uring: UringConfig,
     /// What goes wrong in the network, if that is simulated.
-    pub faults: Option<fn() -> FaultPlan>,
+    pub network: Option<fn() -> FaultPlan>,
+    /// What goes wrong besides.
+    pub faults: Option<Faults>,
     /// Features that must be in use, else the set-up is not what it says.
     pub uses: &'static [Feature],
     /// Features that must not be in use.
@@ -48,7 +50,7 @@ const ALL_ON: UringConfig = UringConfig {
 };
 
 const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
-    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, faults: None, uses, lacks }
+    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, network: None, faults: None, uses, lacks }
 }
 
 /// epoll as it is.
@@ -57,6 +59,7 @@ pub const EPOLL: Setup = Setup {
     kind: Kind::Epoll,
     transport: Transport::Tcp,
     uring: ALL_ON,
+    network: None,
     faults: None,
     uses: &[],
     lacks: &[],
@@ -154,9 +157,9 @@ pub const URING_BARE_UNIX: Setup = URING_BARE.over_unix("io_uring_bare_unix");
 
 /// The simulated back end on a perfect network.
 pub const SIM: Setup =
-    Setup { name: "sim", kind: Kind::Sim, faults: Some(FaultPlan::default), uses: &[Feature::VirtualTime], ..EPOLL };
+    Setup { name: "sim", kind: Kind::Sim, network: Some(FaultPlan::default), uses: &[Feature::VirtualTime], ..EPOLL };
 /// The same at its worst: late, in pieces, in another order. Connections hold, as the tests expect.
-pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", faults: Some(FaultPlan::rough), ..SIM };
+pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", network: Some(FaultPlan::rough), ..SIM };
 
 /// All set-ups.
 pub const ALL: [Setup; 17] = [
@@ -184,6 +187,11 @@ impl Setup {
         Setup { name, transport: Transport::Unix, ..self }
     }
 
+    /// The same with faults.
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Setup { faults: Some(faults), ..self }
+    }
+
     /// True if the bytes go over Unix sockets: no resets, no time-outs, no options.
     pub fn is_unix(&self) -> bool {
         self.transport == Transport::Unix
@@ -191,7 +199,7 @@ impl Setup {
 
     /// True if the network is simulated.
     pub fn is_simulated(&self) -> bool {
-        self.faults.is_some()
+        self.network.is_some()
     }
 
     /// Where a listener can be that nobody else has: any port of loopback, or a new name.
@@ -219,6 +227,7 @@ impl Setup {
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
             uring: self.uring,
             sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
+            faults: self.faults,
             ..Config::named(self.kind)
         }
     }

@@ -38,7 +38,7 @@ static NETWORK: Mutex<Option<(SimNetwork, Duration)>> = Mutex::new(None);
 
 /// Why this test is left out on this set-up, if it is.
 pub fn reason(setup: &Setup, test: &str) -> Option<&'static str> {
-    let plan = setup.faults?();
+    let plan = setup.network?();
     let rough: &[_] = if plan == FaultPlan::default() { &[] } else { &SKIPPED_ROUGH };
     let skipped = SKIPPED.iter().chain(rough).find(|(name, _)| *name == test);
     skipped.map(|(_, reason)| *reason)

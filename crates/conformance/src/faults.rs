@@ -1,0 +1,127 @@
+//! The suite under faults: which tests can run so, with what, and how a run that failed is repeated.
+
+use raon_provider::{FaultRates, Faults};
+
+use crate::random::Random;
+use crate::setup::Setup;
+
+/// A test that contradicts some faults.
+pub struct Exception {
+    /// Which.
+    pub test: &'static str,
+    /// Takes those faults away; `None`: the test cannot run with any.
+    pub spare: Option<fn(&mut FaultRates)>,
+    /// Why.
+    pub reason: &'static str,
+}
+
+const fn exception(test: &'static str, spare: Option<fn(&mut FaultRates)>, reason: &'static str) -> Exception {
+    Exception { test, spare, reason }
+}
+
+/// Its calls of the driver are its own and are not repeated when a fault makes them fail, as those of the rig are.
+const CALLS: Option<fn(&mut FaultRates)> = Some(|rates| (rates.attach_refused, rates.turn_fails) = (0, 0));
+/// It looks at what one `poll` or `flush` does.
+const POLLS: Option<fn(&mut FaultRates)> = Some(|rates| rates.turn_fails = 0);
+/// It knows how many bytes each single receive gets.
+const ROOMS: Option<fn(&mut FaultRates)> = Some(|rates| (rates.receive_short, rates.attach_refused) = (0, 0));
+
+/// The tests that contradict some faults, or all.
+pub const EXCEPTIONS: &[Exception] = &[
+    exception("accept::an_accept_stream_backs_off_without_descriptors", None, "runs in a child, with real faults"),
+    exception("lifetime::a_passed_drain_deadline_leaks_and_counts", None, "runs in a child, which has no faults"),
+    exception("limits::statistics_count_what_happened", None, "counts each event, also those that faults make more"),
+    exception("once::nothing_completes_or_moves_inside_submit", None, "knows the turn in which bytes move"),
+    exception("starve::a_starved_driver_does_not_spin", None, "counts turns, of which the wrapper needs more"),
+    exception("steady::no_allocation_per_operation", None, "the wrapper allocates"),
+    exception("endpoints::options_reach_the_sockets", CALLS, "connects with options of its own"),
+    exception("lifetime::a_drop_with_a_thousand_operations_in_flight", CALLS, "has a driver without a rig"),
+    exception("threads::eight_threads_while_the_driver_shuts_down", CALLS, "has a driver without a rig"),
+    exception("lifetime::rings_that_come_and_go_do_not_disturb_a_wait", POLLS, "measures how long a poll takes"),
+    exception("starve::buffers_from_another_thread_wake_a_sleeping_owner", POLLS, "one poll must bring the bytes"),
+    exception("time::a_poll_ends_at_its_timeout", POLLS, "measures how long a poll takes"),
+    exception("order::single_receives_are_first_in_first_out", ROOMS, "every room is to be filled"),
+    exception("stream::the_end_comes_again_and_again_to_receive_into", ROOMS, "knows the length of each receive"),
+    exception("threads::an_accepted_socket_goes_to_another_driver", ROOMS, "a message is one receive"),
+    exception("endpoints::connections_over_every_address_family", CALLS, "listens at addresses of its own"),
+    exception("endpoints::an_address_in_use_is_refused", CALLS, "listens at addresses of its own"),
+    exception("endpoints::listeners_may_share_a_port", CALLS, "listens at addresses of its own"),
+    exception("endpoints::what_is_no_stream_socket_is_given_back", CALLS, "adopts by itself"),
+    exception("storm::a_connect_without_an_answer_times_out", CALLS, "connects with options of its own"),
+    exception("once::one_poll_delivers_no_more_than_there_is_room_for", POLLS, "looks at what each poll brings"),
+    exception("unix::a_dead_listeners_path_is_taken_over", CALLS, "listens at addresses of its own"),
+    exception("unix::both_ends_have_addresses", CALLS, "listens at addresses of its own"),
+    exception("lifetime::a_shut_driver_refuses_everything", POLLS, "polls a driver that is shut"),
+    exception("lifetime::buffers_outlive_their_driver", Some(|rates| rates.send_short = 0), "a message is one receive"),
+    exception("stream::bulk_bytes_arrive_exact", Some(|rates| rates.send_short = 0), "a message is one receive"),
+    exception(
+        "storm::five_thousand_sockets_open_and_close",
+        Some(|rates| (rates.send_short, rates.attach_refused) = (0, 0)),
+        "a greeting is one receive, and it listens at an address of its own",
+    ),
+];
+
+fn exception_of(test: &str) -> Option<&'static Exception> {
+    EXCEPTIONS.iter().find(|exception| exception.test == test)
+}
+
+/// True if the test can run with faults.
+pub fn can_run(test: &str) -> bool {
+    exception_of(test).is_none_or(|exception| exception.spare.is_some())
+}
+
+/// The variable that names one run to repeat: set-up, test and seed.
+pub const REPLAY: &str = "RAON_FAULTS";
+
+/// The faults of a seed. Not every kind in every run: what is always in the way of the other hides it.
+pub fn of_seed(seed: u64) -> Faults {
+    let mut random = Random::new(seed ^ 0xFA17);
+    let scale = [1, 3, 10][random.below(3)];
+    let mut rate = |most: usize| if random.below(2) == 0 { (random.below(most) * scale / 10) as u16 } else { 0 };
+    let rates = FaultRates {
+        send_short: rate(600),
+        send_refused: rate(400),
+        receive_short: rate(600),
+        no_buffers: rate(300),
+        no_buffers_run_max: rate(40),
+        stream_ended: rate(600),
+        accept_fails: rate(150),
+        accept_without_descriptor: 0,
+        connect_refused: rate(400),
+        attach_refused: rate(300),
+        request_late: rate(400),
+        event_late: rate(400),
+        turns_late_max: 1 + rate(6),
+        events_exchanged: rate(800),
+        turn_interrupted: rate(300),
+        turn_fails: rate(200),
+        wake_lost: rate(500),
+        wake_doubled: rate(300),
+    };
+    Faults { seed, rates }
+}
+
+/// Runs a test under the faults of a seed; a failure says how to repeat it.
+pub fn run(setup: &Setup, name: &'static str, test: fn(&Setup), seed: u64) {
+    let command = format!("{REPLAY}={}/{name}/{seed} cargo test -p raon-conformance --test faults replay", setup.name);
+    let mut faults = of_seed(seed);
+    if let Some(spare) = exception_of(name).and_then(|exception| exception.spare) {
+        spare(&mut faults.rates);
+    }
+    let _tell = Tell { command: &command, faults };
+    crate::alone::run_as(&command, || test(&setup.with_faults(faults)));
+}
+
+/// Says how to repeat a run, if it fails.
+struct Tell<'a> {
+    command: &'a str,
+    faults: Faults,
+}
+
+impl Drop for Tell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {:?}\nto repeat it:\n{}", self.faults, self.command);
+        }
+    }
+}
