@@ -48,7 +48,7 @@ macro_rules! every_test {
                 a_refused_operation_comes_back_whole a_late_refusal_brings_the_payload;
             once: nothing_completes_or_moves_inside_submit a_mixed_load_completes_each_operation_once
                 quiet_sends_complete_only_if_they_fail one_poll_delivers_no_more_than_there_is_room_for
-                a_turn_larger_than_the_queues;
+                what_ends_while_the_queue_is_full_ends_the_wait a_turn_larger_than_the_queues;
             stream: a_large_send_is_finished_inside nothing_empty_is_accepted the_end_comes_once_on_a_stream
                 the_end_comes_again_and_again_to_receive_into bytes_before_the_end_come_first half_close_in_both_directions
                 the_write_side_ends_after_what_is_queued

@@ -119,6 +119,25 @@ pub fn one_poll_delivers_no_more_than_there_is_room_for(setup: &Setup) {
     assert_eq!(tokens, (0..10).collect::<Vec<_>>());
 }
 
+/// More requests than a ring's queue holds: what ends while the first of them are handed over must end the wait as well.
+pub fn what_ends_while_the_queue_is_full_ends_the_wait(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| config.uring.submission_entries = 8);
+    let mut peers: Vec<_> = (0..40).map(|_| rig.peer()).collect();
+    rig.turns(1);
+    for (place, (socket, peer)) in peers.iter_mut().enumerate() {
+        if place < 20 {
+            assert_eq!(peer.write_some(b"raon"), 4);
+        }
+        rig.receive_into(*socket, 4, place as u64);
+    }
+    let start = std::time::Instant::now();
+    let mut received = 0;
+    while received < 20 {
+        received += rig.poll(Some(crate::rig::PATIENCE));
+    }
+    assert!(start.elapsed() < crate::rig::PATIENCE / 2, "it slept although bytes were there");
+}
+
 /// More requests, and more completions, in one turn than the queues of a ring have room for.
 pub fn a_turn_larger_than_the_queues(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| {

@@ -142,12 +142,15 @@ impl Provider for Uring {
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
+        // Sends that an enter without memory has left in the queue: they leave no entry, so nothing would end the wait.
+        let is_behind = !self.skipping.is_empty();
         self.refill(pool);
         self.arm_wake();
         for request in requests.drain(..) {
             self.start(request);
         }
-        let entered = self.enter(wait);
+        // What was taken out to make room has happened, though the kernel's queue knows of it no more.
+        let entered = self.enter(if is_behind || !self.reaped.is_empty() { Some(Duration::ZERO) } else { wait });
         loop {
             self.ring.reap(&mut self.reaped);
             if !self.ring.has_overflow() {
