@@ -194,7 +194,7 @@ pub struct Faults {
     pub rates: FaultRates,
 }
 
-/// In how many of a thousand cases something goes wrong, and for how long at most. The default is never.
+/// In how many of a thousand cases something goes wrong, at most 900, and for how long. The default is never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FaultRates {
     /// A send takes a part of its bytes.

@@ -31,7 +31,19 @@ use crate::provider::{
 /// Longest wait while wakes may be lost: whoever wakes in vain is heard at its end.
 const WAIT_MAX: Duration = Duration::from_millis(2);
 
-/// A back end in which everything goes wrong that may. For tests: see [`Config::faults`].
+/// A back end in which everything goes wrong that may. It is a tool for tests.
+///
+/// [`Config::faults`] puts it around the back end that [`AnyProvider`](crate::AnyProvider) chooses; by type it goes around
+/// one that is named. A back end that is opened by its own type has no faults, whatever the configuration says.
+///
+/// ```
+/// use raon_provider::{Config, Driver, Epoll, FaultRates, Faults, Faulty, Kind};
+/// let rates = FaultRates { send_short: 500, event_late: 100, turns_late_max: 3, ..FaultRates::default() };
+/// let config = Config { faults: Some(Faults { seed: 7, rates }), ..Config::named(Kind::Epoll) };
+/// let driver = Driver::<Faulty<Epoll>>::open(&config)?;
+/// assert_eq!(driver.info().kind, Kind::Epoll);
+/// # Ok::<(), raon_provider::Error>(())
+/// ```
 pub struct Faulty<P> {
     inner: P,
     rates: FaultRates,
@@ -385,8 +397,8 @@ impl Dice {
         self.bits() % bound.max(1)
     }
 
-    /// True in so many of a thousand cases.
+    /// True in so many of a thousand cases, at most in nine of ten: there is always a way out.
     fn falls(&mut self, rate: u16) -> bool {
-        rate > 0 && self.below(1000) < u64::from(rate)
+        rate > 0 && self.below(1000) < u64::from(rate.min(900))
     }
 }
