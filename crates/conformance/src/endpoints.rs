@@ -35,14 +35,18 @@ enum Full {
 
 impl FullBacklog {
     pub fn new(setup: &Setup) -> Self {
+        Self::at(&setup.address())
+    }
+
+    pub fn at(address: &Address) -> Self {
         if let Some(network) = simulated::network() {
             let options = ListenOptions { backlog: 1, ..ListenOptions::default() };
-            let listener = network.listen_with(setup.address(), &options).unwrap();
+            let listener = network.listen_with(address, &options).unwrap();
             let address = listener.address().unwrap();
             let filler = network.connect(&address);
             return FullBacklog { address, listener: Full::Sim(RefCell::new(listener), filler) };
         }
-        let address = system_address(&setup.address());
+        let address = system_address(address);
         let listener = Socket::new(address.domain(), Type::STREAM, None).unwrap();
         listener.bind(&address).unwrap();
         listener.listen(0).unwrap();

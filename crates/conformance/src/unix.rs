@@ -92,7 +92,7 @@ pub fn a_path_in_use_is_refused(setup: &Setup) {
     other.accept().unwrap();
     other.accept().unwrap();
     // Nor is somebody who is there and takes no more connections taken for dead.
-    let full = FullBacklog::new(&EPOLL_UNIX);
+    let full = FullBacklog::at(&directory.address("full"));
     assert_eq!(refused(&mut rig, &full.address, true), ErrorKind::AddressInUse);
 }
 

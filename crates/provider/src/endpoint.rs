@@ -349,6 +349,10 @@ fn stream_socket(address: &Address) -> Result<Socket, Error> {
 fn remove_if_dead(address: &Address) {
     let (Address::Unix(path), Ok(system)) = (address, address.to_system()) else { return };
     let Ok(socket) = stream_socket(address) else { return };
+    // A listener that is there and has no room would make us wait for it.
+    if Socket::set_nonblocking(&socket, true).is_err() {
+        return;
+    }
     // Errors of any other kind leave the name there, and the bind says so.
     let is_dead = socket.connect(&system).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
     if is_dead && backend::is_socket_file(path) {
