@@ -15,9 +15,9 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct FaultPlan {
-    /// Shortest latency of a connection, one way.
+    /// Shortest latency, one way.
     pub latency_min: Duration,
-    /// Longest latency of a connection, one way; each connection draws its own.
+    /// Longest latency, one way; each direction of a connection draws its own.
     pub latency_max: Duration,
     /// What a segment may take longer than its connection's latency. It delays what follows: streams keep their order.
     pub jitter_max: Duration,

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod connect;
 mod datagram;
 mod fault;
 mod names;
@@ -22,6 +23,7 @@ mod peer;
 mod pipe;
 mod socket;
 mod stream;
+mod transfer;
 mod world;
 
 use std::collections::VecDeque;
@@ -29,18 +31,19 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use crate::backend::Kind;
-use crate::buffer::{Buffer, BufferPool, Section};
+use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Feature};
-use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::memory::{Span, SpanList, SpanMut};
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Waker,
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
 use crate::readiness::Tried;
 
 use bell::Bell;
 use fault::nanoseconds;
-use world::{Happening, World};
+use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
+use world::World;
 
 pub use fault::FaultPlan;
 pub use network::SimNetwork;
@@ -432,77 +435,4 @@ fn cancel(state: &mut State, key: RequestKey) -> Option<Event> {
     let was_output = state.output.take_if(|(pending, _)| *pending == key).is_some();
     let cancelled = EventResult::Failed(Error::new(ErrorKind::Cancelled));
     (was_input || was_output).then(|| event(key, false, cancelled))
-}
-
-/// Whether a completion that could come now is kept back by the plan, and until when.
-fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World) -> bool {
-    let plan = world.plan;
-    match *late_ns {
-        Some(until_ns) if world.now_ns < until_ns => return true,
-        Some(_) => *late_ns = None,
-        None if world.random.chance(plan.late_completions) => {
-            let until_ns = world.now_ns + world.random.between_ns(Duration::from_nanos(1), plan.late_max);
-            world.schedule(until_ns, Happening::Look(number));
-            *late_ns = Some(until_ns);
-            return true;
-        }
-        None => {}
-    }
-    false
-}
-
-/// What is left of a length at a rate of short ones.
-fn shorten(rate: f64, length: usize, least: usize, world: &mut World) -> usize {
-    if length > least && world.random.chance(rate) { least + world.random.below(length - least) } else { length }
-}
-
-fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tried<Buffer> {
-    let room = shorten(world.plan.short_reads, buffer.len(), 1, world);
-    map(world.read(number, &mut buffer[..room]), |length| {
-        buffer.set_len(length);
-        if length == 0 { Buffer::empty() } else { buffer }
-    })
-}
-
-fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
-    span.with(|bytes| {
-        let length = shorten(world.plan.short_writes, bytes.len(), 0, world);
-        if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
-    })
-}
-
-/// Piece by piece, until one does not go out whole. What has gone out counts; an error behind it comes with the next send.
-fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Tried<usize> {
-    let mut done = 0;
-    for span in spans.iter().filter(|span| span.length > 0) {
-        match send(world, number, *span) {
-            Tried::Done(length) if length == span.length => done += length,
-            // What follows would not be the next bytes of the stream.
-            Tried::Done(length) => return Tried::Done(done + length),
-            other if done == 0 => return other,
-            _ => break,
-        }
-        if !world.is_writable(number) {
-            break;
-        }
-    }
-    Tried::Done(done)
-}
-
-/// A short write is a socket without room: who waits for room does not see it.
-fn send_datagram(world: &mut World, number: u32, list: SpanList, target: Target, notice: Notice) -> EventResult {
-    if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
-        return EventResult::Sent(0);
-    }
-    let mut bytes = Vec::with_capacity(list.bytes);
-    list.with(|spans| spans.iter().for_each(|span| span.with(|piece| bytes.extend_from_slice(piece))));
-    world.send_datagram(number, target.address(), bytes).map_or_else(EventResult::Failed, EventResult::Sent)
-}
-
-fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
-    match tried {
-        Tried::Done(value) => Tried::Done(change(value)),
-        Tried::Later => Tried::Later,
-        Tried::Failed(error) => Tried::Failed(error),
-    }
 }

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::connect::Listener;
 use super::fault::nanoseconds;
 use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
-use super::stream::{Listener, Stream};
+use super::stream::Stream;
 use super::world::{Body, World};
 use crate::address::Address;
 use crate::backend::RawHandle;

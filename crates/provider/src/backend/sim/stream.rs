@@ -1,31 +1,20 @@
 //! Connections: how they begin, carry bytes, and end. Each end is a socket; each keeps the pipe that leads to it.
 //!
-//! 1. `connect` knocks at the other end one latency later. A listener with room in its backlog makes the accepted end and
-//!    sends its welcome; a full backlog says nothing, and the knock is repeated; where nobody listens comes a refusal.
+//! 1. `connect.rs` makes two ends of a knock and a welcome.
 //! 2. Bytes are written into the pipe at the other end and read from one's own.
 //! 3. `shut_write` sends an end behind the bytes. A close does too, unless bytes that had arrived were never read, or
 //!    linger 0 was asked for: then it is a reset. So is what comes to an end that has closed.
 //! 4. A reset drops what was not on its way, and is told once: to whoever asks first, as the systems do.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-
-use super::fault::nanoseconds;
-use super::names::is_nobodys;
 use super::pipe::{Cargo, Pipe};
 use super::world::{Body, Happening, World};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
 
-/// A socket that waits for connections.
-pub(super) struct Listener {
-    pub(super) backlog: usize,
-    pub(super) waiting: VecDeque<u32>,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub(super) enum Phase {
     Unconnected,
     Connecting,
     Connected,
@@ -33,22 +22,22 @@ enum Phase {
 
 /// One end of a connection.
 pub(super) struct Stream {
-    phase: Phase,
+    pub(super) phase: Phase,
     pub(super) peer: Address,
     /// The socket at the other end; 0: none.
-    other: u32,
+    pub(super) other: u32,
     pub(super) inbound: Pipe,
     /// To be told, once.
-    error: Option<ErrorKind>,
+    pub(super) error: Option<ErrorKind>,
     pub(super) is_reset: bool,
     is_write_shut: bool,
     pub(super) is_linger_zero: bool,
     /// How long it waits for an answer; 0: as the plan says.
-    user_timeout_ns: u64,
+    pub(super) user_timeout_ns: u64,
     /// Bytes written to an end that has closed, before its reset comes.
     lost_bytes: usize,
     /// When it gives up, if a partition keeps its bytes from arriving.
-    gives_up_ns: Option<u64>,
+    pub(super) gives_up_ns: Option<u64>,
 }
 
 impl Stream {
@@ -88,137 +77,13 @@ impl Stream {
         self.error
     }
 
-    fn break_with(&mut self, error: ErrorKind) {
+    pub(super) fn break_with(&mut self, error: ErrorKind) {
         (self.error, self.is_reset, self.phase) = (Some(error), true, Phase::Unconnected);
         self.inbound.purge();
     }
 }
 
 impl World {
-    /// Two connected ends, the first with this address.
-    pub(super) fn pair(&mut self, near: Address, far: Address) -> (u32, u32) {
-        let latency_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
-        let first = Pipe::new(&self.plan, &mut self.random, latency_ns);
-        let second = Pipe::new(&self.plan, &mut self.random, latency_ns);
-        let near_stream = Stream::connected(far.clone(), 0, first, 0);
-        let near = self.insert(near.clone(), Body::Stream(Box::new(near_stream)), false).unwrap_or_default();
-        let near_address = self.node(near).map_or(Address::Unnamed, |node| node.local.clone());
-        let far_stream = Stream::connected(near_address, near, second, 0);
-        let far = self.insert(far, Body::Stream(Box::new(far_stream)), false).unwrap_or_default();
-        if let Some(stream) = self.stream_mut(near) {
-            stream.other = far;
-        }
-        (near, far)
-    }
-
-    // The beginning.
-
-    /// Starts to connect to the address that the socket was made for.
-    pub(super) fn connect(&mut self, number: u32) {
-        let plan = self.plan;
-        let Some(stream) = self.stream_mut(number) else { return };
-        stream.phase = Phase::Connecting;
-        let target = stream.peer.clone();
-        let patience_ns =
-            if stream.user_timeout_ns > 0 { stream.user_timeout_ns } else { nanoseconds(plan.connect_timeout) };
-        self.note(number, format_args!("connect {target}"));
-        if target.ip().is_some_and(|ip| is_nobodys(ip.ip())) {
-            return self.refuse(number, ErrorKind::Unreachable);
-        }
-        if target.ip().is_some() {
-            self.schedule(self.now_ns.saturating_add(patience_ns), Happening::GiveUp(number));
-        }
-        if self.random.chance(plan.unanswered_connects) {
-            return self.note(number, format_args!("gets no answer"));
-        }
-        if self.random.chance(plan.refused_connects) {
-            return self.launch(number, Cargo::Refusal);
-        }
-        let mut delay_ns = self.random.between_ns(plan.latency_min, plan.latency_max);
-        if self.random.chance(plan.slow_connects) {
-            delay_ns += self.random.between_ns(std::time::Duration::ZERO, plan.slow_connect_max);
-        }
-        self.schedule(self.now_ns.saturating_add(delay_ns), Happening::Knock(number));
-        self.settle();
-    }
-
-    /// The request of a connecting socket has come to the other end.
-    pub(super) fn knock(&mut self, client: u32) {
-        let Some((local, target)) =
-            self.node(client).zip(self.stream(client)).map(|(node, stream)| (node.local.clone(), stream.peer.clone()))
-        else {
-            return;
-        };
-        if let Some(until_ns) = self.cut_until_ns(&local, &target) {
-            return self.schedule(until_ns, Happening::Knock(client));
-        }
-        let Some(found) = self.names.find(&target, &mut self.random) else {
-            return self.launch(client, Cargo::Refusal);
-        };
-        let has_room = match self.node(found).map(|node| &node.body) {
-            Some(Body::Listener(listener)) => listener.waiting.len() < listener.backlog,
-            _ => false,
-        };
-        if !has_room && target.ip().is_none() {
-            return self.tell_busy(client);
-        }
-        if !has_room {
-            let again_ns = self.now_ns + nanoseconds(self.plan.retransmit_after).max(1_000_000);
-            self.note(client, format_args!("finds the backlog of #{found} full"));
-            return self.schedule(again_ns, Happening::Knock(client));
-        }
-        let latency_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
-        let inbound = Pipe::new(&self.plan, &mut self.random, latency_ns);
-        let server = Stream::connected(local, client, inbound, 0);
-        let Ok(server) = self.insert(target, Body::Stream(Box::new(server)), false) else { return };
-        if let Some(stream) = self.stream_mut(client) {
-            stream.other = server;
-        }
-        if let Some(Body::Listener(listener)) = self.node_mut(found).map(|node| &mut node.body) {
-            listener.waiting.push_back(server);
-        }
-        self.note(client, format_args!("is taken by #{found} as #{server}"));
-        self.touch(found);
-        self.launch(client, Cargo::Welcome);
-    }
-
-    /// A Unix listener has no room, and whoever wants to connect is told so, see connect(2) on EAGAIN.
-    fn tell_busy(&mut self, client: u32) {
-        if let Some(stream) = self.stream_mut(client) {
-            (stream.phase, stream.error) = (Phase::Unconnected, Some(ErrorKind::Busy));
-        }
-        self.touch(client);
-    }
-
-    /// Takes one connection out of a listener's backlog.
-    pub(super) fn accept(&mut self, number: u32, is_counted: bool) -> Tried<u32> {
-        let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) else {
-            return Tried::Failed(Error::new(ErrorKind::InvalidInput));
-        };
-        let Some(accepted) = listener.waiting.front().copied() else { return Tried::Later };
-        if is_counted && let Err(error) = self.take_descriptor() {
-            return Tried::Failed(error);
-        }
-        if let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) {
-            listener.waiting.pop_front();
-        }
-        if let Some(node) = self.node_mut(accepted) {
-            node.is_counted = is_counted;
-        }
-        self.note(number, format_args!("accepts #{accepted}"));
-        Tried::Done(accepted)
-    }
-
-    /// How a connect has ended.
-    pub(super) fn connect_result(&mut self, number: u32) -> Tried<()> {
-        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
-        match stream.error.take() {
-            Some(error) => Tried::Failed(Error::new(error)),
-            None if stream.is_connecting() => Tried::Later,
-            None => Tried::Done(()),
-        }
-    }
-
     // Bytes.
 
     /// Whether a receive, or an accept, would have something to say.
@@ -239,7 +104,8 @@ impl World {
         let Some(stream) = self.stream(number) else { return true };
         let is_over = stream.error.is_some() || stream.is_reset || stream.is_write_shut;
         let lost_room = self.lost_room(stream);
-        let has_room = || self.stream(stream.other).map_or(lost_room, |other| other.inbound.room()) > 0;
+        let reader = self.stream(stream.other).filter(|reader| !reader.is_reset);
+        let has_room = || reader.map_or(lost_room, |reader| reader.inbound.room()) > 0;
         is_over || (!stream.is_connecting() && has_room())
     }
 
@@ -278,8 +144,10 @@ impl World {
             Phase::Connecting => return Tried::Later,
             Phase::Connected => {}
         }
-        let Some(target) = self.stream_mut(other) else { return self.write_to_nobody(number, bytes.len()) };
-        let length = target.inbound.write(bytes);
+        let Some(reader) = self.stream_mut(other).filter(|reader| !reader.is_reset) else {
+            return self.write_to_nobody(number, bytes.len());
+        };
+        let length = reader.inbound.write(bytes);
         if length == 0 {
             return Tried::Later;
         }
@@ -291,7 +159,7 @@ impl World {
         Tried::Done(length)
     }
 
-    /// The other end has closed: the bytes go out, and a reset comes back. A Unix socket knows at once.
+    /// The other end has closed, or is broken: the bytes go out, and a reset comes back. A Unix socket knows at once.
     fn write_to_nobody(&mut self, number: u32, length: usize) -> Tried<usize> {
         let length = self.stream(number).map_or(0, |stream| self.lost_room(stream).min(length));
         if let Some(stream) = self.stream_mut(number) {
@@ -342,7 +210,7 @@ impl World {
         }
     }
 
-    fn launch(&mut self, to: u32, cargo: Cargo) {
+    pub(super) fn launch(&mut self, to: u32, cargo: Cargo) {
         let (now_ns, plan) = (self.now_ns, self.plan);
         let mut random = std::mem::replace(&mut self.random, super::fault::Random::new(0));
         let at_ns = self.stream_mut(to).map(|stream| stream.inbound.launch(cargo, now_ns, &plan, &mut random));
@@ -360,7 +228,8 @@ impl World {
             self.wait_for_an_answer(other, until_ns);
             return self.schedule(until_ns, Happening::Arrive(number));
         }
-        let Some(stream) = self.stream_mut(number) else { return };
+        // To a connection that is broken nothing comes any more.
+        let Some(stream) = self.stream_mut(number).filter(|stream| !stream.is_reset) else { return };
         let Some(cargo) = stream.inbound.land() else { return };
         match cargo {
             Cargo::Bytes(_) | Cargo::End => {}
@@ -368,7 +237,6 @@ impl World {
             Cargo::Welcome => {}
             Cargo::Refusal if stream.is_connecting() => stream.break_with(ErrorKind::ConnectionRefused),
             Cargo::Refusal => {}
-            Cargo::Reset if stream.is_reset => {}
             Cargo::Reset if stream.inbound.has_ended() => stream.break_with(ErrorKind::BrokenPipe),
             Cargo::Reset => stream.break_with(ErrorKind::ConnectionReset),
         }
@@ -391,22 +259,6 @@ impl World {
             stream.gives_up_ns = Some(gives_up_ns);
             self.schedule(gives_up_ns, Happening::GiveUp(number));
         }
-    }
-
-    /// Nobody has answered in time.
-    pub(super) fn give_up(&mut self, number: u32) {
-        let Some(stream) = self.stream_mut(number) else { return };
-        if stream.is_connecting() || stream.gives_up_ns.is_some() {
-            self.refuse(number, ErrorKind::TimedOut);
-        }
-    }
-
-    fn refuse(&mut self, number: u32, error: ErrorKind) {
-        if let Some(stream) = self.stream_mut(number) {
-            stream.break_with(error);
-        }
-        self.note(number, format_args!("fails: {error:?}"));
-        self.touch(number);
     }
 
     // The end.
@@ -446,7 +298,7 @@ impl World {
         self.settle();
     }
 
-    fn send_reset(&mut self, to: u32) {
+    pub(super) fn send_reset(&mut self, to: u32) {
         if let Some(stream) = self.stream_mut(to) {
             stream.inbound.purge();
             self.launch(to, Cargo::Reset);

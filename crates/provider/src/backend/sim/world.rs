@@ -16,10 +16,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::bell::Bell;
+use super::connect::Listener;
 use super::datagram::{Flight, Port};
 use super::fault::{FaultPlan, Random};
 use super::names::Names;
-use super::stream::{Listener, Stream};
+use super::stream::Stream;
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 

@@ -1,0 +1,89 @@
+//! Bytes between spans and the network, as much at a time as the plan lets through.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::world::{Happening, World};
+use crate::buffer::Buffer;
+use crate::memory::{Span, SpanList, Target};
+use crate::provider::{EventResult, Notice};
+use crate::readiness::Tried;
+
+/// Whether a completion that could come now is kept back by the plan, and until when.
+pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World) -> bool {
+    let plan = world.plan;
+    match *late_ns {
+        Some(until_ns) if world.now_ns < until_ns => return true,
+        Some(_) => *late_ns = None,
+        None if world.random.chance(plan.late_completions) => {
+            let until_ns = world.now_ns + world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            world.schedule(until_ns, Happening::Look(number));
+            *late_ns = Some(until_ns);
+            return true;
+        }
+        None => {}
+    }
+    false
+}
+
+/// What is left of a length at a rate of short ones.
+pub(super) fn shorten(rate: f64, length: usize, least: usize, world: &mut World) -> usize {
+    if length > least && world.random.chance(rate) { least + world.random.below(length - least) } else { length }
+}
+
+pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tried<Buffer> {
+    let room = shorten(world.plan.short_reads, buffer.len(), 1, world);
+    map(world.read(number, &mut buffer[..room]), |length| {
+        buffer.set_len(length);
+        if length == 0 { Buffer::empty() } else { buffer }
+    })
+}
+
+pub(super) fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
+    span.with(|bytes| {
+        let length = shorten(world.plan.short_writes, bytes.len(), 0, world);
+        if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
+    })
+}
+
+/// Piece by piece, until one does not go out whole. What has gone out counts; an error behind it comes with the next send.
+pub(super) fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Tried<usize> {
+    let mut done = 0;
+    for span in spans.iter().filter(|span| span.length > 0) {
+        match send(world, number, *span) {
+            Tried::Done(length) if length == span.length => done += length,
+            // What follows would not be the next bytes of the stream.
+            Tried::Done(length) => return Tried::Done(done + length),
+            other if done == 0 => return other,
+            _ => break,
+        }
+        if !world.is_writable(number) {
+            break;
+        }
+    }
+    Tried::Done(done)
+}
+
+pub(super) fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
+    match tried {
+        Tried::Done(value) => Tried::Done(change(value)),
+        Tried::Later => Tried::Later,
+        Tried::Failed(error) => Tried::Failed(error),
+    }
+}
+
+/// A short write is a socket without room: who waits for room does not see it.
+pub(super) fn send_datagram(
+    world: &mut World,
+    number: u32,
+    list: SpanList,
+    target: Target,
+    notice: Notice,
+) -> EventResult {
+    if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
+        return EventResult::Sent(0);
+    }
+    let mut bytes = Vec::with_capacity(list.bytes);
+    list.with(|spans| spans.iter().for_each(|span| span.with(|piece| bytes.extend_from_slice(piece))));
+    world.send_datagram(number, target.address(), bytes).map_or_else(EventResult::Failed, EventResult::Sent)
+}
