@@ -1,4 +1,5 @@
-//! One completion interface over the I/O mechanisms of operating systems: io_uring and epoll on Linux.
+//! One completion interface over the I/O mechanisms of operating systems, io_uring and epoll on Linux, and over a simulated
+//! network ([`SimNetwork`]) for tests.
 //!
 //! [`Driver`] is where to start: it owns one back end on one thread. Operations go in with their buffers and come back in
 //! [`Completion`]s, once each. What can be relied on is written down, clause by clause, in `docs/semantics.md`.

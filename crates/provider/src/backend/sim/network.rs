@@ -150,6 +150,11 @@ impl fmt::Debug for SimNetwork {
     }
 }
 
+/// The guide's examples are tested like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../../docs/simulation.md")]
+struct Guide;
+
 /// What is refused to a handle that is not of the network it was given to.
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::InvalidInput)

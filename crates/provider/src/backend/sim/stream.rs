@@ -235,6 +235,10 @@ impl World {
             Cargo::Bytes(_) | Cargo::End => {}
             Cargo::Welcome if stream.is_connecting() => stream.phase = Phase::Connected,
             Cargo::Welcome => {}
+            // A name in the file system is gone with its listener.
+            Cargo::Refusal if stream.is_connecting() && matches!(stream.peer, Address::Unix(_)) => {
+                stream.break_with(ErrorKind::NotFound);
+            }
             Cargo::Refusal if stream.is_connecting() => stream.break_with(ErrorKind::ConnectionRefused),
             Cargo::Refusal => {}
             Cargo::Reset if stream.inbound.has_ended() => stream.break_with(ErrorKind::BrokenPipe),
