@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use raon_provider::Backend;
+use raon_provider::{Backend, Kind};
 
 /// Which back end, on how many threads, on which CPUs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Threads {
     /// auto, io_uring or epoll; auto takes the best that works here, RAON_BACKEND may name another
-    #[arg(long, default_value = "auto", value_name = "NAME")]
+    #[arg(long, default_value = "auto", value_name = "NAME", value_parser = backend)]
     pub(crate) backend: Backend,
     /// Threads, each with a driver of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -51,6 +51,16 @@ impl FromStr for Cpus {
             cpus.extend(first..=last);
         }
         Ok(Cpus(cpus))
+    }
+}
+
+/// A back end that reaches other processes.
+fn backend(text: &str) -> Result<Backend, String> {
+    match text.parse() {
+        Ok(Backend::Named(Kind::Sim)) => {
+            Err("sim is for tests inside one process: use auto, io_uring or epoll".to_owned())
+        }
+        parsed => parsed.map_err(|error| error.to_string()),
     }
 }
 

@@ -65,8 +65,9 @@ fn a_server_that_does_not_echo_is_told() {
 
 #[test]
 fn wrong_arguments_are_told() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["serve", "echo", "--backend", "kqueue"], "use auto, io_uring or epoll"),
+        (&["serve", "echo", "--backend", "sim"], "sim is for tests inside one process"),
         (&["serve", "echo", "--listen", "here"], "--listen"),
         (&["serve"], "<SERVICE>"),
         (&["serve", "discard"], "possible values: echo, sink"),
