@@ -166,6 +166,32 @@ pub fn a_reset_is_a_typed_error(setup: &Setup) {
     }
 }
 
+/// The system tells of a reset once; whoever asks again must not take that for an orderly end.
+pub fn a_reset_is_never_an_orderly_end(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, peer) = rig.peer();
+    peer.reset();
+    rig.settle();
+    for token in 1..4 {
+        rig.receive(socket, token);
+        assert_eq!(rig.wait_failure(token).0, ErrorKind::ConnectionReset);
+    }
+    rig.receive_into(socket, 10, 4);
+    assert_eq!(rig.wait_failure(4).0, ErrorKind::ConnectionReset);
+
+    // A send hears of it first, and the write side is shut before anyone receives.
+    let (socket, peer) = rig.peer();
+    rig.turns(1);
+    peer.reset();
+    rig.settle();
+    rig.send(socket, vec![1; 10], 5);
+    assert_eq!(rig.wait_failure(5).0, ErrorKind::ConnectionReset);
+    rig.shutdown_write(socket, 6);
+    rig.wait(6);
+    rig.receive(socket, 7);
+    assert_eq!(rig.wait_failure(7).0, ErrorKind::ConnectionReset);
+}
+
 /// Messages that fill their buffers make a socket change to larger ones and back; no byte may go astray on the way.
 pub fn bulk_bytes_arrive_exact(setup: &Setup) {
     let mut rig = Rig::new(setup);

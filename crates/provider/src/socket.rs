@@ -54,6 +54,8 @@ impl Flags {
     pub(crate) const DATAGRAM: Flags = Flags(1 << 16);
     /// Sends need no address.
     pub(crate) const HAS_PEER: Flags = Flags(1 << 17);
+    /// It was told of a reset: its input has no orderly end any more.
+    pub(crate) const BROKEN: Flags = Flags(1 << 18);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);

@@ -167,8 +167,23 @@ impl<P: Provider> Driver<P> {
         }
         let had_ended = entry.is(Flags::ENDED) || entry.is(Flags::WRITE_CLOSED) || entry.is(Flags::FIN_SENT);
         entry.set(Flags::ENDED, true);
-        let has_peer = had_ended || entry.endpoint.has_peer();
-        if has_peer { Ok(()) } else { Err(Error::new(ErrorKind::ConnectionReset)) }
+        let is_broken = entry.is(Flags::BROKEN) || !(had_ended || entry.endpoint.has_peer());
+        entry.set(Flags::BROKEN, is_broken);
+        if is_broken { Err(Error::new(ErrorKind::ConnectionReset)) } else { Ok(()) }
+    }
+
+    /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps
+    /// it to itself: then the next one hears of a broken pipe. The driver remembers.
+    pub(super) fn note_reset(&mut self, index: u32, error: Error) {
+        let entry = &mut self.sockets[index];
+        let is_broken = match error.kind() {
+            ErrorKind::ConnectionReset => true,
+            ErrorKind::BrokenPipe => !entry.endpoint.has_peer(),
+            _ => false,
+        };
+        if is_broken {
+            entry.set(Flags::BROKEN, true);
+        }
     }
 
     pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
@@ -196,6 +211,7 @@ impl<P: Provider> Driver<P> {
             _ if self.sockets[index].is(Flags::ABORT) => self.stream_disarmed(operation),
             _ => {
                 self.sockets[index].set(Flags::ENDED, true);
+                self.note_reset(index, error);
                 self.end_stream(operation, Err(error));
             }
         }
@@ -269,7 +285,10 @@ impl<P: Provider> Driver<P> {
                 room.truncate(length);
                 self.complete(operation, Outcome::ReceivedInto(room));
             }
-            Err(error) => self.fail(operation, error),
+            Err(error) => {
+                self.note_reset(index, error);
+                self.fail(operation, error);
+            }
         }
         if self.sockets[index].is(Flags::CLOSING) {
             self.fail_receives(index);

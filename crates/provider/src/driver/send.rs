@@ -269,6 +269,7 @@ impl<P: Provider> Driver<P> {
     pub(super) fn on_send_failed(&mut self, head: u32, error: Error) {
         let index = self.end_batch(head);
         let is_abort = self.sockets[index].is(Flags::ABORT);
+        self.note_reset(index, error);
         let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
         // An abort resets the connection itself: that is what its sends would report.
         let error = if is_abort { Error::new(ErrorKind::Cancelled) } else { error };
