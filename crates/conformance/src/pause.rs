@@ -7,7 +7,7 @@ use std::time::Duration;
 use raon_provider::{ErrorKind, Outcome};
 
 use crate::random::{assert_pattern, pattern};
-use crate::rig::Rig;
+use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
 
 pub fn nothing_comes_while_paused(setup: &Setup) {
@@ -111,6 +111,45 @@ pub fn a_reset_waits_for_resume(setup: &Setup) {
     rig.assert_nothing_seen();
     rig.driver.resume(socket).unwrap();
     assert_eq!(rig.wait_failure(1).0, ErrorKind::ConnectionReset);
+}
+
+/// An end that has come and was not polled is the stream's completion like any other.
+pub fn a_reset_that_waits_for_delivery_is_held(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    peer.reset();
+    rig.timer(Duration::from_millis(3), 2);
+    while rig.driver.stats().pending > 0 {
+        rig.driver.flush().unwrap();
+    }
+    rig.driver.pause(socket).unwrap();
+    rig.wait(2);
+    rig.turns(2);
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_eq!(rig.wait_failure(1).0, ErrorKind::ConnectionReset);
+}
+
+/// A stream is active until its last completion is delivered.
+pub fn nothing_overtakes_the_end_of_a_paused_stream(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    rig.driver.pause(socket).unwrap();
+    peer.shut_write();
+    rig.settle();
+    for _ in 0..2 {
+        assert_eq!(refusal(rig.driver.receive(socket, 2)), ErrorKind::ReceiveActive);
+        assert_eq!(refusal(rig.driver.receive_into(socket, vec![0; 8], 2)), ErrorKind::ReceiveActive);
+        // The second time it is on its way.
+        rig.driver.resume(socket).unwrap();
+    }
+    rig.wait_end(1);
+    rig.receive_into(socket, 8, 3);
+    assert!(matches!(rig.wait(3).outcome, Outcome::ReceivedInto(room) if room.is_empty()));
 }
 
 pub fn cancelling_a_paused_stream_delivers_what_is_held(setup: &Setup) {

@@ -12,6 +12,7 @@
 
 use socket2::SockAddr;
 
+use crate::id::OperationId;
 use crate::memory::Span;
 use crate::operation::{Payload, Room};
 use crate::slots::NONE;
@@ -96,6 +97,8 @@ pub(crate) struct Entry<E> {
     pub(crate) backoff_ms: u16,
     pub(crate) writable_token: u64,
     pub(crate) close_token: u64,
+    /// The last receive stream, which may have ended.
+    pub(crate) stream: OperationId,
 }
 
 impl<E> Entry<E> {
@@ -120,6 +123,7 @@ impl<E> Entry<E> {
             backoff_ms: 0,
             writable_token: 0,
             close_token: 0,
+            stream: OperationId::NONE,
         }
     }
 

@@ -2,7 +2,8 @@
 //! completion with bytes holds a buffer) and one end per socket.
 
 use super::Driver;
-use crate::completion::{Completion, Outcome};
+use crate::completion::Completion;
+use crate::id::OperationId;
 use crate::provider::Provider;
 use crate::slots::NONE;
 use crate::socket::Entry;
@@ -48,14 +49,11 @@ impl<P: Provider> Driver<P> {
 
     /// What has come for the socket's stream and was not polled yet: held from now on.
     pub(super) fn hold_undelivered(&mut self, index: u32) {
-        let socket = self.socket_id(index);
-        let is_bytes = |one: &&Completion| {
-            use Outcome::{Datagram, Received, Truncated, Undelivered};
-            let is_item = matches!(one.outcome, Received(_) | Datagram { .. } | Truncated { .. } | Undelivered(_));
-            one.socket == socket && is_item
-        };
         // Bytes and the end of one stream: they carry its id.
-        let Some(stream) = self.ready.iter().find(is_bytes).map(|completion| completion.operation) else { return };
+        let stream = self.sockets[index].stream;
+        if !self.has_undelivered(stream) {
+            return;
+        }
         for _ in 0..self.ready.len() {
             match self.ready.pop_front() {
                 Some(completion) if completion.operation == stream => {
@@ -65,6 +63,10 @@ impl<P: Provider> Driver<P> {
                 None => {}
             }
         }
+    }
+
+    pub(super) fn has_undelivered(&self, stream: OperationId) -> bool {
+        stream != OperationId::NONE && self.ready.iter().any(|completion| completion.operation == stream)
     }
 
     /// What is held is delivered by the next poll.

@@ -29,9 +29,10 @@ impl<P: Provider> Driver<P> {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
         let operation = self.insert(Operation::new(token, index, Body::Receive));
-        self.sockets[index].receive_head = operation;
+        let id = self.operation_id(self.operations.key(operation));
+        (self.sockets[index].receive_head, self.sockets[index].stream) = (operation, id);
         self.arm_stream(index);
-        Ok(self.operation_id(self.operations.key(operation)))
+        Ok(id)
     }
 
     /// Stops delivery on the socket's receive stream, also of what has not been polled yet. What the kernel has already
@@ -98,6 +99,11 @@ impl<P: Provider> Driver<P> {
         match () {
             () if entry.is(Flags::LISTENER) => Err(Error::new(ErrorKind::InvalidInput)),
             () if entry.is(Flags::CONNECTING) => Err(Error::new(ErrorKind::NotConnected)),
+            //= ORDER-1
+            // A stream is active until its last completion has been delivered: what came after it could overtake it.
+            () if entry.held_head != NONE || (entry.receive_head == NONE && self.has_undelivered(entry.stream)) => {
+                Err(Error::new(ErrorKind::ReceiveActive))
+            }
             () => Ok(index),
         }
     }
