@@ -26,6 +26,7 @@ pub struct Ledger {
     open: HashMap<OperationId, Account>,
     ended: HashSet<OperationId>,
     mailed: HashMap<u64, usize>,
+    perhaps: HashSet<u64>,
     closing: HashMap<SocketId, u64>,
     closed: HashSet<SocketId>,
 }
@@ -41,6 +42,11 @@ impl Ledger {
     /// `count` operations with this token went through a mailbox: their ids are not known.
     pub fn expect_mailed(&mut self, token: u64, count: usize) {
         *self.mailed.entry(token).or_default() += count;
+    }
+
+    /// An operation with this token went through a mailbox; it reports only if it is refused or fails.
+    pub fn expect_perhaps(&mut self, token: u64) {
+        self.perhaps.insert(token);
     }
 
     /// A close was accepted.
@@ -88,7 +94,7 @@ impl Ledger {
             assert!(!completion.more || account.manner == Manner::Stream, "{completion:?}");
             let has_failed = completion.outcome.error().is_some();
             assert!(account.manner != Manner::Quiet || has_failed, "a quiet success: {completion:?}");
-        } else if !completion.more {
+        } else if !completion.more && !self.perhaps.remove(&completion.token) {
             let left = self.mailed.get_mut(&completion.token).filter(|left| **left > 0);
             *left.unwrap_or_else(|| panic!("nobody submitted it: {completion:?}")) -= 1;
         }

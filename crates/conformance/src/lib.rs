@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod lifetime;
 pub mod limits;
 pub mod once;
+pub mod oracle;
 pub mod order;
 pub mod ownership;
 pub mod pause;

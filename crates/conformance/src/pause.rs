@@ -135,7 +135,7 @@ pub fn a_reset_that_waits_for_delivery_is_held(setup: &Setup) {
 /// A stream is active until its last completion is delivered.
 pub fn nothing_overtakes_the_end_of_a_paused_stream(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let (socket, peer) = rig.peer();
+    let (socket, mut peer) = rig.peer();
     rig.receive(socket, 1);
     rig.turns(2);
     rig.driver.pause(socket).unwrap();

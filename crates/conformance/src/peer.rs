@@ -160,10 +160,14 @@ impl Peer {
 
     /// Writes what goes at once and says how much that was.
     pub fn write_some(&mut self, bytes: &[u8]) -> usize {
+        self.try_write(bytes).unwrap_or_else(|error| panic!("the peer cannot write: {error}"))
+    }
+
+    /// The same on a connection that may be broken.
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize> {
         match self.socket.write(bytes) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => panic!("the peer cannot write: {error}"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            result => result,
         }
     }
 

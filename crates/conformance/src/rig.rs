@@ -303,6 +303,19 @@ impl Rig {
         self.turns(2);
     }
 
+    /// Shuts the driver down; what that ends is booked and kept.
+    pub fn shut_down(&mut self) {
+        self.driver.shutdown(&mut self.completions);
+        self.take();
+    }
+
+    /// Drops the driver and goes on with another one and new books.
+    pub fn replace(&mut self, driver: Driver) {
+        drop(std::mem::replace(&mut self.driver, driver));
+        self.ledger = Ledger::default();
+        self.seen.clear();
+    }
+
     /// What has come and was not asked for yet, in order.
     pub fn seen(&mut self) -> impl Iterator<Item = Completion> + '_ {
         self.seen.drain(..)
@@ -420,8 +433,7 @@ impl Rig {
 
     fn finish(&mut self) {
         self.seen.clear();
-        self.driver.shutdown(&mut self.completions);
-        self.take();
+        self.shut_down();
         self.seen.clear();
         self.ledger.assert_settled();
         let stats = self.driver.stats();

@@ -64,8 +64,11 @@ macro_rules! names {
 fn every_test_is_listed() {
     let listed = [&every_test!(names, 0)[..], &every_storm!(names, 0), &every_choice!(names)].concat();
     let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
-    for path in sources.map(|entry| entry.unwrap().path()) {
+    for path in sources.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
         let group = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if group == "oracle" {
+            continue; // tests/oracle.rs sees to it
+        }
         let tail = if group == "roles" { "()" } else { "(setup: &Setup)" };
         let source = std::fs::read_to_string(&path).unwrap();
         let written =

@@ -1,0 +1,30 @@
+//! Random sequences against the model, on every set-up. Variables: `ORACLE_CASES`, `ORACLE_SEED`, `ORACLE_REPLAY`.
+
+use raon_conformance::oracle;
+use raon_conformance::setup::{self, Setup};
+
+macro_rules! explore {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { oracle::explore(&Setup::by_name(stringify!($name))); })*
+
+        #[test]
+        fn every_set_up_is_explored() {
+            let named = [$(stringify!($name)),*];
+            assert!(setup::ALL.iter().map(|setup| setup.name).eq(named));
+        }
+    };
+}
+
+explore! {
+    epoll io_uring_defer io_uring_coop io_uring_plain io_uring_single_shot io_uring_no_buffer_ring io_uring_no_skip
+    io_uring_zero_copy io_uring_bare
+}
+
+/// The one that `ORACLE_REPLAY` names: a set-up and a plan, as a failure prints them.
+#[test]
+fn replay() {
+    if let Ok(line) = std::env::var("ORACLE_REPLAY") {
+        let (name, plan) = line.split_once(' ').expect("a set-up and a plan");
+        oracle::replay(&Setup::by_name(name), plan);
+    }
+}
