@@ -134,6 +134,29 @@ pub fn a_cancelled_send_leaves_the_others_whole(setup: &Setup) {
     }
 }
 
+/// Also one that had not left the queue, whichever place it had there.
+pub fn a_cancelled_send_brings_its_payload(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 4 << 20);
+    let (socket, mut peer) = rig.peer_with_buffers(8192, 8192);
+    rig.send(socket, pattern(0, 1 << 20), 1);
+    rig.settle();
+    let queued: Vec<_> = (2..5).map(|token| rig.send(socket, vec![0xEE; token as usize * 10], token)).collect();
+    let quiet = rig.send_quiet(socket, vec![0xEE; 50], 5);
+    for operation in [queued[1], quiet, queued[0], queued[2]] {
+        rig.cancel(operation);
+    }
+    for token in 2..6 {
+        let (kind, payload, transferred) = rig.wait_failure(token);
+        assert_eq!((kind, transferred), (ErrorKind::Cancelled, 0));
+        assert_eq!(payload.map(|payload| payload.to_vec()), Some(vec![0xEE; token as usize * 10]));
+    }
+    // The queue goes on where the cancelled ones were.
+    rig.send(socket, pattern(1 << 20, 100), 6);
+    assert_pattern(0, &peer.read(&mut rig, (1 << 20) + 100));
+    rig.wait(1);
+    rig.wait(6);
+}
+
 pub fn a_cancelled_stream_delivers_what_had_arrived(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (socket, mut peer) = rig.peer();

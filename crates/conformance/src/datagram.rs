@@ -56,6 +56,26 @@ pub fn each_datagram_comes_whole_and_alone(setup: &Setup) {
     rig.assert_nothing_seen();
 }
 
+/// Datagrams of several senders that are waiting together are taken together, and each has its own sender.
+pub fn each_of_a_crowd_is_told_apart(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (far, address) = rig.bind(&BindOptions::default());
+    let senders: Vec<_> = (0..40).map(|_| rig.bind(&BindOptions::default())).collect();
+    for (at, (sender, _)) in senders.iter().enumerate() {
+        rig.send_to(*sender, address, vec![at as u8; 1 + at], 2);
+    }
+    for _ in &senders {
+        assert!(matches!(rig.wait(2).outcome, Outcome::Sent(_)));
+    }
+    rig.settle();
+    rig.receive(far, 1);
+    let mut came: Vec<_> = senders.iter().map(|_| rig.wait_datagram(1)).collect();
+    came.sort_unstable();
+    for (at, (datagram, (_, sender))) in came.into_iter().zip(&senders).enumerate() {
+        assert_eq!(datagram, (vec![at as u8; 1 + at], *sender));
+    }
+}
+
 pub fn hundreds_under_way_all_complete(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (near, _) = rig.bind(&BindOptions::default());

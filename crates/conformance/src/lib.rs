@@ -62,8 +62,8 @@ macro_rules! every_test {
                 cancelling_a_paused_stream_delivers_what_is_held
                 closing_a_paused_socket_ends_it a_stream_paused_a_hundred_times_loses_nothing;
             cancel: every_idle_operation_can_be_cancelled what_is_only_queued_ends_within_a_turn
-                a_send_stuck_in_the_kernel_can_be_cancelled
-                a_send_of_many_small_steps_can_be_cancelled a_cancelled_send_leaves_the_others_whole
+                a_send_stuck_in_the_kernel_can_be_cancelled a_send_of_many_small_steps_can_be_cancelled
+                a_cancelled_send_leaves_the_others_whole a_cancelled_send_brings_its_payload
                 a_cancelled_stream_delivers_what_had_arrived a_cancelled_accept_leaks_no_connection
                 cancelling_by_token_ends_them_all a_connect_can_be_cancelled;
             close: a_goodbye_arrives_although_input_is_unread a_graceful_close_ends_at_its_deadline
@@ -92,7 +92,7 @@ macro_rules! every_test {
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
                 any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;
-            datagram: each_datagram_comes_whole_and_alone hundreds_under_way_all_complete
+            datagram: each_datagram_comes_whole_and_alone each_of_a_crowd_is_told_apart hundreds_under_way_all_complete
                 what_is_too_long_is_truncated_and_the_next_one_whole large_datagrams_come_in_bulk_buffers
                 a_socket_with_a_peer_hears_nobody_else a_refused_peer_does_not_end_the_stream
                 addresses_of_both_families multicast_reaches_the_members a_paused_stream_of_datagrams_keeps_them
