@@ -10,6 +10,8 @@
 //! Datagrams: `readiness/datagram.rs`. A request is tried at once if its flag allows it, else it waits in its socket's state. On detach nothing is pending.
 
 mod datagram;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
