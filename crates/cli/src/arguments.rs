@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use raon_provider::{Backend, Kind};
+use raon_provider::{Address, Backend, Kind};
 
 /// Which back end, on how many threads, on which CPUs.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +64,19 @@ fn backend(text: &str) -> Result<Backend, String> {
     }
 }
 
+/// Where to listen or to connect: ADDRESS:PORT, unix:/PATH or unix:@NAME.
+pub(crate) fn address(text: &str) -> Result<Address, &'static str> {
+    /// What a Unix address holds, less the zero behind a path or before a name, see unix(7).
+    const NAME_BYTES_MAX: usize = 107;
+    match text.strip_prefix("unix:") {
+        Some("" | "@") => Err("a name is missing: write unix:/PATH, or unix:@NAME for one that is in no file system"),
+        Some(name) if name.len() > NAME_BYTES_MAX => Err("a Unix address has at most 107 bytes: choose a shorter one"),
+        _ => text
+            .parse()
+            .map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:9000 or [::1]:9000, unix:/PATH or unix:@NAME"),
+    }
+}
+
 /// A time such as 10s, 500ms or 2m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -118,6 +131,17 @@ mod tests {
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         for wrong in ["10", "s", "", "0s", "-1s", "1e9s", "10 s", "9999999999999999999999m", "1.2.3s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_of_several_families() {
+        for right in ["127.0.0.1:9000", "[::1]:0", "unix:/run/echo.sock", "unix:echo.sock", "unix:@echo"] {
+            assert_eq!(address(right).unwrap().to_string(), right);
+        }
+        let long = format!("unix:/{}", "x".repeat(107));
+        for wrong in ["here", "localhost:9000", "127.0.0.1", "unix:", "unix:@", &long] {
+            assert!(address(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -17,12 +17,11 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use raon_provider::{Buffer, CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload};
+use raon_provider::{Address, Buffer, CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload};
 
 use crate::stop::Stop;
 
@@ -48,7 +47,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// One worker's share of the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// Its number among so many workers, from 0 on.
     pub(crate) worker: u32,
     pub(crate) workers: u32,

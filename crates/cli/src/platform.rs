@@ -2,19 +2,24 @@
 
 mod process;
 
-use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 use std::process::Child;
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use raon_provider::Address;
 use serde::Serialize;
 
 use crate::failure::{Context, Failure};
 
 pub(crate) use process::ServerProcess;
+/// A connection to a socket of this machine that has a name instead of a port.
+pub(crate) use std::os::unix::net::UnixStream as LocalStream;
 
 /// A soft and a hard limit; `None`: unlimited.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -103,6 +108,15 @@ pub(crate) fn wake_on_time() {
 /// Lets the kernel end this process when the thread that started it ends.
 pub(crate) fn end_with_parent() -> Result<(), Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
+}
+
+/// Connects to a Unix socket, and waits until it has.
+pub(crate) fn connect_local(address: &Address) -> io::Result<LocalStream> {
+    match address {
+        Address::Unix(path) => LocalStream::connect(path),
+        Address::Abstract(name) => LocalStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// Asks a child process to end, as Ctrl-C would.

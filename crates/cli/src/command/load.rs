@@ -5,16 +5,17 @@
 
 mod check;
 mod figures;
+mod probe;
 mod session;
 mod single;
 mod sweep;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use raon_provider::Address;
 
 use crate::arguments::{self, Rates, Threads};
 use crate::failure::Failure;
@@ -25,6 +26,7 @@ use crate::stop::Stop;
 const EXAMPLES: &str = "Examples:
   raon load echo
   raon load echo --connections 9000 --duration 8s
+  raon load echo --connect unix:/tmp/echo.sock
   raon load echo --size 16384 --pipeline 4 --workers 2 --json
   raon load echo --connections 0 --idle 18000 --duration 1s     memory per idle connection
   raon load echo --rate 20000/s                                 latency at that rate, from when messages were due
@@ -46,9 +48,9 @@ kept so that messages were never sent. Ctrl-C ends the measurement early.";
 pub(crate) struct Arguments {
     /// What the server does: echo sends back what it gets
     service: ServiceName,
-    /// Where it listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
-    connect: SocketAddr,
+    /// Where it listens: ADDRESS:PORT, unix:/PATH or unix:@NAME
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
+    connect: Address,
     /// Connections that exchange messages
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     connections: u32,

@@ -1,7 +1,6 @@
 //! `raon serve`: a server of raw bytes.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -9,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use raon_provider::{Backend, Config, Driver, Kind, ListenOptions, SocketId, Submitter};
+use raon_provider::{Address, Backend, Config, Driver, Kind, ListenOptions, SocketId, Submitter};
 use serde::Serialize;
 
-use crate::arguments::Threads;
+use crate::arguments::{self, Threads};
 use crate::echo_server::{Loads, Service, Tally, Worker};
 use crate::failure::{Context, Failure};
 use crate::stop::Stop;
@@ -22,6 +21,8 @@ const EXAMPLES: &str = "Examples:
   raon serve echo
   raon serve echo --listen [::]:9000 --workers 4 --pin 0-3
   raon serve sink --listen 127.0.0.1:0 --backend epoll
+  raon serve echo --listen unix:/tmp/echo.sock             a path that no server holds any more is taken over
+  raon serve echo --listen unix:@echo                      a name that is in no file system
 
 Ctrl-C or SIGTERM stops it: connections get 2 seconds to end, then the summary is printed on standard error.";
 
@@ -31,9 +32,9 @@ Ctrl-C or SIGTERM stops it: connections get 2 seconds to end, then the summary i
 pub(crate) struct Arguments {
     /// What to do with the bytes that come: echo sends them back, sink drops them
     service: ServiceName,
-    /// Where to listen; port 0 takes any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
-    listen: SocketAddr,
+    /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:/PATH or unix:@NAME
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
+    listen: Address,
     #[command(flatten)]
     threads: Threads,
     /// Prints the summary as one line of JSON
@@ -70,7 +71,7 @@ struct Ready {
     submitter: Submitter,
     kind: Kind,
     /// Of the worker that listens.
-    address: Option<SocketAddr>,
+    address: Option<Address>,
 }
 
 /// A worker to be started.
@@ -79,7 +80,7 @@ struct Start {
     backend: Backend,
     cpu: Option<usize>,
     /// The first worker listens, once it knows the others.
-    listen: Option<(SocketAddr, Receiver<Vec<Submitter>>)>,
+    listen: Option<(Address, Receiver<Vec<Submitter>>)>,
 }
 
 type Thread = JoinHandle<Result<Tally, Failure>>;
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn start_all(arguments: &Arguments, shared: &Shared) -> Result<(Vec<Thread>, Kind), Failure> {
     let threads = &arguments.threads;
     let (meet, colleagues) = mpsc::channel();
-    let listen = Some((arguments.listen, colleagues));
+    let listen = Some((arguments.listen.clone(), colleagues));
     let first = Start { number: 0, backend: threads.backend, cpu: threads.cpu(0), listen };
     let (thread, first) = start(first, shared)?;
     let mut all = vec![thread];
@@ -127,7 +128,7 @@ fn start_all(arguments: &Arguments, shared: &Shared) -> Result<(Vec<Thread>, Kin
     }
     // Before the line below, which says that it accepts; it has not gone away while it waits for this.
     let _ = meet.send(submitters);
-    let address = first.address.unwrap_or(arguments.listen);
+    let address = first.address.unwrap_or_else(|| arguments.listen.clone());
     report::print(format_args!("listening on {address} ({})", first.kind));
     Ok((all, first.kind))
 }
@@ -155,8 +156,8 @@ fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Tally, Fai
     }
     let config = Config { backend: start.backend, ..Config::default() };
     let mut driver = Driver::open(&config).map_err(|error| super::backend_failure(start.backend, error))?;
-    let listener = start.listen.as_ref().map(|(address, _)| listen(&mut driver, *address)).transpose()?;
-    let address = listener.and_then(|listener| driver.local_address(listener).ok()?.ip());
+    let listener = start.listen.as_ref().map(|(address, _)| listen(&mut driver, address)).transpose()?;
+    let address = listener.and_then(|listener| driver.local_address(listener).ok());
     let ready = Ready { submitter: driver.submitter(), kind: driver.info().kind, address };
     let stop = shared.stop.clone();
     let mut worker = Worker::new(driver, shared.service, start.number, shared.loads, shared.stop);
@@ -172,8 +173,16 @@ fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Tally, Fai
     done.context("the driver cannot go on")
 }
 
-fn listen(driver: &mut Driver, address: SocketAddr) -> Result<SocketId, Failure> {
-    driver.listen(address, &ListenOptions::default()).context(format!("cannot listen on {address}"))
+fn listen(driver: &mut Driver, address: &Address) -> Result<SocketId, Failure> {
+    driver.listen(address, &ListenOptions::default()).map_err(|error| {
+        let is_nowhere = io::Error::from_raw_os_error(error.os_code()).kind() == io::ErrorKind::NotFound;
+        match address.ip() {
+            None if is_nowhere => {
+                Failure::new(format!("cannot listen on {address}: its folder does not exist; make it"))
+            }
+            _ => Failure::of(format!("cannot listen on {address}"), error),
+        }
+    })
 }
 
 fn summarize(arguments: &Arguments, summary: &Summary) {

@@ -40,7 +40,7 @@ impl Generator {
             let token = self.connections.len() as u64;
             self.connections.push(Connection::new(Pattern::new(self.plan.seed, token)));
             self.pace.start();
-            if let Err(error) = self.driver.connect(self.plan.address, &Default::default(), token) {
+            if let Err(error) = self.driver.connect(&self.plan.address, &Default::default(), token) {
                 self.on_failed(token, error);
             }
         }

@@ -49,7 +49,7 @@ fn echo(mut client: TcpStream, first: &Mutex<Option<Instant>>, stall_start: Dura
 
 fn plan(address: SocketAddr, worker: u32, workers: u32) -> Plan {
     Plan {
-        address,
+        address: address.into(),
         worker,
         workers,
         connections_of_all: CONNECTIONS,

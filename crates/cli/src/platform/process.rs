@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
+use raon_provider::Address;
 
 /// Another process of this machine.
 pub(crate) struct ServerProcess {
@@ -16,11 +17,12 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// The process that listens at an address of this machine; `None` if there is none or its descriptors are hidden.
-    pub(crate) fn listening_at(address: SocketAddr) -> Option<Self> {
-        if !is_local(address.ip()) {
-            return None;
-        }
-        let inodes = listening_inodes(address);
+    pub(crate) fn listening_at(address: &Address) -> Option<Self> {
+        let inodes = match address.ip() {
+            Some(ip) if is_local(ip.ip()) => listening_inodes(ip),
+            Some(_) => return None,
+            None => named_inodes(address),
+        };
         let pid = fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             holds_socket(&entry.path(), &inodes).then_some(pid)
@@ -85,6 +87,23 @@ fn listening_inode(line: &str, address: SocketAddr) -> Option<String> {
     (state == LISTEN && is_port && takes).then(|| inode.to_owned())
 }
 
+/// Inodes of the Unix sockets that listen under that name.
+fn named_inodes(address: &Address) -> Vec<String> {
+    let text = address.to_string();
+    let name = text.strip_prefix("unix:").unwrap_or_default();
+    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    table.lines().filter_map(|line| named_inode(line, name)).collect()
+}
+
+/// The inode, if a line of `/proc/net/unix` is about a listener of that name, see unix(7) and proc(5).
+fn named_inode(line: &str, name: &str) -> Option<String> {
+    /// Of the flags: it listens.
+    const ACCEPTS: &str = "00010000";
+    let fields: Vec<&str> = line.strip_suffix(name)?.split_whitespace().collect();
+    let [_, _, _, flags, _, _, inode] = fields[..] else { return None };
+    (flags == ACCEPTS).then(|| inode.to_owned())
+}
+
 /// An address as the kernel prints it: words of 32 bits, each in the machine's byte order.
 fn table_ip(text: &str) -> Option<IpAddr> {
     let words: Vec<[u8; 4]> = (0..text.len() / 8)
@@ -118,7 +137,7 @@ mod tests {
         for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listener = TcpListener::bind(bind).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let process = ServerProcess::listening_at(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+            let process = ServerProcess::listening_at(&([127, 0, 0, 1], port).into()).unwrap();
             assert_eq!(process.pid, std::process::id() as i32);
             assert!(process.cpu_ns().unwrap() > 0);
             assert!(process.rss_bytes().unwrap() > 100_000);
@@ -132,6 +151,16 @@ mod tests {
         assert_eq!(listening_inode(line, "[::1]:9000".parse().unwrap()).as_deref(), Some("77"));
         assert_eq!(listening_inode(line, "[::1]:9001".parse().unwrap()), None);
         assert_eq!(listening_inode("sl local_address rem_address", "[::1]:9000".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn reads_the_table_of_unix_sockets() {
+        let line = |flags: &str, name: &str| format!("0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {name}");
+        assert_eq!(named_inode(&line("00010000", "/run/a b.sock"), "/run/a b.sock").as_deref(), Some("4711"));
+        assert_eq!(named_inode(&line("00010000", "@echo"), "@echo").as_deref(), Some("4711"));
+        assert_eq!(named_inode(&line("00000000", "@echo"), "@echo"), None, "a connection");
+        assert_eq!(named_inode(&line("00010000", "@echo2"), "@echo"), None);
+        assert_eq!(named_inode(&line("00010000", "/run/a b.sock"), "b.sock"), None);
     }
 
     #[test]

@@ -2,5 +2,6 @@
 
 mod commands;
 mod load;
+mod local;
 mod open;
 mod support;

@@ -88,7 +88,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port and waits until it says that it listens.
     pub(crate) fn start(arguments: &[&str]) -> Server {
-        let mut process = Running::start(&[&["serve"], arguments, &["--listen", "127.0.0.1:0", "--json"]].concat());
+        Server::start_at("127.0.0.1:0", arguments)
+    }
+
+    /// Starts one there and waits until it says that it listens.
+    pub(crate) fn start_at(address: &str, arguments: &[&str]) -> Server {
+        let mut process = Running::start(&[&["serve"], arguments, &["--listen", address, "--json"]].concat());
         let mut line = String::new();
         BufReader::new(process.0.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next());

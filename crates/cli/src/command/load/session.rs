@@ -1,12 +1,11 @@
 //! The connections of one `raon load`, on which one load or several are measured, with a look at the server's process.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Arguments;
+use super::probe::probe;
 use crate::failure::Failure;
 use crate::generator::{Crew, Load, Phase, Plan, Status, Tally};
 use crate::platform::ServerProcess;
@@ -16,7 +15,6 @@ use crate::stop::Stop;
 
 /// Connects under way at once, of all workers.
 const CONNECTS_UNDER_WAY_MAX: u32 = 512;
-const PROBE_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// Connections that are open until it is closed.
@@ -46,8 +44,8 @@ pub(super) struct Measured {
 impl<'a> Session<'a> {
     /// Opens all connections; fewer if it is time to stop.
     pub(super) fn open(arguments: &'a Arguments, stop: &Arc<Stop>) -> Result<Self, Failure> {
-        probe(arguments.connect)?;
-        let server = ServerProcess::listening_at(arguments.connect);
+        probe(&arguments.connect)?;
+        let server = ServerProcess::listening_at(&arguments.connect);
         let crew = Crew::start(plans(arguments), &arguments.threads, stop)?;
         let (progress, connected) = (Progress::new(), Tally::new());
         let stop = stop.clone();
@@ -67,7 +65,7 @@ impl<'a> Session<'a> {
         self.connected = self.connect(Phase::OpenIdle)?;
         if !self.stop.is_asked() {
             // Connections are accepted in order: once it answers, the idle ones have been accepted.
-            probe(self.arguments.connect)?;
+            probe(&self.arguments.connect)?;
         }
         self.idle_rss_bytes = before_bytes.zip(self.server_rss_bytes());
         Ok(())
@@ -121,31 +119,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// One connection, one message: tells whether an echo server is there, and that it has accepted all who came before.
-fn probe(address: SocketAddr) -> Result<(), Failure> {
-    const MESSAGE: &[u8; 8] = b"raon-ok?";
-    let failed = |error: std::io::Error| raon_provider::Error::from(error);
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_WAIT).map_err(|error| match error.raw_os_error() {
-        Some(_) => Failure::of(format!("cannot connect to {address}"), failed(error)),
-        None => {
-            Failure::new(format!("cannot connect to {address}: no answer in 5 s; check the address and the network"))
-        }
-    })?;
-    let mut answer = [0; 8];
-    let exchanged = stream
-        .set_read_timeout(Some(PROBE_WAIT))
-        .and_then(|()| stream.write_all(MESSAGE))
-        // Now a server that does not echo has nothing to wait for either.
-        .and_then(|()| stream.shutdown(Shutdown::Write))
-        .and_then(|()| stream.read_exact(&mut answer));
-    if exchanged.is_err() || &answer != MESSAGE {
-        let text =
-            "takes connections but does not send back what it gets: start an echo server there (`raon serve echo`)";
-        return Err(Failure::new(format!("{address} {text}")));
-    }
-    Ok(())
-}
-
 /// Each worker's share.
 fn plans(arguments: &Arguments) -> Vec<Plan> {
     let workers = u32::from(arguments.threads.workers);
@@ -155,7 +128,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
         let mut hasher = random.build_hasher();
         hasher.write_u32(worker);
         Plan {
-            address: arguments.connect,
+            address: arguments.connect.clone(),
             worker,
             workers,
             connections_of_all: arguments.connections,
