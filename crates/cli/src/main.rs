@@ -1,10 +1,13 @@
 //! `raon`: looks at the back ends of this machine, serves, loads, and compares.
 //!
-//! One file per verb in `command/`. What they do is in `echo_server/` (serve) and `generator/` (load), both on
-//! `raon-provider`; pictures are drawn in `plot/`; what is particular to the platform is in `platform.rs`.
+//! One file per verb in `command/`. What they do is in `echo_server/` and `datagram_server.rs` (serve) and in
+//! `generator/` (load), all on `raon-provider`; pictures are drawn in `plot/`; what is particular to the platform is in
+//! `platform.rs`.
 
 mod arguments;
 mod command;
+mod datagram_server;
+mod datagrams;
 mod echo_server;
 mod failure;
 mod generator;

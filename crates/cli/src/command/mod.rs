@@ -33,7 +33,7 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Shows back ends, features, limits, and which back end auto chooses
     Info(info::Arguments),
-    /// Serves raw bytes over TCP: echo sends them back, sink drops them
+    /// Serves raw bytes over TCP, UDP or Unix sockets: echo sends them back, sink drops them
     Serve(serve::Arguments),
     /// Loads an echo server, verifies every byte and measures
     Load(load::Arguments),

@@ -1,21 +1,24 @@
-//! `raon serve`: a server of raw bytes.
+//! `raon serve`: a server of raw bytes, over streams (`echo_server/`) or datagrams (`datagram_server.rs`).
+
+mod workers;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use raon_provider::{Address, Backend, Config, Driver, Kind, ListenOptions, SocketId, Submitter};
+use raon_provider::Address;
 use serde::Serialize;
 
 use crate::arguments::{self, Threads};
-use crate::echo_server::{Loads, Service, Tally, Worker};
-use crate::failure::{Context, Failure};
+use crate::datagrams::{self, BYTES_ORDINARY};
+use crate::echo_server::{Loads, Service};
+use crate::failure::Failure;
 use crate::stop::Stop;
-use crate::{platform, report};
+use crate::{datagram_server, echo_server, platform, report};
+
+use workers::{Shared, died, start_all};
 
 const EXAMPLES: &str = "Examples:
   raon serve echo
@@ -24,7 +27,11 @@ const EXAMPLES: &str = "Examples:
   raon serve echo --listen unix:/tmp/echo.sock             a path that no server holds any more is taken over
   raon serve echo --listen unix:@echo                      a name that is in no file system
 
-Ctrl-C or SIGTERM stops it: connections get 2 seconds to end, then the summary is printed on standard error.";
+  raon serve echo --udp --workers 2                        datagrams, on two sockets that share the port
+  raon serve echo --udp --datagram-max 65000               longer ones than an ordinary buffer takes
+
+Ctrl-C or SIGTERM stops it: connections get 2 seconds to end, then the summary is printed on standard error. With --udp it
+says what became of each datagram: sent back, dropped because the system had no room for it, or too long.";
 
 /// Arguments of `raon serve`.
 #[derive(Args)]
@@ -35,6 +42,12 @@ pub(crate) struct Arguments {
     /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:/PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
     listen: Address,
+    /// Serves datagrams instead of connections; each goes back to its sender
+    #[arg(long)]
+    udp: bool,
+    /// Longest datagram to take with --udp; longer ones are counted as truncated [default: 3968, at most 65000]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=i64::from(datagrams::BYTES_MAX)))]
+    datagram_max: Option<u32>,
     #[command(flatten)]
     threads: Threads,
     /// Prints the summary as one line of JSON
@@ -55,38 +68,38 @@ struct Summary {
     workers: u16,
     duration_s: f64,
     #[serde(flatten)]
-    tally: Tally,
+    streams: Option<echo_server::Tally>,
+    #[serde(flatten)]
+    datagrams: Option<datagram_server::Tally>,
 }
 
-/// What all workers share.
-#[derive(Clone)]
-struct Shared {
-    service: Service,
-    loads: Arc<Loads>,
-    stop: Arc<Stop>,
+/// What a worker has done, or all of them: one of the two.
+#[derive(Default)]
+struct Total {
+    streams: Option<echo_server::Tally>,
+    datagrams: Option<datagram_server::Tally>,
 }
 
-/// A worker that is ready to run.
-struct Ready {
-    submitter: Submitter,
-    kind: Kind,
-    /// Of the worker that listens.
-    address: Option<Address>,
+impl Total {
+    fn add(&mut self, other: Total) {
+        if let Some(tally) = other.streams {
+            self.streams.get_or_insert_default().add(tally);
+        }
+        if let Some(tally) = other.datagrams {
+            self.datagrams.get_or_insert_default().add(tally);
+        }
+    }
 }
 
-/// A worker to be started.
-struct Start {
-    number: usize,
-    backend: Backend,
-    cpu: Option<usize>,
-    /// The first worker listens, once it knows the others.
-    listen: Option<(Address, Receiver<Vec<Submitter>>)>,
+impl Arguments {
+    fn datagram_bytes_max(&self) -> u32 {
+        self.datagram_max.unwrap_or(BYTES_ORDINARY)
+    }
 }
-
-type Thread = JoinHandle<Result<Tally, Failure>>;
 
 /// Serves until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    check(arguments)?;
     if arguments.threads.with_parent {
         platform::end_with_parent()?;
     }
@@ -95,98 +108,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         ServiceName::Echo => Service::Echo,
         ServiceName::Sink => Service::Sink,
     };
-    let loads = Arc::new(Loads::new(usize::from(arguments.threads.workers)));
-    let shared = Shared { service, loads, stop: Stop::install()? };
+    let workers = arguments.threads.workers;
+    let shared = Shared { service, loads: Arc::new(Loads::new(usize::from(workers))), stop: Stop::install()? };
     let start = Instant::now();
     let (threads, kind) = start_all(arguments, &shared)?;
-    let mut total = Tally::default();
+    let mut total = Total::default();
     for thread in threads {
-        total.add(thread.join().map_err(|_| Failure::new("a worker thread has died, see above: please report it"))??);
+        total.add(thread.join().map_err(|_| died())??);
     }
+    let Total { streams, datagrams } = total;
     let duration_s = start.elapsed().as_secs_f64();
-    summarize(
-        arguments,
-        &Summary { backend: kind.name(), workers: arguments.threads.workers, duration_s, tally: total },
-    );
+    summarize(arguments, &Summary { backend: kind.name(), workers, duration_s, streams, datagrams });
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts all workers and says where they listen. The first one chooses the back end for all.
-fn start_all(arguments: &Arguments, shared: &Shared) -> Result<(Vec<Thread>, Kind), Failure> {
-    let threads = &arguments.threads;
-    let (meet, colleagues) = mpsc::channel();
-    let listen = Some((arguments.listen.clone(), colleagues));
-    let first = Start { number: 0, backend: threads.backend, cpu: threads.cpu(0), listen };
-    let (thread, first) = start(first, shared)?;
-    let mut all = vec![thread];
-    let mut submitters = Vec::new();
-    for number in 1..usize::from(threads.workers) {
-        let backend = Backend::Named(first.kind);
-        let (thread, ready) = start(Start { number, backend, cpu: threads.cpu(number), listen: None }, shared)?;
-        all.push(thread);
-        submitters.push(ready.submitter);
+/// Arguments that do not go together.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.udp && arguments.listen.ip().is_none() {
+        return Err(Failure::usage(datagrams::no_names(&arguments.listen, "--listen")));
     }
-    // Before the line below, which says that it accepts; it has not gone away while it waits for this.
-    let _ = meet.send(submitters);
-    let address = first.address.unwrap_or_else(|| arguments.listen.clone());
-    report::print(format_args!("listening on {address} ({})", first.kind));
-    Ok((all, first.kind))
-}
-
-fn start(start: Start, shared: &Shared) -> Result<(Thread, Ready), Failure> {
-    let shared = shared.clone();
-    let (tell, told) = mpsc::channel();
-    let name = format!("serve-{}", start.number);
-    let work = move || work(start, shared, &tell);
-    let thread = thread::Builder::new().name(name).spawn(work).context("cannot start a thread")?;
-    match told.recv() {
-        Ok(ready) => Ok((thread, ready)),
-        // It ended before it was ready: it says why.
-        Err(_) => match thread.join() {
-            Ok(Err(failure)) => Err(failure),
-            _ => Err(Failure::new("a worker thread has died, see above: please report it")),
-        },
+    if !arguments.udp && arguments.datagram_max.is_some() {
+        return Err(Failure::usage("--datagram-max is about datagrams: add --udp, or drop it"));
     }
-}
-
-/// The life of a worker, on its own thread.
-fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Tally, Failure> {
-    if let Some(cpu) = start.cpu {
-        platform::pin_thread(cpu)?;
-    }
-    let config = Config { backend: start.backend, ..Config::default() };
-    let mut driver = Driver::open(&config).map_err(|error| super::backend_failure(start.backend, error))?;
-    let listener = start.listen.as_ref().map(|(address, _)| listen(&mut driver, address)).transpose()?;
-    let address = listener.and_then(|listener| driver.local_address(listener).ok());
-    let ready = Ready { submitter: driver.submitter(), kind: driver.info().kind, address };
-    let stop = shared.stop.clone();
-    let mut worker = Worker::new(driver, shared.service, start.number, shared.loads, shared.stop);
-    // If nobody listens, starting another worker failed and the process ends.
-    let _ = tell.send(ready);
-    let ready = match (listener, &start.listen) {
-        (Some(listener), Some((_, colleagues))) => worker.accept(listener, colleagues),
-        _ => Ok(()),
-    };
-    let done = ready.and_then(|()| worker.run());
-    // One that fails takes the others along; one that was told to stop finds that said.
-    stop.ask();
-    done.context("the driver cannot go on")
-}
-
-fn listen(driver: &mut Driver, address: &Address) -> Result<SocketId, Failure> {
-    driver.listen(address, &ListenOptions::default()).map_err(|error| {
-        let is_nowhere = io::Error::from_raw_os_error(error.os_code()).kind() == io::ErrorKind::NotFound;
-        match address.ip() {
-            None if is_nowhere => {
-                Failure::new(format!("cannot listen on {address}: its folder does not exist; make it"))
-            }
-            _ => Failure::of(format!("cannot listen on {address}"), error),
-        }
-    })
+    Ok(())
 }
 
 fn summarize(arguments: &Arguments, summary: &Summary) {
-    let tally = &summary.tally;
     if arguments.json {
         eprintln!("{}", serde_json::to_string(summary).unwrap_or_default());
         return;
@@ -195,19 +142,46 @@ fn summarize(arguments: &Arguments, summary: &Summary) {
         // Below the ^C that the terminal has drawn.
         eprintln!();
     }
-    let mut entries = report::grouped(tally.kernel_entries);
-    // With fewer, it is the connections that were paid for.
-    if tally.messages > 10 * tally.connections {
-        entries += &format!(" ({:.3} per message)", tally.kernel_entries as f64 / tally.messages as f64);
-    }
-    let rows = [
+    let rows = match (&summary.streams, &summary.datagrams) {
+        (_, Some(tally)) => datagram_rows(tally),
+        (Some(tally), None) => stream_rows(tally),
+        (None, None) => Vec::new(),
+    };
+    eprintln!("served for {:.1} s on {}\n{}", summary.duration_s, summary.backend, report::rows(&rows));
+}
+
+fn stream_rows(tally: &echo_server::Tally) -> Vec<(&'static str, String)> {
+    // With fewer messages, it is the connections that were paid for.
+    let messages = tally.messages.checked_sub(10 * tally.connections).map_or(0, |_| tally.messages);
+    vec![
         ("connections", report::grouped(tally.connections)),
         ("refused", report::grouped(tally.refused)),
         ("messages", report::grouped(tally.messages)),
         ("received", report::bytes(tally.received_bytes)),
         ("sent", report::bytes(tally.sent_bytes)),
-        ("kernel entries", entries),
+        ("kernel entries", entries(tally.kernel_entries, messages, "message")),
         ("errors", report::grouped(tally.errors)),
-    ];
-    eprintln!("served for {:.1} s on {}\n{}", summary.duration_s, summary.backend, report::rows(&rows));
+    ]
+}
+
+fn datagram_rows(tally: &datagram_server::Tally) -> Vec<(&'static str, String)> {
+    let counted = |count: u64, bytes: u64| format!("{} ({})", report::grouped(count), report::bytes(bytes));
+    vec![
+        ("datagrams received", counted(tally.received, tally.received_bytes)),
+        ("datagrams sent", counted(tally.sent, tally.sent_bytes)),
+        ("dropped, no room", report::grouped(tally.dropped)),
+        ("truncated, too long", report::grouped(tally.truncated)),
+        ("undelivered", report::grouped(tally.undelivered)),
+        ("kernel entries", entries(tally.kernel_entries, tally.received, "datagram")),
+        ("errors", report::grouped(tally.errors)),
+    ]
+}
+
+/// With what one message of so many costs.
+fn entries(entries: u64, messages: u64, thing: &str) -> String {
+    let mut text = report::grouped(entries);
+    if messages > 0 {
+        text += &format!(" ({:.3} per {thing})", entries as f64 / messages as f64);
+    }
+    text
 }

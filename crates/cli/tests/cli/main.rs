@@ -1,6 +1,7 @@
 //! The real program, run as users run it.
 
 mod commands;
+mod datagrams;
 mod load;
 mod local;
 mod open;
