@@ -96,6 +96,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// How long an answer is waited for: a duration of at most a minute.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(60);
+    let timeout = duration(text)?;
+    if timeout > MAX { Err("a time of at most 60s is needed".into()) } else { Ok(timeout) }
+}
+
 /// A rate such as 1000/s, or 1000 for short.
 pub(crate) fn rate(text: &str) -> Result<u32, &'static str> {
     const PER_SECOND_MAX: u32 = 10_000_000;

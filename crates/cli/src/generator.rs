@@ -2,13 +2,14 @@
 //!
 //! In a closed loop (`closed.rs`) a message that has come back makes the next one due; in an open loop (`open.rs`)
 //! messages are due at times that were fixed before (`schedule.rs`). Every byte is compared with what was sent
-//! (`pattern.rs`). The phases are driven from outside (`crew.rs`): open idle connections, open active ones (`connect.rs`),
+//! (`pattern.rs`). Over UDP there is a worker of another kind (`datagrams.rs`). The phases are driven from outside (`crew.rs`): open idle connections, open active ones (`connect.rs`),
 //! run as often as wanted, close.
 
 mod closed;
 mod connect;
 mod connection;
 mod crew;
+mod datagrams;
 mod open;
 mod pace;
 mod pattern;
@@ -31,6 +32,7 @@ use schedule::Timetable;
 use tally::Recorder;
 
 pub(crate) use crew::{Crew, Phase, Status};
+pub(crate) use datagrams::BYTES_MIN as DATAGRAM_BYTES_MIN;
 pub(crate) use open::Offer;
 pub(crate) use schedule::Arrivals;
 pub(crate) use tally::Tally;
@@ -58,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) size_bytes: u64,
     /// How long a backlog may still be sent after the end, and answers are waited for once nothing is sent any more.
     pub(crate) answer_wait: Duration,
+    /// With datagrams instead of connections: after so long one without an answer is lost.
+    pub(crate) datagram_timeout: Option<Duration>,
     pub(crate) connects_per_second: Option<f64>,
     pub(crate) connects_under_way_max: u32,
     /// Chosen per run and worker, so that no two connections have the same bytes.
@@ -87,6 +91,7 @@ pub(crate) struct Live {
     pub(crate) connect_errors: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) errors: AtomicU64,
+    pub(crate) lost: AtomicU64,
 }
 
 /// One worker.

@@ -4,6 +4,7 @@
 //! with one rate, and a sweep over rates.
 
 mod check;
+mod datagrams;
 mod figures;
 mod probe;
 mod session;
@@ -28,6 +29,8 @@ const EXAMPLES: &str = "Examples:
   raon load echo --connections 9000 --duration 8s
   raon load echo --connect unix:/tmp/echo.sock
   raon load echo --size 16384 --pipeline 4 --workers 2 --json
+  raon load echo --udp --connections 100 --pipeline 4           datagrams: what is lost is counted
+  raon load echo --udp --rate 20000/s --timeout 200ms           the same on a schedule; --sweep and --plot work too
   raon load echo --connections 0 --idle 18000 --duration 1s     memory per idle connection
   raon load echo --rate 20000/s                                 latency at that rate, from when messages were due
   raon load echo --rate 20000/s --arrivals poisson --seed 7     the same at random times, which can be had again
@@ -39,8 +42,11 @@ Without --rate the loop is closed: an answer makes the next message due, so a se
 --rate or --sweep it is open: messages leave on a schedule whatever the answers do, and latency counts from when they
 were due. What never came back counts there with the time that it had waited.
 
+With --udp every datagram tells its socket, its number and a pattern. One that is not answered within --timeout is lost,
+which is no error; answers after that are late. Latency is that of the answers in time, and losses stand beside it.
+
 Exits with 1 if a connection failed, a message was lost, or a byte came back wrong, and at a --rate that could not be
-kept so that messages were never sent. Ctrl-C ends the measurement early.";
+kept so that messages were never sent; with --udp also if nothing was answered at all. Ctrl-C ends the measurement early.";
 
 /// Arguments of `raon load`.
 #[derive(Args)]
@@ -51,7 +57,7 @@ pub(crate) struct Arguments {
     /// Where it listens: ADDRESS:PORT, unix:/PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
     connect: Address,
-    /// Connections that exchange messages
+    /// Connections, or with --udp sockets, that exchange messages
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     connections: u32,
     /// Bytes per message
@@ -60,6 +66,12 @@ pub(crate) struct Arguments {
     /// Messages in flight per connection in the closed loop [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pipeline: Option<u32>,
+    /// Sends datagrams instead of opening connections; what is lost is counted
+    #[arg(long)]
+    udp: bool,
+    /// With --udp: when a datagram without an answer is lost and another may take its place [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = arguments::timeout)]
+    timeout: Option<Duration>,
     /// How long to measure, such as 10s, 500ms or 2m; in a sweep, at each rate
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = arguments::duration)]
     duration: Duration,

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 
-use raon_provider::{Backend, Config, Driver, Kind};
+use raon_provider::{Backend, Config, Driver, Error, Kind};
 
+use super::datagrams::Datagrams;
 use super::{Generator, Live, Load, Plan, Tally};
 use crate::arguments::Threads;
-use crate::command;
 use crate::failure::{Context, Failure};
 use crate::platform;
 use crate::progress::TICK;
 use crate::stop::Stop;
+use crate::{command, datagrams};
 
 /// What workers can be told to do.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Status {
     pub(crate) connect_errors: u64,
     pub(crate) messages: u64,
     pub(crate) errors: u64,
+    /// Datagrams.
+    pub(crate) lost: u64,
 }
 
 /// All workers.
@@ -102,6 +105,7 @@ impl Crew {
             connect_errors: sum(|live| &live.connect_errors),
             messages: sum(|live| &live.messages),
             errors: sum(|live| &live.errors),
+            lost: sum(|live| &live.lost),
         }
     }
 
@@ -134,7 +138,7 @@ fn start(
     let work = move || match open(&plan, backend, cpu) {
         Ok(driver) => {
             let _ = opened.send(Ok(driver.info().kind));
-            obey(Generator::new(driver, plan, stop, seen), &ordered, &report);
+            obey(driver, plan, stop, seen, &ordered, &report);
         }
         Err(failure) => {
             let _ = opened.send(Err(failure));
@@ -154,15 +158,33 @@ fn open(plan: &Plan, backend: Backend, cpu: Option<usize>) -> Result<Driver, Fai
     let sockets_max = default.sockets_max.max(plan.connections + plan.idle + 64);
     // A receive stream each, and some sends in flight.
     let operations_max = default.operations_max.max(2 * sockets_max).min(1 << 19);
-    let config = Config { backend, sockets_max, operations_max, ..default };
+    let pool = plan.datagram_timeout.map_or(default.pool, |_| datagrams::pool(plan.size_bytes as u32));
+    let config = Config { backend, sockets_max, operations_max, pool, ..default };
     Driver::open(&config).map_err(|error| command::backend_failure(backend, error))
 }
 
 /// Does what it is told until nobody tells it any more.
-fn obey(mut generator: Generator, ordered: &Receiver<Phase>, report: &Sender<Result<Tally, Failure>>) {
+fn obey(
+    driver: Driver,
+    plan: Plan,
+    stop: Arc<Stop>,
+    live: Arc<Live>,
+    ordered: &Receiver<Phase>,
+    report: &Sender<Result<Tally, Failure>>,
+) {
+    let mut perform: Box<dyn FnMut(Phase) -> Result<Tally, Error>> = match plan.datagram_timeout.zip(plan.address.ip())
+    {
+        Some((timeout, server)) => {
+            let mut worker = Datagrams::new(driver, plan, server, timeout, stop, live);
+            Box::new(move |phase| worker.perform(phase))
+        }
+        None => {
+            let mut worker = Generator::new(driver, plan, stop, live);
+            Box::new(move |phase| worker.perform(phase))
+        }
+    };
     while let Ok(phase) = ordered.recv() {
-        let done = generator.perform(phase).context("the driver cannot go on");
         // Nobody listens if the command has ended.
-        let _ = report.send(done);
+        let _ = report.send(perform(phase).context("the driver cannot go on"));
     }
 }

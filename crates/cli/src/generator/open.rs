@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use raon_provider::Error;
 
-use super::Generator;
 use super::connection::State;
 use super::schedule::{Arrivals, Cursor, Lane, Timetable};
+use super::{Generator, Plan};
 
 /// Connections served per turn, so that answers are not kept waiting.
-const DEPARTURES_PER_TURN: usize = 1024;
+pub(super) const DEPARTURES_PER_TURN: usize = 1024;
 
 /// What an open loop offers the server.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,19 @@ pub(crate) struct Offer {
     pub(crate) arrivals: Arrivals,
     /// Most messages in flight on a connection.
     pub(crate) in_flight_max: u32,
+}
+
+impl Offer {
+    /// The lane of a worker's connection with this place among those that are active.
+    pub(super) fn lane(&self, plan: &Plan, place: usize, active: usize, start_ns: u64) -> Lane {
+        let mean_ns = 1e9 / f64::from(self.per_second);
+        let connections = plan.connections_of_all;
+        // If connects failed, the others carry their share.
+        let gap_ns = mean_ns * f64::from(connections) * active as f64 / f64::from(plan.connections.max(1));
+        let offset_ns = f64::from(plan.worker) * mean_ns + gap_ns * place as f64 / active as f64;
+        let number = place as u64 * u64::from(plan.workers) + u64::from(plan.worker);
+        Lane::new(Cursor::new(self.arrivals, number, start_ns, offset_ns, gap_ns))
+    }
 }
 
 impl Generator {
@@ -56,17 +69,10 @@ impl Generator {
 
     /// Gives each connection its lane. All workers together send at equal distances if arrivals are even.
     fn plan_departures(&mut self, offer: &Offer, start_ns: u64, end_ns: u64) {
-        let plan = &self.plan;
-        let mean_ns = 1e9 / f64::from(offer.per_second);
-        let connections = plan.connections_of_all;
-        // If connects failed, the others carry their share.
-        let gap_ns = mean_ns * f64::from(connections) * self.active as f64 / f64::from(plan.connections.max(1));
         self.timetable = Timetable::until(end_ns, self.active);
         let active = self.connections.iter_mut().enumerate().filter(|(_, one)| one.state == State::Active);
         for (place, (token, connection)) in active.enumerate() {
-            let offset_ns = f64::from(plan.worker) * mean_ns + gap_ns * place as f64 / self.active as f64;
-            let number = place as u64 * u64::from(plan.workers) + u64::from(plan.worker);
-            let lane = Lane::new(Cursor::new(offer.arrivals, number, start_ns, offset_ns, gap_ns));
+            let lane = offer.lane(&self.plan, place, self.active, start_ns);
             self.timetable.insert(token as u64, lane.due.next_ns());
             connection.lane = Some(lane);
         }

@@ -1,6 +1,7 @@
 //! What a load worker has measured.
 
 use hdrhistogram::Histogram;
+use raon_provider::Error;
 
 /// Longest latency told apart: 10 minutes.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
@@ -22,6 +23,22 @@ pub(crate) struct Tally {
     pub(crate) duration_ns: u64,
     pub(crate) latency_ns: Histogram<u64>,
     pub(crate) open: OpenTally,
+    pub(crate) datagrams: DatagramTally,
+}
+
+/// What only datagrams have. Every one that was sent was answered in time or is `lost`.
+#[derive(Default)]
+pub(crate) struct DatagramTally {
+    pub(crate) sent: u64,
+    pub(crate) lost: u64,
+    /// Answers to lost ones.
+    pub(crate) late: u64,
+    pub(crate) duplicates: u64,
+    /// Datagrams with wrong contents; they answer nothing.
+    pub(crate) corrupt: u64,
+    /// What the network, or this system, says that it did not deliver.
+    pub(crate) undelivered: u64,
+    pub(crate) first_undelivered: Option<Error>,
 }
 
 /// What only an open loop has. Every message that was due came back, is `unanswered`, or is `unsent`.
@@ -61,6 +78,7 @@ impl Tally {
                 unanswered: 0,
                 lag_ns: histogram(),
             },
+            datagrams: DatagramTally::default(),
         }
     }
 
@@ -77,6 +95,7 @@ impl Tally {
         self.duration_ns = self.duration_ns.max(other.duration_ns);
         self.latency_ns += other.latency_ns;
         self.open.add(other.open);
+        self.datagrams.add(other.datagrams);
     }
 
     pub(super) fn count_error(&mut self, errors: u64, reason: impl FnOnce() -> String) {
@@ -110,6 +129,23 @@ impl OpenTally {
     /// Messages that were due per second.
     pub(crate) fn offered_per_second(&self) -> f64 {
         per_second(self.scheduled, self.scheduled_ns)
+    }
+}
+
+impl DatagramTally {
+    fn add(&mut self, other: DatagramTally) {
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.late += other.late;
+        self.duplicates += other.duplicates;
+        self.corrupt += other.corrupt;
+        self.undelivered += other.undelivered;
+        self.first_undelivered = self.first_undelivered.or(other.first_undelivered);
+    }
+
+    pub(super) fn count_undelivered(&mut self, error: Error) {
+        self.undelivered += 1;
+        self.first_undelivered.get_or_insert(error);
     }
 }
 

@@ -57,6 +57,7 @@ fn plan(address: SocketAddr, worker: u32, workers: u32) -> Plan {
         idle: 0,
         size_bytes: 32,
         answer_wait: Duration::from_millis(500),
+        datagram_timeout: None,
         connects_per_second: None,
         connects_under_way_max: 16,
         seed: 1,

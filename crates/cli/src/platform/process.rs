@@ -16,10 +16,10 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// The process that listens at an address of this machine; `None` if there is none or its descriptors are hidden.
-    pub(crate) fn listening_at(address: &Address) -> Option<Self> {
+    /// The process that listens, or takes datagrams, at an address of this machine; `None` if there is none or its descriptors are hidden.
+    pub(crate) fn listening_at(address: &Address, is_udp: bool) -> Option<Self> {
         let inodes = match address.ip() {
-            Some(ip) if is_local(ip.ip()) => listening_inodes(ip),
+            Some(ip) if is_local(ip.ip()) => listening_inodes(ip, if is_udp { &UDP } else { &TCP }),
             Some(_) => return None,
             None => named_inodes(address),
         };
@@ -69,22 +69,31 @@ fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || from.is_ok_and(|from| from.ip() == ip)
 }
 
-/// Inodes of the sockets that listen where a connection to `address` arrives.
-fn listening_inodes(address: SocketAddr) -> Vec<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| table.lines()).filter_map(|line| listening_inode(line, address)).collect()
+/// Where the kernel lists sockets, and how it writes the state of those that take what comes from anyone.
+struct Tables {
+    paths: [&'static str; 2],
+    state: &'static str,
 }
 
-/// The inode, if a line of `/proc/net/tcp` is about a listener that takes connections to `address`, see proc(5).
-fn listening_inode(line: &str, address: SocketAddr) -> Option<String> {
-    const LISTEN: &str = "0A";
+const TCP: Tables = Tables { paths: ["/proc/net/tcp", "/proc/net/tcp6"], state: "0A" };
+const UDP: Tables = Tables { paths: ["/proc/net/udp", "/proc/net/udp6"], state: "07" };
+
+/// Inodes of the sockets that listen where a connection or datagram to `address` arrives.
+fn listening_inodes(address: SocketAddr, tables: &Tables) -> Vec<String> {
+    let texts = tables.paths.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let lines = texts.iter().flat_map(|table| table.lines());
+    lines.filter_map(|line| listening_inode(line, address, tables.state)).collect()
+}
+
+/// The inode, if a line of such a table is about a socket in that state that takes what goes to `address`, see proc(5).
+fn listening_inode(line: &str, address: SocketAddr, wanted: &str) -> Option<String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
     let (ip, port) = local.split_once(':')?;
     let is_port = u16::from_str_radix(port, 16) == Ok(address.port());
     let ip = table_ip(ip)?;
     let takes = ip.is_unspecified() || ip.to_canonical() == address.ip().to_canonical();
-    (state == LISTEN && is_port && takes).then(|| inode.to_owned())
+    (state == wanted && is_port && takes).then(|| inode.to_owned())
 }
 
 /// Inodes of the Unix sockets that listen under that name.
@@ -137,7 +146,7 @@ mod tests {
         for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listener = TcpListener::bind(bind).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let process = ServerProcess::listening_at(&([127, 0, 0, 1], port).into()).unwrap();
+            let process = ServerProcess::listening_at(&([127, 0, 0, 1], port).into(), false).unwrap();
             assert_eq!(process.pid, std::process::id() as i32);
             assert!(process.cpu_ns().unwrap() > 0);
             assert!(process.rss_bytes().unwrap() > 100_000);
@@ -145,12 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn finds_itself_by_its_datagram_socket() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let process = ServerProcess::listening_at(&socket.local_addr().unwrap().into(), true).unwrap();
+        assert_eq!(process.pid, std::process::id() as i32);
+    }
+
+    #[test]
     fn reads_the_table_of_ipv6() {
         let line =
             "0: 00000000000000000000000001000000:2328 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 77 1";
-        assert_eq!(listening_inode(line, "[::1]:9000".parse().unwrap()).as_deref(), Some("77"));
-        assert_eq!(listening_inode(line, "[::1]:9001".parse().unwrap()), None);
-        assert_eq!(listening_inode("sl local_address rem_address", "[::1]:9000".parse().unwrap()), None);
+        assert_eq!(listening_inode(line, "[::1]:9000".parse().unwrap(), "0A").as_deref(), Some("77"));
+        assert_eq!(listening_inode(line, "[::1]:9001".parse().unwrap(), "0A"), None);
+        assert_eq!(listening_inode("sl local_address rem_address", "[::1]:9000".parse().unwrap(), "0A"), None);
     }
 
     #[test]

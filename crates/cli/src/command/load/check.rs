@@ -1,6 +1,6 @@
 //! What cannot be done is told before anything is begun.
 
-use super::{Arguments, ArrivalsName};
+use super::{Arguments, ArrivalsName, datagrams};
 use crate::failure::Failure;
 use crate::{platform, plot};
 
@@ -10,6 +10,9 @@ const DESCRIPTORS_PER_WORKER: u64 = 8;
 
 pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(contradiction) = contradiction(arguments) {
+        return Err(Failure::usage(contradiction));
+    }
+    if let Some(contradiction) = datagrams::contradiction(arguments) {
         return Err(Failure::usage(contradiction));
     }
     check_connections(arguments)?;

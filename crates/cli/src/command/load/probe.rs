@@ -1,19 +1,67 @@
 //! Is an echo server there? Asked before anything is begun.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use raon_provider::Address;
 
-use crate::failure::Failure;
+use super::{Arguments, datagrams};
+use crate::failure::{Context, Failure};
 use crate::platform::{self, LocalStream};
 
 const WAIT: Duration = Duration::from_secs(5);
 const MESSAGE: &[u8; 8] = b"raon-ok?";
 
-/// One connection, one message: tells whether an echo server is there, and that it has accepted all who came before.
-pub(super) fn probe(address: &Address) -> Result<(), Failure> {
+/// Tells whether an echo server is there.
+pub(super) fn probe(arguments: &Arguments) -> Result<(), Failure> {
+    match arguments.connect.ip() {
+        Some(server) if arguments.udp => probe_datagrams(arguments, server),
+        _ => probe_stream(&arguments.connect),
+    }
+}
+
+/// A short datagram, then one as long as those of the load, until they come back.
+fn probe_datagrams(arguments: &Arguments, server: SocketAddr) -> Result<(), Failure> {
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let failed = |error: io::Error| raon_provider::Error::from(error);
+    let bound = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(server).map(|()| socket));
+    let socket = bound.map_err(failed).context(format!("cannot send datagrams to {server}"))?;
+    match answers(&socket, MESSAGE.len()) {
+        Ok(true) => {}
+        Ok(false) => return Err(datagrams::no_answer(arguments)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(datagrams::nobody(arguments)),
+        Err(error) => return Err(Failure::of(format!("cannot send datagrams to {server}"), failed(error))),
+    }
+    match answers(&socket, arguments.size as usize).map_err(failed) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(datagrams::too_long(arguments)),
+        Err(error) => Err(Failure::of(format!("cannot send datagrams of {} bytes to {server}", arguments.size), error)),
+    }
+}
+
+/// True if one of some datagrams of that length comes back. Errors: what the network says instead.
+fn answers(socket: &UdpSocket, length: usize) -> io::Result<bool> {
+    const TRIES: usize = 3;
+    const TRY_WAIT: Duration = Duration::from_secs(1);
+    let message: Vec<u8> = MESSAGE.iter().copied().cycle().take(length).collect();
+    let mut answer = vec![0; length + 1];
+    socket.set_read_timeout(Some(TRY_WAIT))?;
+    for _ in 0..TRIES {
+        socket.send(&message)?;
+        match socket.recv(&mut answer) {
+            Ok(came) if answer[..came] == message => return Ok(true),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// One connection, one message: tells also that the server has accepted all who came before.
+fn probe_stream(address: &Address) -> Result<(), Failure> {
     let connected = match address.ip() {
         Some(ip) => probe_tcp(ip),
         None => probe_local(address),

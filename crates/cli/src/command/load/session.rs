@@ -44,8 +44,8 @@ pub(super) struct Measured {
 impl<'a> Session<'a> {
     /// Opens all connections; fewer if it is time to stop.
     pub(super) fn open(arguments: &'a Arguments, stop: &Arc<Stop>) -> Result<Self, Failure> {
-        probe(&arguments.connect)?;
-        let server = ServerProcess::listening_at(&arguments.connect);
+        probe(arguments)?;
+        let server = ServerProcess::listening_at(&arguments.connect, arguments.udp);
         let crew = Crew::start(plans(arguments), &arguments.threads, stop)?;
         let (progress, connected) = (Progress::new(), Tally::new());
         let stop = stop.clone();
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
         self.connected = self.connect(Phase::OpenIdle)?;
         if !self.stop.is_asked() {
             // Connections are accepted in order: once it answers, the idle ones have been accepted.
-            probe(&self.arguments.connect)?;
+            probe(self.arguments)?;
         }
         self.idle_rss_bytes = before_bytes.zip(self.server_rss_bytes());
         Ok(())
@@ -136,6 +136,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
             idle: share(arguments.idle, worker),
             size_bytes: u64::from(arguments.size),
             answer_wait: ANSWER_WAIT,
+            datagram_timeout: arguments.datagram_timeout(),
             connects_per_second: arguments.connect_rate.map(|rate| f64::from(rate) / f64::from(workers)),
             connects_under_way_max: CONNECTS_UNDER_WAY_MAX.div_ceil(workers),
             seed: hasher.finish(),
@@ -167,9 +168,11 @@ impl Speed {
         let speed = report::grouped(self.per_second as u64);
         let (elapsed_s, duration_s) = (self.start.elapsed().as_secs_f64(), self.duration.as_secs_f64());
         let messages = report::grouped(status.messages);
-        format!(
-            "{elapsed_s:.1} of {duration_s:.1} s: {speed} messages/s, {messages} so far, {}",
-            report::plural(status.errors, "error")
-        )
+        let errors = report::plural(status.errors, "error");
+        let lost = match status.lost {
+            0 => String::new(),
+            lost => format!("{} lost, ", report::grouped(lost)),
+        };
+        format!("{elapsed_s:.1} of {duration_s:.1} s: {speed} messages/s, {messages} so far, {lost}{errors}")
     }
 }

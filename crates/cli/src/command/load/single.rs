@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Arguments;
+use super::datagrams::{self, Datagrams};
 use super::figures::{Latency, Limit, Open, Spread, because, rounded};
 use super::session::{Measured, Session};
 use crate::failure::Failure;
@@ -22,6 +23,8 @@ struct Report {
     size_bytes: u32,
     #[serde(flatten)]
     way: Way,
+    #[serde(flatten)]
+    datagrams: Option<Datagrams>,
     duration_s: f64,
     messages: u64,
     messages_per_s: f64,
@@ -79,6 +82,9 @@ pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, F
     } else {
         report::print(text(arguments, &report, &measured.tally));
     }
+    if let Some(silence) = datagrams::silence(arguments, &measured.tally) {
+        return Err(silence);
+    }
     if let Some(remark) = remark(&report) {
         eprintln!("{remark}");
     }
@@ -115,6 +121,7 @@ fn report(
         connections: tally.connections,
         size_bytes: arguments.size,
         way,
+        datagrams: Datagrams::of(arguments, tally),
         duration_s: tally.duration_ns as f64 / 1e9,
         messages: tally.messages,
         messages_per_s: rounded(tally.per_second()),
@@ -156,18 +163,21 @@ impl Report {
 }
 
 fn text(arguments: &Arguments, report: &Report, tally: &Tally) -> String {
-    let mut rows = speed_rows(report);
+    let mut rows = report.datagrams.as_ref().map_or_else(Vec::new, |datagrams| datagrams.rows(tally));
+    rows.extend(speed_rows(report));
     rows.extend(latency_rows(report));
     rows.push(("connect errors", because(report.connect_errors, tally.first_connect_error.as_ref())));
     rows.push(("errors", because(report.errors, tally.first_error.as_ref())));
-    rows.push(("corrupt bytes", report::grouped(report.corrupt_bytes)));
+    if report.datagrams.is_none() {
+        rows.push(("corrupt bytes", report::grouped(report.corrupt_bytes)));
+    }
     rows.extend(server_rows(report));
     if let Some(path) = &arguments.plot {
         rows.push(("drawn in", path.display().to_string()));
     }
     format!(
         "{} of {} to {}, {}, {:.1} s ({})\n{}",
-        report::plural(report.connections, "connection"),
+        arguments.sockets(report.connections),
         report::plural(report.size_bytes.into(), "byte"),
         arguments.connect,
         report.asked(),
@@ -181,7 +191,10 @@ type Row = (&'static str, String);
 
 fn speed_rows(report: &Report) -> Vec<Row> {
     let megabytes = report.messages_per_s * f64::from(report.size_bytes) / 1e6;
-    let mut rows = vec![("messages", report::grouped(report.messages))];
+    let mut rows = Vec::new();
+    if report.datagrams.is_none() {
+        rows.push(("messages", report::grouped(report.messages)));
+    }
     if let Some(open) = report.open() {
         rows.push(("offered messages/s", report::grouped(open.figures.offered_per_s.round() as u64)));
         rows.push(("achieved messages/s", report::grouped(report.messages_per_s.round() as u64)));
@@ -208,8 +221,10 @@ fn latency_rows(report: &Report) -> Vec<Row> {
             ("generator's lag max", report::time(figures.lag_ns.max)),
             ("backlogged", report::grouped(figures.backlogged)),
             ("unsent", report::grouped(figures.unsent)),
-            ("unanswered", report::grouped(figures.unanswered)),
         ]);
+        if report.datagrams.is_none() {
+            rows.push(("unanswered", report::grouped(figures.unanswered)));
+        }
     }
     rows
 }
@@ -232,13 +247,18 @@ fn server_rows(report: &Report) -> Vec<Row> {
 /// Who did not keep up, if somebody did not.
 fn remark(report: &Report) -> Option<String> {
     let figures = &report.open()?.figures;
-    Some(match figures.limited_by? {
-        Limit::Generator => format!(
+    Some(match (figures.limited_by?, &report.datagrams) {
+        (Limit::Generator, _) => format!(
             "warning: the generator itself was the limit: 1 % of the messages left {} or more after they were due, and \
              that is in the latencies; raise --workers, give it CPUs of its own with --pin, or lower --rate",
             report::time(figures.lag_ns.p99)
         ),
-        Limit::Server => {
+        (Limit::Server, Some(datagrams)) => format!(
+            "warning: server or network did not keep up: lost {}, never sent {}; lower --rate for a load that they bear",
+            datagrams.lost(),
+            report::grouped(figures.unsent)
+        ),
+        (Limit::Server, None) => {
             let share = 100.0 * report.messages_per_s / figures.offered_per_s.max(1.0);
             format!(
                 "warning: the server did not keep up: it answered {share:.0} % of what was offered per second, and what \
@@ -257,7 +277,7 @@ fn heading(arguments: &Arguments, report: &Report) -> Heading {
         title,
         subtitle: format!(
             "{} of {}, {}, {} in {:.1} s, {}",
-            report::plural(report.connections, "connection"),
+            arguments.sockets(report.connections),
             report::plural(arguments.size.into(), "byte"),
             report.asked(),
             report::plural(report.messages, "message"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Arguments;
+use super::datagrams::{self, Datagrams};
 use super::figures::{Latency, Limit, Open, Spread, rounded};
 use super::session::Session;
 use crate::failure::Failure;
@@ -55,6 +56,8 @@ struct Step {
     duration_s: f64,
     messages: u64,
     latency_ns: Latency,
+    #[serde(flatten)]
+    datagrams: Option<Datagrams>,
     errors: u64,
     corrupt_bytes: u64,
 }
@@ -67,9 +70,9 @@ pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, F
         None if stop.is_asked() => (None, Vec::new()),
         None => calibrate(arguments, &session, stop)?,
     };
-    let mut first_error = None;
+    let (mut first_error, mut silence) = (None, None);
     let mut steps = Vec::new();
-    let mut has_lost = false;
+    let (mut has_lost, mut has_answers) = (false, false);
     for (number, rate) in rates.iter().enumerate() {
         if has_lost {
             session.connect_again()?;
@@ -80,9 +83,11 @@ pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, F
         let name = format!("rate {} of {}, {}/s, ", number + 1, rates.len(), report::grouped((*rate).into()));
         let mode = Mode::Open(arguments.open.offer(*rate));
         let tally = session.measure(Load { duration: arguments.duration, mode }, &name)?.tally;
-        steps.push(step(*rate, &tally));
+        steps.push(step(arguments, *rate, &tally));
         // A connection that is lost is an error.
         has_lost = tally.errors > 0;
+        has_answers |= tally.messages > 0;
+        silence = silence.or(datagrams::silence(arguments, &tally));
         first_error = first_error.or(tally.first_error);
     }
     let backend = session.backend();
@@ -91,7 +96,10 @@ pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, F
         eprintln!("stopped before the first rate was measured");
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    conclude(arguments, report(arguments, backend, closed_loop, &connected, steps), &connected, first_error)
+    let code =
+        conclude(arguments, report(arguments, backend, closed_loop, &connected, steps), &connected, first_error)?;
+    // Of some rates everything may be lost; of all of them, nobody is there.
+    silence.filter(|_| !has_answers).map_or(Ok(code), Err)
 }
 
 /// What a closed loop reaches, and the rates up to somewhat beyond it.
@@ -127,13 +135,14 @@ fn steps_up_to(last_per_s: f64) -> Vec<u32> {
     rates
 }
 
-fn step(rate: u32, tally: &Tally) -> Step {
+fn step(arguments: &Arguments, rate: u32, tally: &Tally) -> Step {
     Step {
         open: Open::of(rate, tally),
         achieved_per_s: rounded(tally.per_second()),
         duration_s: tally.duration_ns as f64 / 1e9,
         messages: tally.messages,
         latency_ns: Latency::of(tally),
+        datagrams: Datagrams::of(arguments, tally),
         errors: tally.errors,
         corrupt_bytes: tally.corrupt_bytes,
     }
@@ -168,7 +177,7 @@ fn conclude(
 ) -> Result<ExitCode, Failure> {
     if let Some(path) = &arguments.plot {
         let points: Vec<Point> = report.steps.iter().map(point).collect();
-        plot::write(path, &plot::sweep(&heading(&report, &arguments.connect.to_string()), &points)?)?;
+        plot::write(path, &plot::sweep(&heading(arguments, &report), &points)?)?;
     }
     if arguments.json {
         report::print(report::json(&report));
@@ -191,13 +200,15 @@ fn conclude(
 }
 
 fn text(arguments: &Arguments, report: &Report) -> String {
-    let header = ["offered/s", "achieved/s", "p50", "p99", "p99.9", "max", "lag p99", "unsent", "errors", "limited by"];
+    let mut header = vec!["offered/s", "achieved/s", "p50", "p99", "p99.9", "max", "lag p99", "unsent"];
+    header.extend(arguments.udp.then_some("lost"));
+    header.extend(["errors", "limited by"]);
     let mut table = report::table(&header, false);
     for step in &report.steps {
         table.add_row(row(step));
     }
     report::align_figures(&mut table);
-    let mut text = format!("{}\n", conditions(report, &arguments.connect.to_string()));
+    let mut text = format!("{}\n", conditions(arguments, report));
     if let Some(ClosedLoop { pipeline, messages_per_s }) = report.closed_loop {
         let reached = report::grouped(messages_per_s as u64);
         text += &format!("a closed loop with {pipeline} in flight on each reached {reached} messages/s\n");
@@ -213,9 +224,9 @@ fn text(arguments: &Arguments, report: &Report) -> String {
     text
 }
 
-fn row(step: &Step) -> [String; 10] {
+fn row(step: &Step) -> Vec<String> {
     let (open, latency) = (&step.open, &step.latency_ns);
-    [
+    let mut row = vec![
         report::grouped(open.offered_per_s.round() as u64),
         report::grouped(step.achieved_per_s.round() as u64),
         report::time(latency.p50),
@@ -224,32 +235,37 @@ fn row(step: &Step) -> [String; 10] {
         report::time(latency.max),
         report::time(open.lag_ns.p99),
         report::grouped(open.unsent),
+    ];
+    row.extend(step.datagrams.as_ref().map(Datagrams::lost));
+    row.extend([
         report::grouped(step.errors),
         match open.limited_by {
             None => "-".into(),
             Some(Limit::Generator) => "generator".into(),
             Some(Limit::Server) => "server".into(),
         },
-    ]
+    ]);
+    row
 }
 
-fn conditions(report: &Report, place: &str) -> String {
+fn conditions(arguments: &Arguments, report: &Report) -> String {
     let idle = match report.idle_connections {
         0 => String::new(),
         idle => format!(" beside {} idle ones", report::grouped(idle)),
     };
     format!(
-        "{}{idle} of {} to {place}, messages {}, {:.1} s per rate ({})",
-        report::plural(report.connections, "connection"),
+        "{}{idle} of {} to {}, messages {}, {:.1} s per rate ({})",
+        arguments.sockets(report.connections),
         report::plural(report.size_bytes.into(), "byte"),
+        arguments.connect,
         report.spread.text(),
         report.step_s,
         report.backend
     )
 }
 
-fn heading(report: &Report, place: &str) -> Heading {
-    Heading { title: "Latency against rate".into(), subtitle: conditions(report, place) }
+fn heading(arguments: &Arguments, report: &Report) -> Heading {
+    Heading { title: "Latency against rate".into(), subtitle: conditions(arguments, report) }
 }
 
 fn point(step: &Step) -> Point {
