@@ -28,6 +28,8 @@ For figures of one's own: `raon serve echo` in one terminal, `raon load echo` in
 /// Small messages on some connections, one in flight on each: what game servers live on.
 const CONNECTIONS: &str = "64";
 const SIZE_BYTES: &str = "64";
+/// Of the leg over UDP, which is there to be seen rather than to be compared.
+const UDP_SECONDS: u32 = 1;
 
 /// Arguments of `raon demo`.
 #[derive(Args)]
@@ -50,6 +52,25 @@ struct Run {
     reason: Option<String>,
     #[serde(flatten)]
     figures: Option<Figures>,
+    udp: Option<UdpFigures>,
+}
+
+/// What a short leg over UDP has shown. A lost datagram is no error.
+#[derive(Serialize)]
+struct UdpFigures {
+    sent: u64,
+    answered_per_s: f64,
+    latency_p50_ns: u64,
+    latency_p99_ns: u64,
+    lost: u64,
+    corrupt: u64,
+}
+
+/// What to measure on a back end.
+#[derive(Clone, Copy)]
+struct Leg {
+    seconds: u32,
+    is_udp: bool,
 }
 
 #[derive(Serialize)]
@@ -91,23 +112,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let progress = Progress::new();
     let mut runs = Vec::new();
     for availability in &available {
-        let figures = match availability.error {
-            Some(_) => None,
-            None => Some(try_one(availability.kind, arguments.seconds, &stop, &progress)?),
+        let (figures, udp) = match availability.error {
+            Some(_) => (None, None),
+            None => try_both(availability.kind, arguments.seconds, &stop, &progress)?,
         };
         if stop.is_asked() {
             drop(progress);
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let reason = availability.error.map(|error| error.to_string());
-        runs.push(Run { backend: availability.kind.name(), available: figures.is_some(), reason, figures });
+        runs.push(Run { backend: availability.kind.name(), available: figures.is_some(), reason, figures, udp });
     }
     drop(progress);
     let (chosen, chosen_why) = choice(&available, environment.as_deref());
     let report = Report { runs, chosen, chosen_why };
     report::print(if arguments.json { report::json(&report) } else { text(&report, arguments.seconds) });
     let is_clean = |figures: &Figures| figures.errors + figures.corrupt_bytes == 0;
-    let all_clean = report.runs.iter().filter_map(|run| run.figures.as_ref()).all(is_clean);
+    let all_clean = report.runs.iter().filter_map(|run| run.figures.as_ref()).all(is_clean)
+        && report.runs.iter().filter_map(|run| run.udp.as_ref()).all(|udp| udp.corrupt == 0);
     Ok(if all_clean && report.chosen.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -118,15 +140,36 @@ fn choice(available: &[Availability], environment: Option<&str>) -> (Option<&'st
     (opened.map(|info| info.kind.name()), why)
 }
 
-/// A server and a load on one back end.
-fn try_one(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Figures, Failure> {
-    progress.say(format!("{kind}: starting the server"));
-    let mut server = start(&["serve", "echo", "--listen", "127.0.0.1:0", "--json", "--backend", kind.name()])?;
+/// Both legs on one back end; only the first if it is time to stop.
+fn try_both(
+    kind: Kind,
+    seconds: u32,
+    stop: &Arc<Stop>,
+    progress: &Progress,
+) -> Result<(Option<Figures>, Option<UdpFigures>), Failure> {
+    let (measured, summary) = try_one(kind, Leg { seconds, is_udp: false }, stop, progress)?;
+    let figures = Some(figures(&measured, &summary));
+    if stop.is_asked() {
+        return Ok((figures, None));
+    }
+    let (measured, _) = try_one(kind, Leg { seconds: UDP_SECONDS, is_udp: true }, stop, progress)?;
+    Ok((figures, Some(udp_figures(&measured))))
+}
+
+/// A server and a load on one back end: what the load reports, and the server's summary.
+fn try_one(kind: Kind, leg: Leg, stop: &Arc<Stop>, progress: &Progress) -> Result<(Value, Value), Failure> {
+    let Leg { seconds, is_udp } = leg;
+    let (udp, over): (&[&str], _) = if is_udp { (&["--udp"], " over UDP") } else { (&[], "") };
+    progress.say(format!("{kind}{over}: starting the server"));
+    let common = ["--json", "--backend", kind.name()];
+    let mut server = start(&[&["serve", "echo", "--listen", "127.0.0.1:0"], &common[..], udp].concat())?;
     let address = listening_address(&mut server)?;
     let duration = format!("{seconds}s");
     let mut load = start(
         &[
-            ["load", "echo", "--json", "--connect", &address, "--backend", kind.name()].as_slice(),
+            ["load", "echo", "--connect", &address].as_slice(),
+            &common,
+            udp,
             &["--connections", CONNECTIONS, "--size", SIZE_BYTES, "--duration", &duration],
         ]
         .concat(),
@@ -135,7 +178,7 @@ fn try_one(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> R
     let begin = Instant::now();
     while load.0.try_wait().context("cannot wait for the load")?.is_none() {
         let elapsed_s = begin.elapsed().as_secs_f64().min(seconds.into());
-        progress.say(format!("{kind}: {elapsed_s:.1} of {seconds} s"));
+        progress.say(format!("{kind}{over}: {elapsed_s:.1} of {seconds} s"));
         if stop.is_asked() {
             platform::terminate(&load.0);
         }
@@ -145,9 +188,9 @@ fn try_one(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> R
     let measured = output.recv().unwrap_or_default();
     let measured = serde_json::from_str(&measured).map_err(|_| {
         let complaint = complaints.recv().unwrap_or_default();
-        Failure::of(format!("the load on {kind} failed"), complaint.trim().trim_start_matches("error: "))
+        Failure::of(format!("the load on {kind}{over} failed"), complaint.trim().trim_start_matches("error: "))
     })?;
-    Ok(figures(&measured, &summary))
+    Ok((measured, summary))
 }
 
 /// This same program with other arguments, ending when this process does.
@@ -213,6 +256,18 @@ fn figures(measured: &Value, summary: &Value) -> Figures {
     }
 }
 
+fn udp_figures(measured: &Value) -> UdpFigures {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    UdpFigures {
+        sent: number(&measured["sent"]),
+        answered_per_s: measured["messages_per_s"].as_f64().unwrap_or(0.0),
+        latency_p50_ns: number(&measured["latency_ns"]["p50"]),
+        latency_p99_ns: number(&measured["latency_ns"]["p99"]),
+        lost: number(&measured["lost"]),
+        corrupt: number(&measured["corrupt"]),
+    }
+}
+
 fn text(report: &Report, seconds: u32) -> String {
     let mut names = vec![""];
     names.extend(report.runs.iter().map(|run| run.backend));
@@ -231,10 +286,19 @@ fn text(report: &Report, seconds: u32) -> String {
     row("kernel entries per message", &entries);
     row("errors", &|figures| report::grouped(figures.errors));
     row("corrupt bytes", &|figures| report::grouped(figures.corrupt_bytes));
+    let mut row = |name: &str, cell: &dyn Fn(&UdpFigures) -> String| {
+        let cells = report.runs.iter().map(|run| run.udp.as_ref().map_or("-".into(), cell));
+        table.add_row(std::iter::once(name.to_owned()).chain(cells));
+    };
+    row("UDP: datagrams/s", &|udp| report::grouped(udp.answered_per_s as u64));
+    row("UDP: latency p50", &|udp| report::time(udp.latency_p50_ns));
+    row("UDP: latency p99", &|udp| report::time(udp.latency_p99_ns));
+    row("UDP: lost datagrams", &|udp| format!("{} of {}", report::grouped(udp.lost), report::grouped(udp.sent)));
+    row("UDP: corrupt datagrams", &|udp| report::grouped(udp.corrupt));
     report::align_figures(&mut table);
     let mut text = format!(
         "echo over loopback: {CONNECTIONS} connections, {SIZE_BYTES} bytes, one message in flight on each, \
-         {seconds} s per back end\n{}\n",
+         {seconds} s per back end over TCP, then {UDP_SECONDS} s over UDP\n{}\n",
         report::lines(&table)
     );
     for run in &report.runs {

@@ -37,6 +37,9 @@ fn a_demo_compares_all_backends() {
     for run in runs.iter().filter(|run| run["available"] == true) {
         assert!(run["messages"].as_u64().unwrap() > 0 && run["kernel_entries_per_message"].is_number(), "{run}");
         assert_eq!((&run["errors"], &run["corrupt_bytes"]), (&0.into(), &0.into()));
+        let udp = &run["udp"];
+        assert!(udp["sent"].as_u64().unwrap() > 0 && udp["answered_per_s"].as_f64().unwrap() > 0.0, "{run}");
+        assert_eq!(udp["corrupt"], 0);
     }
     assert!(demo["chosen"].is_string());
 }
@@ -103,8 +106,13 @@ fn help_has_examples() {
         assert!(output.status.success() && text(&output.stdout).contains("Examples:\n  raon "), "{command}");
     }
     let help = text(&run(&["load", "--help"]).stdout);
-    for example in ["echo --rate 20000/s", "--arrivals poisson --seed 7", "--plot latency.svg", "--sweep --rates 1000,"]
-    {
+    for example in [
+        "echo --rate 20000/s",
+        "--arrivals poisson --seed 7",
+        "--plot latency.svg",
+        "--sweep --rates 1000,",
+        "echo --udp",
+    ] {
         assert!(help.contains(example), "no {example:?} in {help}");
     }
 }
