@@ -29,6 +29,9 @@ use window::{Answer, Window};
 
 pub(crate) use contents::BYTES_MIN;
 
+/// Completions of a turn after which there may be more at once; a back end may bring less than it is asked for.
+const MANY: usize = 128;
+
 /// One worker.
 pub(super) struct Datagrams {
     driver: Driver,
@@ -61,6 +64,8 @@ pub(super) struct Datagrams {
     answered_ns: u64,
     /// When to look for what is lost.
     look_ns: u64,
+    /// The last turn brought much: more may have come already.
+    is_behind: bool,
     epoch: Instant,
     /// When this turn's completions were there.
     now_ns: u64,
@@ -109,6 +114,7 @@ impl Datagrams {
             open: 0,
             answered_ns: 0,
             look_ns: 0,
+            is_behind: false,
             epoch: Instant::now(),
             now_ns: 0,
         }
@@ -167,6 +173,7 @@ impl Datagrams {
     fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.driver.poll(timeout, &mut self.completions)?;
         self.now_ns = self.clock_ns();
+        self.is_behind = self.completions.len() >= MANY;
         while let Some(completion) = self.completions.pop() {
             self.handle(completion);
         }
@@ -194,11 +201,10 @@ impl Datagrams {
     }
 
     fn on_datagram(&mut self, token: u64, bytes: &Buffer) {
-        // What comes after its time is late, whenever this worker last looked.
-        self.give_up(token);
+        let overdue_ns = self.now_ns.checked_sub(self.timeout_ns);
         let peer = &mut self.peers[token as usize];
         let answer = match peer.contents.check(bytes, self.plan.size_bytes as usize) {
-            Ok(sequence) => peer.window.answer(sequence),
+            Ok(sequence) => peer.window.answer(sequence, overdue_ns),
             Err(corrupt_bytes) => return self.on_corrupt(corrupt_bytes),
         };
         match answer {
@@ -207,6 +213,12 @@ impl Datagrams {
                 self.tally.messages += 1;
                 self.awaited -= 1;
                 self.answered_ns = self.now_ns;
+                self.send_due(token, self.now_ns);
+            }
+            Answer::Overdue => {
+                self.tally.datagrams.lost += 1;
+                self.tally.datagrams.late += 1;
+                self.awaited -= 1;
                 self.send_due(token, self.now_ns);
             }
             Answer::Late => self.tally.datagrams.late += 1,

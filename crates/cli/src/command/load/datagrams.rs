@@ -104,7 +104,14 @@ pub(super) fn silence(arguments: &Arguments, tally: &Tally) -> Option<Failure> {
     }
     let is_refused =
         tally.datagrams.first_undelivered.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-    Some(if is_refused { nobody(arguments) } else { no_answer(arguments) })
+    Some(match tally.datagrams.late {
+        0 if is_refused => nobody(arguments),
+        0 => no_answer(arguments),
+        late => Failure::new(format!(
+            "no datagram was answered in time, and {} later: raise --timeout, or lower what is in flight",
+            report::grouped(late)
+        )),
+    })
 }
 
 /// The network says that nobody listens.

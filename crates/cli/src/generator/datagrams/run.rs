@@ -65,13 +65,15 @@ impl Datagrams {
         !self.stop.is_asked() && self.active > 0
     }
 
-    /// One turn, up to that time; then whatever has waited too long is lost. It is looked for some times per timeout.
+    /// One turn, up to that time; then whatever has waited too long is lost. It is looked for some times per timeout, but
+    /// while answers wait to be read at most once: what is given up leaves again, and would keep them waiting longer.
     fn turn_until(&mut self, time_ns: u64) -> Result<(), Error> {
         const LOOKS_PER_TIMEOUT: u64 = 16;
         const LOOK_NS: (u64, u64) = (1_000_000, 100_000_000);
         let wait_ns = time_ns.min(self.look_ns).saturating_sub(self.clock_ns());
         self.turn(Some(Duration::from_nanos(wait_ns)))?;
-        if self.now_ns >= self.look_ns {
+        let patience_ns = if self.is_behind { self.timeout_ns } else { 0 };
+        if self.now_ns >= self.look_ns + patience_ns {
             self.look_ns = self.now_ns + (self.timeout_ns / LOOKS_PER_TIMEOUT).clamp(LOOK_NS.0, LOOK_NS.1);
             (0..self.peers.len() as u64).for_each(|token| self.give_up(token));
         }

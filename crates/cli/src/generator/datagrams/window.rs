@@ -2,7 +2,8 @@
 //!
 //! 1. A datagram leaves with the next sequence number and takes a place.
 //! 2. Its answer comes within the timeout: the place is free again.
-//! 3. No answer comes: it is lost, and the place is free again. Since all wait equally long, they are lost in order.
+//! 3. No answer comes: it is lost, and the place is free again. Since all wait equally long, they are lost in order. An
+//!    answer that comes after its time, but before anybody looked, makes its own datagram a lost one and no other.
 //! 4. An answer to what was lost is late; a second answer to anything is a duplicate.
 //!
 //! Of what is settled, one bit each is kept for the last `PAST` ones. An answer to an older one counts as late.
@@ -40,6 +41,8 @@ struct Flight {
 pub(super) enum Answer {
     /// The first one, in time, to a datagram that was due then.
     InTime { due_ns: u64 },
+    /// After the time of a datagram that had not been given up yet: it is lost.
+    Overdue,
     /// To a datagram that had been given up.
     Late,
     /// To a datagram that has been answered.
@@ -74,8 +77,8 @@ impl Window {
         lost
     }
 
-    /// An answer has come.
-    pub(super) fn answer(&mut self, sequence: u64) -> Answer {
+    /// An answer has come; those to what has left at this time or before are late.
+    pub(super) fn answer(&mut self, sequence: u64, left_ns: Option<u64>) -> Answer {
         if sequence < self.first {
             return self.answer_past(sequence);
         }
@@ -84,11 +87,12 @@ impl Window {
         if due_ns == ANSWERED {
             return Answer::Duplicate;
         }
+        let is_late = left_ns.is_some_and(|left_ns| flight.left_ns <= left_ns);
         self.awaited -= 1;
         while self.flights.front().is_some_and(|flight| flight.due_ns == ANSWERED) {
             self.settle_first(true);
         }
-        Answer::InTime { due_ns }
+        if is_late { Answer::Overdue } else { Answer::InTime { due_ns } }
     }
 
     /// The sequence number of the next datagram.
@@ -140,31 +144,41 @@ mod tests {
     fn answers_in_any_order_free_their_places() {
         let mut window = window(&[10, 20, 30]);
         assert!(!window.has_place(3) && window.has_place(4));
-        assert_eq!(window.answer(1), Answer::InTime { due_ns: 20 });
-        assert_eq!(window.answer(1), Answer::Duplicate, "though one before it is missing");
+        assert_eq!(window.answer(1, None), Answer::InTime { due_ns: 20 });
+        assert_eq!(window.answer(1, None), Answer::Duplicate, "though one before it is missing");
         assert!(window.has_place(3));
-        assert_eq!(window.answer(2), Answer::InTime { due_ns: 30 });
-        assert_eq!(window.answer(0), Answer::InTime { due_ns: 10 });
+        assert_eq!(window.answer(2, None), Answer::InTime { due_ns: 30 });
+        assert_eq!(window.answer(0, None), Answer::InTime { due_ns: 10 });
         assert_eq!((window.awaited, window.next(), window.flights.len()), (0, 3, 0));
-        assert_eq!([0, 1, 2, 3].map(|sequence| window.answer(sequence)), {
+        assert_eq!([0, 1, 2, 3].map(|sequence| window.answer(sequence, None)), {
             [Answer::Duplicate, Answer::Duplicate, Answer::Duplicate, Answer::Unknown]
         });
-        assert_eq!(window.answer(u64::MAX), Answer::Unknown);
+        assert_eq!(window.answer(u64::MAX, None), Answer::Unknown);
     }
 
     #[test]
     fn what_is_not_answered_in_time_is_lost_and_its_place_free() {
         let mut window = window(&[10, 20, 30, 40]);
-        assert_eq!(window.answer(1), Answer::InTime { due_ns: 20 });
+        assert_eq!(window.answer(1, None), Answer::InTime { due_ns: 20 });
         assert_eq!(window.give_up(10), 0, "it left at 11");
         assert_eq!(window.give_up(31), 2);
         assert_eq!((window.awaited, window.has_place(2)), (1, true));
-        assert_eq!(window.answer(0), Answer::Late);
-        assert_eq!(window.answer(0), Answer::Duplicate);
-        assert_eq!(window.answer(1), Answer::Duplicate);
-        assert_eq!(window.answer(2), Answer::Late);
-        assert_eq!(window.answer(3), Answer::InTime { due_ns: 40 });
+        assert_eq!(window.answer(0, None), Answer::Late);
+        assert_eq!(window.answer(0, None), Answer::Duplicate);
+        assert_eq!(window.answer(1, None), Answer::Duplicate);
+        assert_eq!(window.answer(2, None), Answer::Late);
+        assert_eq!(window.answer(3, None), Answer::InTime { due_ns: 40 });
         assert_eq!(window.give_up(u64::MAX), 0);
+    }
+
+    #[test]
+    fn an_answer_after_its_time_is_late_and_its_datagram_lost_alone() {
+        let mut window = window(&[10, 20, 30]);
+        assert_eq!(window.answer(1, Some(21)), Answer::Overdue);
+        assert_eq!((window.awaited, window.answer(1, Some(21))), (2, Answer::Duplicate));
+        assert_eq!(window.answer(2, Some(21)), Answer::InTime { due_ns: 30 });
+        assert_eq!(window.give_up(21), 1, "the first one, of which nothing has come");
+        assert_eq!((window.awaited, window.answer(0, Some(21))), (0, Answer::Late));
     }
 
     #[test]
@@ -173,14 +187,14 @@ mod tests {
         for sequence in 0..3 * PAST {
             window.leave(sequence, sequence);
             if sequence % 2 == 0 {
-                assert_eq!(window.answer(sequence), Answer::InTime { due_ns: sequence });
+                assert_eq!(window.answer(sequence, None), Answer::InTime { due_ns: sequence });
             } else {
                 assert_eq!(window.give_up(sequence), 1);
             }
         }
-        assert_eq!(window.answer(2 * PAST), Answer::Duplicate);
-        assert_eq!(window.answer(2 * PAST + 1), Answer::Late);
-        assert_eq!(window.answer(2 * PAST - 2), Answer::Late, "an even one, and forgotten");
+        assert_eq!(window.answer(2 * PAST, None), Answer::Duplicate);
+        assert_eq!(window.answer(2 * PAST + 1, None), Answer::Late);
+        assert_eq!(window.answer(2 * PAST - 2, None), Answer::Late, "an even one, and forgotten");
     }
 
     #[test]
@@ -189,7 +203,7 @@ mod tests {
         while window.has_place(2) {
             let sequence = window.next();
             window.leave(sequence, sequence);
-            assert_eq!(window.answer(sequence), Answer::InTime { due_ns: sequence });
+            assert_eq!(window.answer(sequence, None), Answer::InTime { due_ns: sequence });
         }
         assert_eq!(window.next(), SPAN_MAX as u64);
         assert_eq!(window.give_up(1), 1);
@@ -213,13 +227,15 @@ mod tests {
                 let back = (random >> 8) % 60;
                 let sequence = (model.len() as u64 - 1).saturating_sub(back);
                 let entry = &mut model[sequence as usize];
+                let limit_ns = now_ns.checked_sub(TIMEOUT);
                 let answer = match entry.1 {
+                    "awaited" if limit_ns.is_some_and(|limit_ns| entry.0 <= limit_ns) => Answer::Overdue,
                     "awaited" => Answer::InTime { due_ns: entry.0 },
                     "lost" => Answer::Late,
                     _ => Answer::Duplicate,
                 };
                 entry.1 = "answered";
-                assert_eq!(window.answer(sequence), answer, "{sequence} at {now_ns}");
+                assert_eq!(window.answer(sequence, limit_ns), answer, "{sequence} at {now_ns}");
             } else if now_ns > TIMEOUT {
                 let limit_ns = now_ns - TIMEOUT;
                 let is_old = |entry: &&mut (u64, &str)| entry.1 == "awaited" && entry.0 <= limit_ns;
