@@ -25,7 +25,7 @@ use std::sync::Once;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use crate::alone;
+use crate::{alone, simulated};
 use crate::setup::Setup;
 
 pub use plan::Plan;
@@ -79,7 +79,10 @@ fn replay_line(setup: &Setup, plan: &Plan) -> String {
 }
 
 fn play_alone(setup: &Setup, plan: &Plan, is_verbose: bool) {
-    alone::run_with(|| play::play(setup, plan, is_verbose));
+    alone::run_with(|| {
+        simulated::enter(setup.network);
+        play::play(setup, plan, is_verbose);
+    });
 }
 
 fn number(name: &str) -> Option<u64> {

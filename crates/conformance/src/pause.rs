@@ -119,6 +119,7 @@ pub fn a_reset_that_waits_for_delivery_is_held(setup: &Setup) {
     let (socket, peer) = rig.peer();
     rig.receive(socket, 1);
     rig.turns(2);
+    rig.provoke_reset(socket);
     peer.reset();
     rig.timer(Duration::from_millis(3), 2);
     while rig.driver.stats().pending > 0 {

@@ -134,7 +134,7 @@ impl Rig {
 
     /// A datagram socket on loopback, and its address.
     pub fn bind(&mut self, options: &BindOptions) -> (SocketId, SocketAddr) {
-        let socket = self.driver.bind(([127, 0, 0, 1], 0), options).unwrap();
+        let socket = self.patiently(|rig| rig.driver.bind(([127, 0, 0, 1], 0), options)).unwrap();
         (socket, self.driver.local_address(socket).unwrap().ip().unwrap())
     }
 

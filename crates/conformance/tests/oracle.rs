@@ -10,14 +10,16 @@ macro_rules! explore {
         #[test]
         fn every_set_up_is_explored() {
             let named = [$(stringify!($name)),*];
-            assert!(setup::ALL.iter().map(|setup| setup.name).eq(named));
+            // The model knows the ends of TCP connections: Unix sockets have no resets.
+            let known = setup::ALL.iter().filter(|setup| !setup.is_unix());
+            assert!(known.map(|setup| setup.name).eq(named));
         }
     };
 }
 
 explore! {
     epoll io_uring_defer io_uring_coop io_uring_plain io_uring_single_shot io_uring_no_buffer_ring io_uring_no_skip
-    io_uring_zero_copy io_uring_bare
+    io_uring_zero_copy io_uring_bare sim sim_rough
 }
 
 /// The one that `ORACLE_REPLAY` names: a set-up and a plan, as a failure prints them.
