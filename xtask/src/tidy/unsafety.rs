@@ -10,8 +10,9 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 10] = [
+const MARKED: [&str; 11] = [
     "crates/provider/src/memory.rs",
+    "crates/provider/src/memory/span.rs",
     "crates/provider/src/backend/uring/ring.rs",
     "crates/provider/src/backend/epoll/sys.rs",
     "crates/provider/src/backend/datagram.rs",
