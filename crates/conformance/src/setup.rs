@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
-    Address, AnyProvider, Config, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung, SimConfig, UringConfig,
+    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung, SimConfig,
+    UringConfig,
 };
 
 use crate::simulated;
@@ -28,6 +29,8 @@ pub struct Setup {
     pub transport: Transport,
     /// What is particular to io_uring.
     pub uring: UringConfig,
+    /// How datagrams are handed over.
+    pub datagrams: DatagramConfig,
     /// What goes wrong in the network, if that is simulated.
     pub network: Option<fn() -> FaultPlan>,
     /// What goes wrong besides.
@@ -49,8 +52,21 @@ const ALL_ON: UringConfig = UringConfig {
     zero_copy_bytes_min: None,
 };
 
+const MERGED: DatagramConfig = DatagramConfig { segment: true, coalesce: true };
+const ONE_BY_ONE: DatagramConfig = DatagramConfig { segment: false, coalesce: false };
+
 const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
-    Setup { name, kind: Kind::IoUring, transport: Transport::Tcp, uring, network: None, faults: None, uses, lacks }
+    Setup {
+        name,
+        kind: Kind::IoUring,
+        transport: Transport::Tcp,
+        uring,
+        datagrams: MERGED,
+        network: None,
+        faults: None,
+        uses,
+        lacks,
+    }
 }
 
 /// epoll as it is.
@@ -59,10 +75,20 @@ pub const EPOLL: Setup = Setup {
     kind: Kind::Epoll,
     transport: Transport::Tcp,
     uring: ALL_ON,
+    datagrams: MERGED,
     network: None,
     faults: None,
-    uses: &[],
+    uses: &[Feature::UdpSegment, Feature::UdpGro],
     lacks: &[],
+};
+
+/// epoll with a system call's entry for each datagram.
+pub const EPOLL_ONE_BY_ONE: Setup = Setup {
+    name: "epoll_one_by_one",
+    datagrams: ONE_BY_ONE,
+    uses: &[],
+    lacks: &[Feature::UdpSegment, Feature::UdpGro],
+    ..EPOLL
 };
 
 /// io_uring with everything.
@@ -77,6 +103,8 @@ pub const URING_DEFER: Setup = uring(
         Feature::SendAddress,
         Feature::BufferRing,
         Feature::SkipSuccess,
+        Feature::UdpSegment,
+        Feature::UdpGro,
     ],
     &[Feature::CoopTaskrun, Feature::ZeroCopy],
 );
@@ -126,21 +154,31 @@ pub const URING_ZERO_COPY: Setup =
     uring("io_uring_zero_copy", UringConfig { zero_copy_bytes_min: Some(1), ..ALL_ON }, &[Feature::ZeroCopy], &[]);
 
 /// The oldest ring that is enough: the last rung with everything switched off.
-pub const URING_BARE: Setup = uring(
-    "io_uring_bare",
-    UringConfig {
-        rung_first: Rung::Plain,
-        submission_entries: 1024,
-        multishot_accept: false,
-        multishot_receive: false,
-        send_address: false,
-        buffer_ring: false,
-        skip_success: false,
-        zero_copy_bytes_min: None,
-    },
-    &[],
-    &[Feature::BufferRing, Feature::SkipSuccess, Feature::MultishotAccept, Feature::SendAddress],
-);
+pub const URING_BARE: Setup = Setup {
+    datagrams: ONE_BY_ONE,
+    ..uring(
+        "io_uring_bare",
+        UringConfig {
+            rung_first: Rung::Plain,
+            submission_entries: 1024,
+            multishot_accept: false,
+            multishot_receive: false,
+            send_address: false,
+            buffer_ring: false,
+            skip_success: false,
+            zero_copy_bytes_min: None,
+        },
+        &[],
+        &[
+            Feature::BufferRing,
+            Feature::SkipSuccess,
+            Feature::MultishotAccept,
+            Feature::SendAddress,
+            Feature::UdpSegment,
+            Feature::UdpGro,
+        ],
+    )
+};
 
 /// epoll over Unix sockets.
 pub const EPOLL_UNIX: Setup = EPOLL.over_unix("epoll_unix");
@@ -162,8 +200,9 @@ pub const SIM: Setup =
 pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", network: Some(FaultPlan::rough), ..SIM };
 
 /// All set-ups.
-pub const ALL: [Setup; 17] = [
+pub const ALL: [Setup; 18] = [
     EPOLL,
+    EPOLL_ONE_BY_ONE,
     URING_DEFER,
     URING_COOP,
     URING_PLAIN,
@@ -226,6 +265,7 @@ impl Setup {
             operations_max: 16_384,
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
             uring: self.uring,
+            datagrams: self.datagrams,
             sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
             faults: self.faults,
             ..Config::named(self.kind)

@@ -32,6 +32,7 @@ macro_rules! suites {
 // off: they run on each mechanism and rung only.
 suites! {
     epoll: EPOLL, every_storm;
+    epoll_one_by_one: EPOLL_ONE_BY_ONE;
     io_uring_defer: URING_DEFER, every_storm;
     io_uring_coop: URING_COOP, every_storm;
     io_uring_plain: URING_PLAIN, every_storm;

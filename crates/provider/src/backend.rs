@@ -12,6 +12,7 @@ use crate::config::{Backend, Config};
 use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
 use crate::error::{Error, ErrorKind};
 use crate::faulty::Faulty;
+use crate::merge::Refusal;
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 
 #[cfg(not(target_os = "linux"))]
@@ -341,11 +342,29 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
     Ok(socket.set_tcp_user_timeout(Some(after))?)
 }
 
+/// UDP_GRO, see udp(7), if the kernel has it.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
+    datagram::set_coalescing(raw_handle(socket), is_wanted);
+}
+
 /// Name and release of the kernel, as uname(2) gives them.
 #[cfg(unix)]
 pub(crate) fn kernel() -> String {
     let name = rustix::system::uname();
     format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
+}
+
+/// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot
+/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment.
+#[cfg(target_os = "linux")]
+pub(crate) fn merge_refusal(code: i32) -> Refusal {
+    use rustix::io::Errno;
+    match Errno::from_raw_os_error(code) {
+        Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
+        Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
+        _ => Refusal::None,
+    }
 }
 
 /// What an errno means, see errno(3).

@@ -24,30 +24,27 @@ pub(crate) use crate::memory::Section;
 #[derive(Default)]
 pub struct Buffer {
     loan: Option<Loan>,
-    /// Where the bytes start in the slot.
-    start: u32,
-    length: u32,
 }
 
 impl Buffer {
     /// No bytes and no slot: what the end of a receive stream carries.
     pub const fn empty() -> Self {
-        Buffer { loan: None, start: 0, length: 0 }
+        Buffer { loan: None }
     }
 
     /// How many bytes fit, in bytes.
     pub fn capacity(&self) -> usize {
-        self.loan.as_ref().map_or(0, |loan| loan.bytes().len() - self.start as usize)
+        self.loan.as_ref().map_or(0, Loan::capacity)
     }
 
     /// How many bytes it holds. As that of the slice, without looking at the slot.
     pub fn len(&self) -> usize {
-        self.length as usize
+        self.loan.as_ref().map_or(0, Loan::len)
     }
 
     /// True if it holds none.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.len() == 0
     }
 
     /// Takes as many of `bytes` as fit, in place of what was there, and says how many.
@@ -60,13 +57,21 @@ impl Buffer {
 
     /// Cuts it to `length` bytes from `start` on.
     pub(crate) fn narrow(&mut self, start: usize, length: usize) {
-        let end = self.length as usize;
-        (self.start, self.length) = (self.start + start.min(end) as u32, length.min(end - start.min(end)) as u32);
+        if let Some(loan) = &mut self.loan {
+            loan.narrow(start, length);
+        }
+    }
+
+    /// Keeps the first `at` bytes; the others are a buffer of their own in the same slot, and neither reaches into the other.
+    pub(crate) fn split_off(&mut self, at: usize) -> Buffer {
+        Buffer { loan: self.loan.as_mut().map(|loan| loan.split_off(at)) }
     }
 
     /// Sets the number of bytes, at most [`capacity`](Self::capacity); what appears is what the slot held before.
     pub fn set_len(&mut self, length: usize) {
-        self.length = length.min(self.capacity()) as u32;
+        if let Some(loan) = &mut self.loan {
+            loan.set_len(length);
+        }
     }
 }
 
@@ -74,13 +79,13 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.loan.as_ref().map_or(&[], |loan| &loan.bytes()[self.start as usize..][..self.length as usize])
+        self.loan.as_ref().map_or(&[], Loan::bytes)
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.loan.as_mut().map_or(&mut [], |loan| &mut loan.bytes_mut()[self.start as usize..][..self.length as usize])
+        self.loan.as_mut().map_or(&mut [], Loan::bytes_mut)
     }
 }
 
@@ -129,15 +134,13 @@ impl BufferPool {
     /// A slot of the send quota, empty; `None` when all are lent.
     pub(crate) fn lend_send(&mut self) -> Option<Buffer> {
         let number = self.owner.take(Section::Send)?;
-        Some(Buffer { loan: Some(self.owner.lend(Section::Send, number)), start: 0, length: 0 })
+        Some(self.lend(Section::Send, number, 0))
     }
 
     /// A receive slot to try a receive into: full length, to be cut by `set_len`.
     pub(crate) fn lend_receive(&mut self, section: Section) -> Option<Buffer> {
         let number = self.owner.take(section)?;
-        let loan = self.owner.lend(section, number);
-        let length = loan.bytes().len() as u32;
-        Some(Buffer { loan: Some(loan), start: 0, length })
+        Some(self.lend(section, number, usize::MAX))
     }
 
     /// A slot for the kernel to fill by itself; it comes back by [`take_kernel`](Self::take_kernel).
@@ -150,9 +153,7 @@ impl BufferPool {
     /// The kernel filled `length` bytes of a slot that it had.
     pub(crate) fn take_kernel(&mut self, section: Section, number: u32, length: usize) -> Buffer {
         self.kernel[section as usize] -= 1;
-        let mut buffer = Buffer { loan: Some(self.owner.lend(section, number)), start: 0, length: 0 };
-        buffer.set_len(length);
-        buffer
+        self.lend(section, number, length)
     }
 
     /// A slot that the kernel had and never used.
@@ -188,6 +189,12 @@ impl BufferPool {
             receive_free: self.available(Section::Receive) + self.available(Section::Bulk),
             send_free: self.owner.free_count(Section::Send),
         }
+    }
+
+    fn lend(&mut self, section: Section, number: u32, length: usize) -> Buffer {
+        let mut loan = self.owner.lend(section, number);
+        loan.set_len(length);
+        Buffer { loan: Some(loan) }
     }
 
     pub(crate) fn leak(self) {

@@ -36,6 +36,8 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// The buffer pool.
     pub pool: PoolConfig,
+    /// How datagrams are handed to the system and back.
+    pub datagrams: DatagramConfig,
     /// What is particular to io_uring.
     pub uring: UringConfig,
     /// What is particular to the simulated back end.
@@ -56,6 +58,7 @@ impl Default for Config {
             turn_bytes_max: 256 * 1024,
             drain_deadline: Duration::from_secs(2),
             pool: PoolConfig::default(),
+            datagrams: DatagramConfig::default(),
             uring: UringConfig::default(),
             sim: SimConfig::default(),
             faults: None,
@@ -117,6 +120,22 @@ impl Default for PoolConfig {
     /// 1,024 × 4 KiB for receiving: measured best between 64 and 1,000 busy sockets; larger rings fall out of the L2 cache.
     fn default() -> Self {
         PoolConfig { buffer_bytes: 4096, receive_count: 1024, send_count: 1024, bulk_bytes: 65_536, bulk_count: 64 }
+    }
+}
+
+/// What of the kernel's help with datagrams is used where it is there. The switches turn it off, to play an older kernel;
+/// the simulated back end has no use for either.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramConfig {
+    /// Let datagrams of one length from one socket to one address leave as one message (UDP_SEGMENT).
+    pub segment: bool,
+    /// Give sockets bound with [`BindOptions::coalesce`](crate::BindOptions::coalesce) what they ask for (UDP_GRO).
+    pub coalesce: bool,
+}
+
+impl Default for DatagramConfig {
+    fn default() -> Self {
+        DatagramConfig { segment: true, coalesce: true }
     }
 }
 

@@ -158,6 +158,10 @@ impl Endpoint for Socket {
             socket.set_send_buffer_size(bytes as usize)?;
         }
         socket.set_broadcast(options.broadcast)?;
+        if options.coalesce {
+            // Where the kernel cannot, datagrams come one by one.
+            backend::set_coalescing(&socket, true);
+        }
         socket.bind(&ip.into())?;
         if let Some(peer) = options.peer {
             socket.connect(&peer.into())?;
@@ -188,7 +192,11 @@ impl Endpoint for Socket {
         match self.r#type()? {
             Type::STREAM if self.is_listener()? => Ok(Class::Listener),
             Type::STREAM => Ok(Class::Stream),
-            Type::DGRAM if matches!(self.domain()?, Domain::IPV4 | Domain::IPV6) => Ok(Class::Datagram),
+            // Others than UDP would send a merged message as it is.
+            Type::DGRAM if is_internet(self)? && self.protocol()? == Some(Protocol::UDP) => {
+                backend::set_coalescing(self, false);
+                Ok(Class::Datagram)
+            }
             _ => Err(Error::new(ErrorKind::InvalidInput)),
         }
     }
@@ -336,6 +344,10 @@ impl Endpoint for AnySocket {
     fn shed(&self, nonblocking: bool) -> bool {
         either!(self, socket => socket.shed(nonblocking))
     }
+}
+
+fn is_internet(socket: &Socket) -> Result<bool, Error> {
+    Ok(matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6))
 }
 
 fn stream_socket(address: &Address) -> Result<Socket, Error> {
@@ -486,6 +498,11 @@ pub struct BindOptions {
     /// The longest datagram that is to be received, in bytes; longer ones are reported as `Truncated`. Above the size of a
     /// receive buffer less 128 bytes the socket takes bulk buffers.
     pub datagram_bytes_max: u32,
+    /// Let the system hand over datagrams of one sender and one length together (UDP_GRO, where the kernel has it): far
+    /// fewer receives for the same datagrams, which are still reported one by one. The socket takes bulk buffers then, which
+    /// must have 64 KiB at least, and datagrams that came together lie in one of them, which is free again when the last
+    /// of them is dropped: keep none for long.
+    pub coalesce: bool,
     /// Bind although another socket has the address (SO_REUSEADDR), as multicast receivers do.
     pub reuse_address: bool,
     /// Several sockets share the port and the system spreads peers over them (SO_REUSEPORT).
@@ -506,6 +523,7 @@ impl Default for BindOptions {
         BindOptions {
             peer: None,
             datagram_bytes_max: 1472,
+            coalesce: false,
             reuse_address: false,
             reuse_port: false,
             dual_stack: true,

@@ -140,6 +140,10 @@ pub enum Feature {
     Opcodes,
     /// Wait with nanoseconds: `epoll_pwait2` (5.11).
     PreciseWait,
+    /// Datagrams of one length leave as one message (4.18).
+    UdpSegment,
+    /// Datagrams of one length come as one message (5.0).
+    UdpGro,
     /// Time passes only when the driver waits: the simulated back end.
     VirtualTime,
 }
@@ -165,6 +169,8 @@ impl Feature {
             Feature::ZeroCopy => "SEND_ZC",
             Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD|PROVIDE_BUFFERS",
             Feature::PreciseWait => "epoll_pwait2",
+            Feature::UdpSegment => "UDP_SEGMENT",
+            Feature::UdpGro => "UDP_GRO",
             Feature::VirtualTime => "virtual time",
         }
     }

@@ -33,6 +33,7 @@ mod id;
 mod info;
 mod mailbox;
 mod memory;
+mod merge;
 mod operation;
 mod provider;
 mod readiness;
@@ -48,7 +49,7 @@ pub use backend::{
 };
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
-pub use config::{Backend, Config, FaultRates, Faults, PoolConfig, Rung, SimConfig, UringConfig};
+pub use config::{Backend, Config, DatagramConfig, FaultRates, Faults, PoolConfig, Rung, SimConfig, UringConfig};
 pub use driver::Driver;
 pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
 pub use error::{Error, ErrorKind, Feature, Refused};

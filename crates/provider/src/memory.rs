@@ -2,8 +2,10 @@
 //!
 //! Life of a slot:
 //! 1. It lies on its section's free list, or the kernel may write into it (a receive slot in a buffer ring).
-//! 2. `lend` makes a [`Loan`]: the one and only access to the slot's bytes.
-//! 3. The loan is dropped. On the owner's thread the slot goes back onto the free list (no atomics). On any other thread
+//! 2. `lend` makes a [`Loan`]: the one and only access to the slot's bytes. `split_off` makes two of one, on ranges that
+//!    do not overlap: then `parts` counts the loans of the slot, and all but the last to be dropped only count it down.
+//!    A loan that was never split knows nothing of the count.
+//! 3. The (last) loan is dropped. On the owner's thread the slot goes back onto the free list (no atomics). On any other thread
 //!    it is pushed onto `returns`, a stack that the owner empties once per turn; an owner that sleeps for want of buffers
 //!    has left the mark STARVING there, and whoever replaces the mark wakes it.
 //! 4. The owner goes away: `returns` is closed for good. Whoever gives back the last loan after that frees the memory,
@@ -13,6 +15,8 @@
 #![allow(unsafe_code)]
 
 mod span;
+#[cfg(test)]
+mod tests;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, UnsafeCell};
@@ -72,6 +76,8 @@ pub enum Section {
 
 pub(crate) const SECTIONS: [Section; 3] = [Section::Receive, Section::Bulk, Section::Send];
 const SECTION_SHIFT: u32 = 30;
+/// Marks a loan that shares its slot with others. Numbers are far below.
+const PART: u32 = 1 << 29;
 
 /// Section and number of a slot in 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +93,7 @@ impl SlotIndex {
     }
 
     pub(crate) fn number(self) -> u32 {
-        self.0 & ((1 << SECTION_SHIFT) - 1)
+        self.0 & (PART - 1)
     }
 }
 
@@ -118,6 +124,8 @@ struct Shared {
     /// Head of the stack of slots given back by other threads: slot bits + 1, EMPTY, STARVING or CLOSED.
     returns: AtomicU64,
     next: Box<[AtomicU32]>,
+    /// Loans of a slot that was split; of others it says nothing.
+    parts: Box<[AtomicU32]>,
     orphans: AtomicIsize,
     /// Weak: buffers that outlive the owner keep no descriptor open.
     waker: OnceLock<Weak<dyn Wake>>,
@@ -148,7 +156,16 @@ impl Shared {
     }
 
     fn next_of(&self, index: SlotIndex) -> &AtomicU32 {
-        &self.next[(self.sections[index.section() as usize].first + index.number()) as usize]
+        &self.next[self.position(index)]
+    }
+
+    fn parts_of(&self, index: SlotIndex) -> &AtomicU32 {
+        &self.parts[self.position(index)]
+    }
+
+    /// Place of the slot among all slots.
+    fn position(&self, index: SlotIndex) -> usize {
+        (self.sections[index.section() as usize].first + index.number()) as usize
     }
 }
 
@@ -175,6 +192,7 @@ impl Owner {
             local: UnsafeCell::new(Local { free, lent: 0, closed: false }),
             returns: AtomicU64::new(EMPTY),
             next: (0..first).map(|_| AtomicU32::new(0)).collect(),
+            parts: (0..first).map(|_| AtomicU32::new(0)).collect(),
             orphans: AtomicIsize::new(0),
             waker: OnceLock::new(),
         });
@@ -196,17 +214,18 @@ impl Owner {
         self.local().free[section as usize].push(number);
     }
 
-    /// Makes the one access to a taken slot.
+    /// Makes the one access to a taken slot, all of which counts as filled.
     pub(crate) fn lend(&mut self, section: Section, number: u32) -> Loan {
         self.local().lent += 1;
-        Loan { shared: self.shared, index: SlotIndex::new(section, number) }
+        let end = self.shared().sections[section as usize].size_bytes as u32;
+        Loan { shared: self.shared, index: SlotIndex::new(section, number), start: 0, end, length: end }
     }
 
     pub(crate) fn free_count(&mut self, section: Section) -> usize {
         self.local().free[section as usize].len()
     }
 
-    /// Loans that are out.
+    /// Slots that are out, split or not.
     pub(crate) fn lent(&mut self) -> usize {
         usize::try_from(self.local().lent).unwrap_or(0)
     }
@@ -276,30 +295,88 @@ impl Drop for Owner {
     }
 }
 
-/// The only access to one slot's bytes. Goes home on drop, from any thread.
+/// The only access to a range of one slot's bytes: all of them, until it is split or narrowed. Goes home on drop, from any
+/// thread.
 pub(crate) struct Loan {
     shared: NonNull<Shared>,
+    /// With the mark PART if other loans of this slot were made by a split.
     index: SlotIndex,
+    /// The range in the slot.
+    start: u32,
+    end: u32,
+    /// How much of it is filled, from its start.
+    length: u32,
 }
 
-// SAFETY: OWN-1 — a loan is the only access to its slot; what it shares with others is atomic or checked by thread.
+// SAFETY: OWN-1 — a loan is the only access to its range; what it shares with others is atomic or checked by thread.
 unsafe impl Send for Loan {}
 // SAFETY: OWN-1 — through `&Loan` bytes can only be read.
 unsafe impl Sync for Loan {}
 
 impl Loan {
-    /// The whole slot.
+    /// What is filled.
     pub(crate) fn bytes(&self) -> &[u8] {
-        let (pointer, size) = self.shared().slot_bytes(self.index);
-        // SAFETY: OWN-1 — zeroed at start, inside the region, and only this loan has access.
-        unsafe { std::slice::from_raw_parts(pointer.as_ptr(), size) }
+        // SAFETY: OWN-1 — zeroed at start, and only this loan has access to the range: `split_off` and `narrow` give away
+        // what they take, and `length` never exceeds it.
+        unsafe { std::slice::from_raw_parts(self.first().as_ptr(), self.length as usize) }
     }
 
-    /// The whole slot, to write.
+    /// What is filled, to write.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: OWN-1 — as in `bytes`, and `&mut self` excludes readers. The slice covers this range alone, never the
+        // whole slot, so that it overlaps no other part's.
+        unsafe { std::slice::from_raw_parts_mut(self.first().as_ptr(), self.length as usize) }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Fills `length` bytes, at most the capacity.
+    pub(crate) fn set_len(&mut self, length: usize) {
+        self.length = length.min(self.capacity()) as u32;
+    }
+
+    /// Gives up what lies before `start`, and of what is filled behind it all but `length` bytes.
+    pub(crate) fn narrow(&mut self, start: usize, length: usize) {
+        let start = start.min(self.len());
+        self.start += start as u32;
+        self.length = length.min(self.len() - start) as u32;
+    }
+
+    /// Keeps the first `at` bytes of what is filled, and no capacity beyond; the rest of the range is a loan of its own.
+    pub(crate) fn split_off(&mut self, at: usize) -> Loan {
+        let at = at.min(self.len()) as u32;
+        let parts = self.shared().parts_of(self.index);
+        if self.index.0 & PART == 0 {
+            // Nobody else knows this slot yet; who gets one of the two loans gets it together with this store.
+            parts.store(2, Ordering::Relaxed);
+            self.index.0 |= PART;
+        } else {
+            // As with a new reference to an `Arc`: made from one that exists, so the count is not 0 meanwhile.
+            parts.fetch_add(1, Ordering::Relaxed);
+        }
+        let start = self.start + at;
+        let rest = Loan { shared: self.shared, index: self.index, start, end: self.end, length: self.length - at };
+        (self.end, self.length) = (start, at);
+        rest
+    }
+
+    fn first(&self) -> NonNull<u8> {
         let (pointer, size) = self.shared().slot_bytes(self.index);
-        // SAFETY: OWN-1 — as in `bytes`, and `&mut self` excludes readers.
-        unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), size) }
+        debug_assert!(self.start + self.length <= self.end && self.end as usize <= size);
+        // SAFETY: OWN-1 — start <= end <= the slot's size, so it lies inside the region, at most at its end.
+        unsafe { pointer.add(self.start as usize) }
+    }
+
+    /// Counts a part down; true if it was the last loan of its slot. Nothing of `shared` may be touched after a `false`.
+    fn is_last(&self) -> bool {
+        // Release: what was done with this part comes before the slot's next use. Acquire: so with all other parts.
+        self.index.0 & PART == 0 || self.shared().parts_of(self.index).fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     fn shared(&self) -> &Shared {
@@ -310,7 +387,7 @@ impl Loan {
     /// Nothing of `shared` may be touched after the slot has been pushed: the owner may free it at once.
     fn return_remote(&self) {
         let shared = self.shared();
-        let own = u64::from(self.index.0) + 1;
+        let own = u64::from(self.index.0 & !PART) + 1;
         let mut head = shared.returns.load(Ordering::Acquire);
         while head != CLOSED {
             let waker = if head == STARVING { shared.waker.get().and_then(Weak::upgrade) } else { None };
@@ -330,6 +407,9 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
+        if !self.is_last() {
+            return;
+        }
         let shared = self.shared();
         if shared.owner == thread_number() {
             // SAFETY: THREAD-1 — this is the owner's thread, and the reference ends before anything else runs.
@@ -341,92 +421,5 @@ impl Drop for Loan {
             }
         }
         self.return_remote();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner() -> Owner {
-        Owner::new([4, 1, 2], [4096, 65536, 4096])
-    }
-
-    fn lend(owner: &mut Owner, section: Section) -> Loan {
-        let number = owner.take(section).expect("a free slot");
-        owner.lend(section, number)
-    }
-
-    #[test]
-    fn sections_do_not_overlap_and_start_on_pages() {
-        let mut owner = owner();
-        let mut spans = Vec::new();
-        for section in SECTIONS {
-            for number in 0..owner.shared().sections[section as usize].count {
-                let span = owner.slot_span(section, number);
-                spans.push((span.pointer as usize, span.length));
-            }
-        }
-        spans.sort_unstable();
-        assert!(spans.iter().all(|(start, _)| start % PAGE_BYTES == 0));
-        assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
-        lend(&mut owner, Section::Bulk).bytes_mut().fill(7);
-    }
-
-    #[test]
-    fn a_loan_dropped_elsewhere_comes_back_at_the_next_collect() {
-        let mut owner = owner();
-        let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
-        assert_eq!(owner.take(Section::Receive), None);
-        std::thread::spawn(move || drop(loans)).join().unwrap();
-        assert_eq!(owner.free_count(Section::Receive), 0);
-        assert_eq!(owner.collect(), 4);
-        assert_eq!((owner.free_count(Section::Receive), owner.lent()), (4, 0));
-    }
-
-    #[test]
-    fn loans_outlive_their_owner_on_both_threads() {
-        let mut owner = owner();
-        let mut here = lend(&mut owner, Section::Send);
-        let there = lend(&mut owner, Section::Send);
-        drop(owner);
-        here.bytes_mut()[0] = 1;
-        let thread = std::thread::spawn(move || there.bytes()[0]);
-        assert_eq!(thread.join().unwrap(), 0);
-        assert_eq!(here.bytes()[0], 1);
-    }
-
-    #[test]
-    fn loans_may_go_home_while_the_owner_goes_away() {
-        for round in 0..500 {
-            let mut owner = owner();
-            let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
-            let threads: Vec<_> = loans.into_iter().map(|loan| std::thread::spawn(move || drop(loan))).collect();
-            if round % 2 == 0 {
-                owner.collect();
-            }
-            drop(owner);
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
-        }
-    }
-
-    #[test]
-    fn a_sleeping_owner_is_woken_once_by_the_first_buffer() {
-        struct Count(AtomicU32);
-        impl Wake for Count {
-            fn wake(&self) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        let mut owner = owner();
-        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
-        let waker: Waker = count.clone();
-        owner.set_waker(&waker);
-        let loans: Vec<_> = (0..4).map(|_| lend(&mut owner, Section::Receive)).collect();
-        assert!(owner.mark_starving());
-        std::thread::spawn(move || drop(loans)).join().unwrap();
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert!(!owner.mark_starving(), "buffers are back: do not sleep");
-        assert_eq!(owner.collect(), 4);
     }
 }

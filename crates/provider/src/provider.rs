@@ -55,8 +55,8 @@ pub enum Action {
     Send(Span, Notice),
     /// Send the spans in order, as one.
     SendList(SpanList, Notice),
-    /// Receive datagrams, each into a pool buffer of the section, until cancelled.
-    ReceiveDatagrams(Section),
+    /// Receive datagrams into pool buffers of the section, until cancelled.
+    ReceiveDatagrams(Section, Arrival),
     /// Send the spans as one datagram. Several of a socket may be under way.
     SendDatagram(SpanList, Target, Notice),
     /// End the request of this key: its final event follows, `Cancelled` or its true result.
@@ -70,6 +70,16 @@ pub enum Notice {
     Prompt,
     /// With whatever is reported next: all of it is quiet, and nothing is queued behind it. A wait need not end for it.
     Lazy,
+}
+
+/// How datagrams come out of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// One at a time.
+    Single,
+    /// Perhaps several as one, up to [`MERGED_BYTES_MAX`](crate::merge::MERGED_BYTES_MAX) together, with their common length
+    /// beside them.
+    Merged,
 }
 
 /// What a request has come to.
@@ -96,6 +106,8 @@ pub enum EventResult {
     ReceivedInto(usize),
     /// One datagram, perhaps empty, and where it came from.
     Datagram(Buffer, SocketAddr),
+    /// Datagrams in a row, each so many bytes long, the last perhaps shorter, and where all of them came from.
+    Datagrams(Buffer, SocketAddr, u16),
     /// A datagram from there did not fit into a buffer of the section and is gone.
     Truncated(SocketAddr),
     /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Prompt`.
@@ -114,6 +126,8 @@ pub struct ProviderCounters {
     pub no_buffers: u64,
     /// Multishot requests that the kernel ended and that were armed again.
     pub rearms: u64,
+    /// Datagrams that left together with others, as one message.
+    pub merged_sent: u64,
 }
 
 /// State of one feature, for `Info`.

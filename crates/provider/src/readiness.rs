@@ -18,14 +18,15 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket};
 
-use self::datagram::Outbox;
-pub(crate) use self::datagram::{BATCH_MAX, Label, UNSPECIFIED};
+pub(crate) use self::datagram::{BATCH_MAX, Label, Message, UNSPECIFIED};
+use self::datagram::{OUTBOX_MAX, Outbox};
 use crate::backend::{Kind, RawHandle, raw_handle};
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
-use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::memory::{Span, SpanList, SpanMut};
+use crate::merge::{self, Merging};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
@@ -92,8 +93,10 @@ pub trait Selector: Sized {
     fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize>;
     /// Receives datagrams, one per span, and says how many came.
     fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize>;
-    /// Sends datagrams and says how many went, from the first on.
-    fn send_datagrams(handle: RawHandle, datagrams: &[(SpanList, Target)]) -> Tried<usize>;
+    /// Sends messages, whose spans lie in a row, and says how many went, from the first on.
+    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize>;
+    /// Whether merged messages can be sent, and received.
+    fn probe_merging() -> (bool, bool);
 }
 
 #[derive(Clone, Copy)]
@@ -134,6 +137,8 @@ pub struct Readiness<S: Selector> {
     queue: VecDeque<u32>,
     edges: Vec<Edge>,
     outbox: Outbox,
+    merging: Merging,
+    coalescing: FeatureState,
     turn_bytes_max: usize,
     /// Received in this turn so far.
     turn_bytes: usize,
@@ -153,12 +158,15 @@ impl<S: Selector> Provider for Readiness<S> {
     }
 
     fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
+        let (segments, coalesces) = S::probe_merging();
         Ok(Readiness {
             selector: S::open()?,
             sockets: Vec::with_capacity(config.sockets_max as usize),
             queue: VecDeque::with_capacity(1024),
             edges: Vec::with_capacity(EDGES_PER_TURN),
             outbox: Outbox::default(),
+            merging: Merging::new(config.datagrams.segment, segments),
+            coalescing: merge::coalescing_state(config.datagrams.coalesce, coalesces),
             turn_bytes_max: config.turn_bytes_max as usize,
             turn_bytes: 0,
             counters: ProviderCounters::default(),
@@ -237,7 +245,9 @@ impl<S: Selector> Provider for Readiness<S> {
     }
 
     fn features(&self) -> Vec<FeatureState> {
-        self.selector.features()
+        let mut features = self.selector.features();
+        features.extend([self.merging.state(), self.coalescing]);
+        features
     }
 
     fn counters(&self) -> ProviderCounters {
@@ -261,9 +271,9 @@ impl<S: Selector> Readiness<S> {
         let Request { key, socket, handle, action } = request;
         match action {
             Action::Accept => self.await_input(socket, key, Input::Accept),
-            Action::ReceiveDatagrams(section) => self.await_input(socket, key, Input::Datagrams(section)),
+            Action::ReceiveDatagrams(section, _) => self.await_input(socket, key, Input::Datagrams(section)),
             Action::SendDatagram(list, target, _) => {
-                if self.outbox.socket != socket || self.outbox.keys.len() == BATCH_MAX {
+                if self.outbox.socket != socket || self.outbox.len() == OUTBOX_MAX {
                     self.send_outbox(events);
                 }
                 self.outbox.put(socket, key, list, target);

@@ -57,6 +57,8 @@ impl Flags {
     pub(crate) const HAS_PEER: Flags = Flags(1 << 17);
     /// It was told of a reset: its input has no orderly end any more.
     pub(crate) const BROKEN: Flags = Flags(1 << 18);
+    /// Its datagrams may come merged.
+    pub(crate) const COALESCE: Flags = Flags(1 << 19);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);

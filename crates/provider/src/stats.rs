@@ -70,6 +70,10 @@ pub struct Stats {
     pub no_buffers: u64,
     /// Multishot requests armed again.
     pub rearms: u64,
+    /// Datagrams that left together with others, as one message that the kernel takes apart.
+    pub merged_sent: u64,
+    /// Datagrams that came together with others, as one message that was taken apart here.
+    pub merged_received: u64,
     /// Sockets open now.
     pub sockets: u64,
     /// Operations of this process whose memory was given up, see [`leaked_operations`].
@@ -144,6 +148,7 @@ impl Counters {
         stats.kernel_entries = provider.kernel_entries;
         stats.no_buffers = provider.no_buffers;
         stats.rearms = provider.rearms;
+        stats.merged_sent = provider.merged_sent;
         stats.pending = pending as u64;
         stats.sockets = sockets as u64;
         stats.leaked = leaked_operations();

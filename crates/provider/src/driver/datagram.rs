@@ -15,6 +15,7 @@ use crate::endpoint::{BindOptions, Endpoint};
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::memory::{SpanList, Target};
+use crate::merge::MERGED_BYTES_MAX;
 use crate::operation::{GATHER_PIECES_MAX, Payload};
 use crate::provider::{Action, Notice, Provider};
 use crate::slots::NONE;
@@ -30,15 +31,23 @@ impl<P: Provider> Driver<P> {
     /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
     ///
     /// Errors: `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `DescriptorLimit`, `Busy` (`sockets_max`),
-    /// `InvalidInput` (no IP address, or `datagram_bytes_max` above what a bulk buffer holds), or what the system says.
+    /// `InvalidInput` (no IP address, or `datagram_bytes_max` above what a bulk buffer holds, or `coalesce` with bulk
+    /// buffers below 64 KiB), or what the system says.
     pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
         self.check_open()?;
         let mut flags = Flags::DATAGRAM;
         flags.set_if(Flags::HAS_PEER, options.peer.is_some());
         flags.set_if(Flags::BULK, options.datagram_bytes_max > self.datagram_limit(Section::Receive));
-        if options.datagram_bytes_max > self.datagram_limit(Section::Bulk) {
+        if options.coalesce {
+            flags.set_if(Flags::COALESCE, true);
+            flags.set_if(Flags::BULK, true);
+        }
+        let is_too_small = options.coalesce && (self.config.pool.bulk_bytes as usize) < MERGED_BYTES_MAX;
+        if is_too_small || options.datagram_bytes_max > self.datagram_limit(Section::Bulk) {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
+        let coalesce = options.coalesce && self.config.datagrams.coalesce;
+        let options = &BindOptions { coalesce, ..*options };
         let endpoint = P::Endpoint::datagram(self.provider.network(), &address.into(), options)?;
         self.attach_new(endpoint, flags)
     }
@@ -197,6 +206,27 @@ impl<P: Provider> Driver<P> {
         let fits = bytes.len() <= self.datagram_limit(section) as usize;
         let outcome = if fits { Outcome::Datagram { bytes, from } } else { Outcome::Truncated { from } };
         self.on_datagram_item(operation, outcome, more);
+    }
+
+    /// Several that the system has merged: each becomes a report of its own, on its own part of the buffer.
+    //= DGRAM-1
+    pub(super) fn on_merged_datagrams(
+        &mut self,
+        operation: u32,
+        mut bytes: Buffer,
+        from: SocketAddr,
+        segment_bytes: u16,
+        more: bool,
+    ) {
+        let segment_bytes = usize::from(segment_bytes.max(1));
+        while bytes.len() > segment_bytes {
+            let rest = bytes.split_off(segment_bytes);
+            let datagram = std::mem::replace(&mut bytes, rest);
+            self.counters.totals.merged_received += 1;
+            self.on_datagram(operation, datagram, from, true);
+        }
+        self.counters.totals.merged_received += 1;
+        self.on_datagram(operation, bytes, from, more);
     }
 
     /// One report of a stream of datagrams.

@@ -19,6 +19,9 @@ impl<P: Provider> Driver<P> {
             EventResult::Connected => self.on_connect_ended(operation, Ok(())),
             EventResult::Received(buffer) => self.on_received(operation, buffer, event.more),
             EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, from, event.more),
+            EventResult::Datagrams(bytes, from, segment) => {
+                self.on_merged_datagrams(operation, bytes, from, segment, event.more);
+            }
             EventResult::Truncated(from) => {
                 self.on_datagram_item(operation, Outcome::Truncated { from }, event.more);
             }

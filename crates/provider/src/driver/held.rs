@@ -1,5 +1,5 @@
 //! Completions of paused streams, kept back in order: one linked list per socket in one table. Bounded by the pool (a
-//! completion with bytes holds a buffer) and one end per socket.
+//! completion with bytes holds a buffer, or one of the few parts of a buffer) and one end per socket.
 
 use super::Driver;
 use crate::completion::Completion;

@@ -8,7 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::operation::Room;
-use crate::provider::{Action, Provider};
+use crate::provider::{Action, Arrival, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
@@ -125,7 +125,8 @@ impl<P: Provider> Driver<P> {
         }
         let section = if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive };
         let is_datagram = entry.is(Flags::DATAGRAM);
-        let action = if is_datagram { Action::ReceiveDatagrams(section) } else { Action::Receive(section) };
+        let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
+        let action = if is_datagram { Action::ReceiveDatagrams(section, arrival) } else { Action::Receive(section) };
         self.hand_over(head, action);
     }
 

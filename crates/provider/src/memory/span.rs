@@ -69,6 +69,16 @@ impl Target {
         Target { pointer, length: address.map_or(0, |address| address.len() as _) }
     }
 
+    /// True if both lead to the same place.
+    pub(crate) fn is_same(self, other: Target) -> bool {
+        let bytes = |target: Target| match target.pointer.is_null() {
+            true => &[],
+            // SAFETY: OWN-1 — the driver keeps the address in its envelope until the final event; it is `length` bytes long.
+            false => unsafe { std::slice::from_raw_parts(target.pointer.cast::<u8>(), target.length as usize) },
+        };
+        self.pointer == other.pointer || bytes(self) == bytes(other)
+    }
+
     /// A copy of the address, for whom the system's form is of no use.
     pub(crate) fn address(self) -> Option<SocketAddr> {
         if self.pointer.is_null() {

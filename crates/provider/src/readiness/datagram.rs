@@ -7,12 +7,15 @@ use super::{Readiness, Selector, Tried, event};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::is_about_the_past;
 use crate::error::{Error, ErrorKind};
-use crate::memory::{SpanList, SpanMut, Target};
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::merge::{self, RUN_MAX, RUN_SPANS_MAX, Segment};
+use crate::provider::{Event, EventResult, Notice, RequestKey};
 use crate::slots::NONE;
 
-/// Datagrams per system call.
+/// Messages per system call.
 pub(crate) const BATCH_MAX: usize = 32;
+/// Datagrams per outbox: some full messages.
+pub(super) const OUTBOX_MAX: usize = 4 * RUN_MAX;
 const BATCH_MIN: usize = 4;
 
 /// What came with one datagram.
@@ -24,10 +27,24 @@ pub struct Label {
     pub(crate) from: SocketAddr,
     /// It was longer than its buffer.
     pub(crate) is_truncated: bool,
+    /// Several datagrams of this length each, the last perhaps shorter; 0: one.
+    pub(crate) segment_bytes: u16,
 }
 
 impl Label {
-    pub(crate) const NONE: Label = Label { length: 0, from: UNSPECIFIED, is_truncated: false };
+    pub(crate) const NONE: Label = Label { length: 0, from: UNSPECIFIED, is_truncated: false, segment_bytes: 0 };
+}
+
+/// What one entry of a batch to send says.
+#[derive(Clone, Copy)]
+pub struct Message {
+    /// Datagrams in it.
+    pub(crate) count: usize,
+    /// Length of each, except that the last may be shorter.
+    pub(crate) segment_bytes: usize,
+    /// How many of the spans are its own.
+    pub(crate) spans: usize,
+    pub(crate) target: Target,
 }
 
 /// Where a datagram without a sender comes from.
@@ -60,41 +77,79 @@ impl Batch {
     fn filled(self, labels: [Label; BATCH_MAX], came: usize) -> impl Iterator<Item = EventResult> {
         self.buffers.into_iter().zip(labels).take(came).map(|(mut buffer, label)| {
             buffer.set_len(label.length);
-            if label.is_truncated {
-                EventResult::Truncated(label.from)
-            } else {
-                EventResult::Datagram(buffer, label.from)
+            match label {
+                Label { is_truncated: true, from, .. } => EventResult::Truncated(from),
+                Label { segment_bytes: 0, from, .. } => EventResult::Datagram(buffer, from),
+                Label { segment_bytes, from, .. } => EventResult::Datagrams(buffer, from, segment_bytes),
             }
         })
+    }
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy)]
+struct Posted {
+    key: RequestKey,
+    list: SpanList,
+    target: Target,
+}
+
+impl Posted {
+    fn segment(&self) -> Option<Segment> {
+        let Posted { list, target, .. } = *self;
+        // They are of one socket, and all are reported when they have gone.
+        Some(Segment { socket: 0, bytes: list.bytes, spans: list.count, target, notice: Notice::Prompt })
     }
 }
 
 /// Sends in a row of one socket, and those of all sockets that wait for room.
 pub(super) struct Outbox {
     pub(super) socket: u32,
-    pub(super) keys: Vec<RequestKey>,
-    datagrams: Vec<(SpanList, Target)>,
-    parked: Vec<(u32, RequestKey, SpanList, Target)>,
-    spare: Vec<(u32, RequestKey, SpanList, Target)>,
+    posted: Vec<Posted>,
+    /// The next messages, and their spans in a row: bounded by one system call.
+    messages: Vec<Message>,
+    spans: Vec<Span>,
+    parked: Vec<(u32, Posted)>,
+    spare: Vec<(u32, Posted)>,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        let (keys, datagrams) = (Vec::with_capacity(BATCH_MAX), Vec::with_capacity(BATCH_MAX));
-        Outbox { socket: NONE, keys, datagrams, parked: Vec::new(), spare: Vec::new() }
+        let (posted, messages) = (Vec::with_capacity(OUTBOX_MAX), Vec::with_capacity(BATCH_MAX));
+        let spans = Vec::with_capacity(OUTBOX_MAX);
+        Outbox { socket: NONE, posted, messages, spans, parked: Vec::new(), spare: Vec::new() }
     }
 }
 
 impl Outbox {
     pub(super) fn put(&mut self, socket: u32, key: RequestKey, list: SpanList, target: Target) {
         self.socket = socket;
-        self.keys.push(key);
-        self.datagrams.push((list, target));
+        self.posted.push(Posted { key, list, target });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.posted.len()
     }
 
     pub(super) fn unpark(&mut self, key: RequestKey) -> bool {
-        let place = self.parked.iter().position(|(_, parked, ..)| *parked == key);
+        let place = self.parked.iter().position(|(_, parked)| parked.key == key);
         place.map(|place| self.parked.remove(place)).is_some()
+    }
+
+    /// Makes messages of the datagrams from `first` on, for one system call.
+    fn pack(&mut self, first: usize, segment_bytes_max: usize) {
+        self.messages.clear();
+        self.spans.clear();
+        let mut rest = &self.posted[first..];
+        while let ([head, ..], true) = (rest, self.messages.len() < BATCH_MAX && self.spans.len() < RUN_SPANS_MAX) {
+            let count = merge::run(rest.iter().map(Posted::segment), segment_bytes_max);
+            let (own, others) = rest.split_at(count);
+            let before = self.spans.len();
+            own.iter().for_each(|posted| posted.list.with(|spans| self.spans.extend_from_slice(spans)));
+            let spans = self.spans.len() - before;
+            self.messages.push(Message { count, segment_bytes: head.list.bytes, spans, target: head.target });
+            rest = others;
+        }
     }
 }
 
@@ -103,39 +158,51 @@ impl<S: Selector> Readiness<S> {
     pub(super) fn send_outbox(&mut self, events: &mut Vec<Event>) {
         let socket = self.outbox.socket;
         let mut done = 0;
-        while done < self.outbox.keys.len() {
+        // The datagrams before this place go alone: they were refused together.
+        let mut alone_until = 0;
+        while done < self.outbox.len() {
+            let segment_bytes_max = if done < alone_until { 0 } else { self.merging.segment_bytes_max };
             let state = &mut self.sockets[socket as usize];
             let tried = if state.writable && state.parked == 0 {
                 self.counters.kernel_entries += 1;
-                S::send_datagrams(state.handle, &self.outbox.datagrams[done..])
+                self.outbox.pack(done, segment_bytes_max);
+                S::send_messages(state.handle, &self.outbox.messages, &self.outbox.spans)
             } else {
                 Tried::Later
             };
             match tried {
-                Tried::Done(count) => {
-                    for at in done..done + count {
-                        let sent = EventResult::Sent(self.outbox.datagrams[at].0.bytes);
-                        events.push(event(self.outbox.keys[at], false, sent));
-                    }
-                    done += count;
-                }
+                Tried::Done(went) => done = self.posted_went(done, went, events),
                 Tried::Failed(error) => {
-                    events.push(event(self.outbox.keys[done], false, EventResult::Failed(error)));
+                    let Message { count, segment_bytes, .. } = self.outbox.messages[0];
+                    if count > 1 && self.merging.refused(merge::refusal(error), segment_bytes) {
+                        alone_until = done + count;
+                        continue;
+                    }
+                    events.push(event(self.outbox.posted[done].key, false, EventResult::Failed(error)));
                     done += 1;
                 }
                 Tried::Later => {
                     state.writable = false;
-                    for at in done..self.outbox.keys.len() {
-                        let (list, target) = self.outbox.datagrams[at];
-                        self.outbox.parked.push((socket, self.outbox.keys[at], list, target));
-                        state.parked += 1;
-                    }
+                    let parked = self.outbox.posted[done..].iter().map(|posted| (socket, *posted));
+                    state.parked += parked.len() as u32;
+                    self.outbox.parked.extend(parked);
                     break;
                 }
             }
         }
-        self.outbox.keys.clear();
-        self.outbox.datagrams.clear();
+        self.outbox.posted.clear();
+    }
+
+    /// So many messages have gone, each of them whole; says where the rest begins.
+    fn posted_went(&mut self, first: usize, messages: usize, events: &mut Vec<Event>) -> usize {
+        let mut next = first;
+        for message in &self.outbox.messages[..messages] {
+            self.counters.merged_sent += if message.count > 1 { message.count as u64 } else { 0 };
+            let went = &self.outbox.posted[next..next + message.count];
+            events.extend(went.iter().map(|posted| event(posted.key, false, EventResult::Sent(posted.list.bytes))));
+            next += message.count;
+        }
+        next
     }
 
     /// The socket has room again: its parked datagrams, in order, in batches.
@@ -143,16 +210,15 @@ impl<S: Selector> Readiness<S> {
         let mut parked = std::mem::take(&mut self.outbox.parked);
         std::mem::swap(&mut self.outbox.parked, &mut self.outbox.spare);
         self.sockets[socket as usize].parked = 0;
-        for one in parked.drain(..) {
-            let (owner, key, list, target) = one;
+        for (owner, posted) in parked.drain(..) {
             if owner != socket {
-                self.outbox.parked.push(one);
+                self.outbox.parked.push((owner, posted));
                 continue;
             }
-            if self.outbox.keys.len() == BATCH_MAX {
+            if self.outbox.len() == OUTBOX_MAX {
                 self.send_outbox(events);
             }
-            self.outbox.put(socket, key, list, target);
+            self.outbox.put(socket, posted.key, posted.list, posted.target);
         }
         self.outbox.spare = parked;
         self.send_outbox(events);

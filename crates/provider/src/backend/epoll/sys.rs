@@ -14,9 +14,9 @@ use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
 use crate::backend::{Kind, RawHandle};
 use crate::error::{Error, ErrorKind, Feature};
-use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::memory::{Span, SpanList, SpanMut};
 use crate::provider::{FeatureState, Waker};
-use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Selector, Tried};
+use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
 
 /// Data of the waker's registration; sockets have their index.
 const WAKE: u64 = u64::MAX;
@@ -137,8 +137,12 @@ impl Selector for EpollSelector {
         datagram::receive(handle, spans, labels)
     }
 
-    fn send_datagrams(handle: RawHandle, datagrams: &[(SpanList, Target)]) -> Tried<usize> {
-        datagram::send(handle, datagrams)
+    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize> {
+        datagram::send(handle, messages, spans)
+    }
+
+    fn probe_merging() -> (bool, bool) {
+        datagram::probe()
     }
 }
 

@@ -209,7 +209,8 @@ impl Sim {
             match request.action {
                 Action::Accept => state.input = Some((request.key, Input::Accept)),
                 Action::Receive(section) => state.input = Some((request.key, Input::Stream(section))),
-                Action::ReceiveDatagrams(section) => state.input = Some((request.key, Input::Datagrams(section))),
+                Action::ReceiveDatagrams(section, _) => state.input = Some((request.key, Input::Datagrams(section))),
+                // The network has no packets to save: datagrams are neither merged nor sent together.
                 Action::SendDatagram(list, target, notice) => {
                     let result = send_datagram(world, state.number, list, target, notice);
                     events.push(event(request.key, false, result));

@@ -2,16 +2,28 @@
 //! as entries of the batch.
 
 use super::entries::{self, Patience, Tag};
-use super::ring::Reaped;
+use super::ring::{Parcel, Reaped};
 use super::{RawHandle, RequestKey, Uring, failed, squeue};
-use crate::buffer::{BufferPool, Section};
+use crate::buffer::{Buffer, BufferPool, Section};
+use crate::driver::datagram::DATAGRAM_OVERHEAD_BYTES;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{SpanList, Target};
-use crate::provider::{EventResult, Notice};
+use crate::merge::MERGED_BYTES_MAX;
+use crate::provider::{Arrival, EventResult, Notice};
 
 impl Uring {
-    pub(super) fn start_receive_datagrams(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
-        let is_multishot = self.features.multishot_message;
+    pub(super) fn start_receive_datagrams(
+        &mut self,
+        key: RequestKey,
+        handle: RawHandle,
+        section: Section,
+        arrival: Arrival,
+    ) {
+        let bytes = self.buffer_bytes[usize::from(section == Section::Bulk)];
+        // A multishot receive writes into the buffer what it has to say: a merged message must fit beside it, or it would be
+        // cut short and datagrams lost that nobody called too long.
+        let fits = arrival == Arrival::Single || bytes >= MERGED_BYTES_MAX as u32 + DATAGRAM_OVERHEAD_BYTES;
+        let is_multishot = self.features.multishot_message && fits;
         let tag = match (is_multishot, section) {
             (true, Section::Bulk) => Tag::ReceiveDatagramsBulk,
             (true, _) => Tag::ReceiveDatagrams,
@@ -20,7 +32,6 @@ impl Uring {
         };
         self.remember(tag, key);
         let (group, data) = (section as u16, entries::user_data(tag, key));
-        let bytes = self.buffer_bytes[usize::from(section == Section::Bulk)];
         while !if is_multishot {
             self.ring.push_receive_datagrams(handle, group, data)
         } else {
@@ -47,7 +58,7 @@ impl Uring {
         }
         let entry = entries::send_datagram(handle, span, target, Patience::Answer);
         self.push(Tag::SendSkip, key, &entry.flags(squeue::Flags::SKIP_SUCCESS));
-        self.skipping.push_back((self.pushed, key, span.length));
+        self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
     }
 
     pub(super) fn received_datagram(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {
@@ -62,7 +73,7 @@ impl Uring {
             return EventResult::Truncated(parcel.from);
         }
         buffer.narrow(parcel.start, parcel.length);
-        EventResult::Datagram(buffer, parcel.from)
+        came(buffer, &parcel)
     }
 
     /// The sender's address lies in the request's own header.
@@ -77,7 +88,14 @@ impl Uring {
             Err(error) => failed(error),
             Ok(_) if parcel.is_truncated => EventResult::Truncated(parcel.from),
             // An empty datagram comes without a buffer.
-            Ok(buffer) => EventResult::Datagram(buffer.unwrap_or_default(), parcel.from),
+            Ok(buffer) => came(buffer.unwrap_or_default(), &parcel),
         }
+    }
+}
+
+fn came(buffer: Buffer, parcel: &Parcel) -> EventResult {
+    match parcel.segment_bytes {
+        0 => EventResult::Datagram(buffer, parcel.from),
+        segment_bytes => EventResult::Datagrams(buffer, parcel.from, segment_bytes),
     }
 }

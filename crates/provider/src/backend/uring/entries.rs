@@ -32,9 +32,13 @@ pub(super) enum Tag {
     /// One datagram, where the kernel has no multishot receives of them.
     ReceiveDatagram,
     ReceiveDatagramBulk,
+    /// Several datagrams as one message; its key is the run's number.
+    SendRun,
+    /// The same, leaving no entry when all went out.
+    SendRunSkip,
 }
 
-const TAGS: [Tag; 15] = [
+const TAGS: [Tag; 17] = [
     Tag::Ignore,
     Tag::Wake,
     Tag::Accept,
@@ -50,6 +54,8 @@ const TAGS: [Tag; 15] = [
     Tag::ReceiveDatagramsBulk,
     Tag::ReceiveDatagram,
     Tag::ReceiveDatagramBulk,
+    Tag::SendRun,
+    Tag::SendRunSkip,
 ];
 const TAG_SHIFT: u32 = 52;
 

@@ -9,6 +9,7 @@ mod datagram;
 mod entries;
 mod probe;
 mod ring;
+mod run;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,6 +22,7 @@ use socket2::{Domain, Socket};
 use self::entries::{Patience, Tag};
 use self::probe::Features;
 use self::ring::{Reaped, Ring, Setup};
+use self::run::Runs;
 use super::event_fd::EventFd;
 use super::{Kind, RawHandle};
 use crate::buffer::{Buffer, BufferPool, Section};
@@ -45,11 +47,13 @@ pub struct Uring {
     waker: Arc<EventFd>,
     is_wake_armed: bool,
     reaped: Vec<Reaped>,
-    /// Sends in the queue that may leave no entry, with their place in the order of submission.
-    skipping: VecDeque<(u64, RequestKey, usize)>,
+    /// Sends in the queue that may leave no entry, with their place in the order of submission: tag and key, and length.
+    skipping: VecDeque<(u64, u64, usize)>,
     /// Those of them that did leave one, in this turn.
     answered: Vec<(u64, i32)>,
     pushed: u64,
+    /// Datagrams that are under way together.
+    runs: Runs,
     /// Per operation slot: under which tag its request is in the kernel, for cancels.
     tags: Vec<u8>,
     /// Results of sends without a copy whose memory the network still reads.
@@ -98,6 +102,7 @@ impl Provider for Uring {
             skipping: VecDeque::with_capacity(setup.submission_entries as usize),
             answered: Vec::with_capacity(64),
             pushed: 0,
+            runs: Runs::default(),
             tags: Vec::with_capacity(config.operations_max as usize),
             zero_copy: Vec::new(),
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
@@ -146,9 +151,8 @@ impl Provider for Uring {
         let is_behind = !self.skipping.is_empty();
         self.refill(pool);
         self.arm_wake();
-        for request in requests.drain(..) {
-            self.start(request);
-        }
+        self.start_all(requests);
+        requests.clear();
         // What was taken out to make room has happened, though the kernel's queue knows of it no more.
         let entered = self.enter(if is_behind || !self.reaped.is_empty() { Some(Duration::ZERO) } else { wait });
         loop {
@@ -236,7 +240,9 @@ impl Uring {
             Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
             Action::Receive(section) => self.start_receive(key, handle, section),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
-            Action::ReceiveDatagrams(section) => self.start_receive_datagrams(key, handle, section),
+            Action::ReceiveDatagrams(section, arrival) => {
+                self.start_receive_datagrams(key, handle, section, arrival);
+            }
             Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
                 self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
@@ -274,7 +280,7 @@ impl Uring {
         }
         let entry = entries::send(handle, span, Patience::Answer).flags(squeue::Flags::SKIP_SUCCESS);
         self.push(Tag::SendSkip, key, &entry);
-        self.skipping.push_back((self.pushed, key, span.length));
+        self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
     }
 
     fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, target: Target, notice: Notice) {
@@ -288,7 +294,7 @@ impl Uring {
         }
         self.pushed += 1;
         if skips {
-            self.skipping.push_back((self.pushed, key, list.bytes));
+            self.skipping.push_back((self.pushed, data, list.bytes));
         }
     }
 
@@ -395,8 +401,9 @@ impl Uring {
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), entry.more()),
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
-            Tag::Send => (sent(entry.result), false),
-            Tag::SendSkip => return self.answered.push((key.bits(), entry.result)),
+            Tag::Send => (sent(check(entry.result)), false),
+            Tag::SendSkip | Tag::SendRunSkip => return self.answered.push((entry.user_data, entry.result)),
+            Tag::SendRun => return self.conclude_run(key.index(), check(entry.result), events),
             Tag::ReceiveDatagrams => (self.received_datagram(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveDatagramsBulk => (self.received_datagram(entry, Section::Bulk, pool), entry.more()),
             Tag::ReceiveDatagram => (self.received_one_datagram(entry, Section::Receive, pool), false),
@@ -474,30 +481,32 @@ impl Uring {
     fn zero_copied(&mut self, entry: Reaped, key: RequestKey) -> Option<EventResult> {
         if entry.is_notification() {
             let place = self.zero_copy.iter().position(|(waiting, _)| *waiting == key)?;
-            return Some(sent(self.zero_copy.swap_remove(place).1));
+            return Some(sent(check(self.zero_copy.swap_remove(place).1)));
         }
         if entry.more() {
             self.zero_copy.push((key, entry.result));
             return None;
         }
-        Some(sent(entry.result))
+        Some(sent(check(entry.result)))
     }
 
     /// Ends the sends of this turn that may leave no entry: those that left one with its result, the others as sent.
     fn conclude_skipping(&mut self, events: &mut Vec<Event>) {
         let taken = self.pushed - self.ring.queued() as u64;
         self.answered.sort_unstable();
-        while let Some((place, key, length)) = self.skipping.front().copied() {
+        while let Some((place, data, length)) = self.skipping.front().copied() {
             if place > taken {
                 break;
             }
             self.skipping.pop_front();
-            let answer = self.answered.binary_search_by_key(&key.bits(), |(answered, _)| *answered);
-            let result = match answer {
-                Ok(found) => sent(self.answered[found].1),
-                Err(_) => EventResult::Sent(length),
-            };
-            events.push(Event { key, more: false, result });
+            let answer = self.answered.binary_search_by_key(&data, |(answered, _)| *answered);
+            let result = answer.map_or(Ok(length), |found| check(self.answered[found].1));
+            let (tag, key) = entries::split(data);
+            if tag == Tag::SendRunSkip {
+                self.conclude_run(key.index(), result, events);
+            } else {
+                events.push(Event { key, more: false, result: sent(result) });
+            }
         }
         self.answered.clear();
     }
@@ -524,8 +533,8 @@ fn connected(result: i32) -> EventResult {
     }
 }
 
-fn sent(result: i32) -> EventResult {
-    match check(result) {
+fn sent(result: Result<usize, Error>) -> EventResult {
+    match result {
         Ok(bytes) => EventResult::Sent(bytes),
         Err(error) if error.os_code() == libc::EAGAIN => EventResult::Sent(0),
         Err(error) => failed(error),

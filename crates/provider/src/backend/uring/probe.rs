@@ -13,10 +13,12 @@ use socket2::{SockAddr, SockRef};
 
 use super::entries::{self, Patience};
 use super::ring::{Reaped, Ring, Setup};
+use crate::backend::datagram;
 use crate::buffer::{BufferPool, Section};
 use crate::config::{Config, PoolConfig, Rung, UringConfig};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, Target};
+use crate::merge::{self, Merging};
 use crate::provider::FeatureState;
 
 /// The features that differ between kernels, after the probe.
@@ -32,6 +34,8 @@ pub(super) struct Features {
     pub(super) zero_copy: bool,
     pub(super) registered_ring: bool,
     pub(super) no_iowait: bool,
+    pub(super) merging: Merging,
+    coalescing: FeatureState,
     /// Multishot accepts ended with errors too often.
     pub(super) accepts_one_by_one: bool,
     switches: UringConfig,
@@ -55,7 +59,7 @@ pub(super) fn probe(config: &Config) -> Result<Features, Error> {
     let mut last = Error::new(ErrorKind::KernelTooOld);
     for rung in [Rung::Defer, Rung::Coop, Rung::Plain].into_iter().filter(|rung| *rung >= switches.rung_first) {
         match try_rung(rung) {
-            Ok(setup) => return try_features(setup, switches),
+            Ok(setup) => return try_features(setup, config),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 last = Error::from(error).with_kind(ErrorKind::KernelTooOld).with_feature(Feature::Ring);
             }
@@ -79,7 +83,8 @@ fn try_rung(rung: Rung) -> io::Result<Setup> {
     Err(last)
 }
 
-fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> {
+fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
+    let Config { uring: switches, datagrams, .. } = *config;
     let mut ring = Ring::new(setup).map_err(setup_error)?;
     if !ring.parameters().is_feature_ext_arg() {
         return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::ExtArg));
@@ -90,6 +95,7 @@ fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> 
     let registered_ring = ring.register_descriptor();
     let no_iowait = ring.waits_without_iowait();
     drop(ring);
+    let (segments, coalesces) = datagram::probe();
     let buffer_ring = switches.buffer_ring && trial(setup, try_buffer_ring);
     Ok(Features {
         setup,
@@ -104,6 +110,8 @@ fn try_features(setup: Setup, switches: UringConfig) -> Result<Features, Error> 
             && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
         registered_ring,
         no_iowait,
+        merging: Merging::new(datagrams.segment, segments && trial(setup, try_send_merged)),
+        coalescing: merge::coalescing_state(datagrams.coalesce, coalesces),
         accepts_one_by_one: false,
         switches,
     })
@@ -197,6 +205,19 @@ fn try_send_address(ring: &mut Ring) -> io::Result<bool> {
     receiver.set_nonblocking(true)?;
     let arrived = receiver.recv(&mut [0; 8]).is_ok_and(|length| length == bytes.len());
     Ok(arrived && matches!(reaped[..], [one] if one.result == 4))
+}
+
+/// A message with control data. Older kernels refuse it on a ring.
+fn try_send_merged(ring: &mut Ring) -> io::Result<bool> {
+    let (receiver, sender, address) = datagram_sockets()?;
+    let fill = |spans: &mut Vec<Span>| spans.push(Span::of(b"raonraon"));
+    ring.push_merged(sender.as_raw_fd(), Target::of(Some(&address)), 4, fill, |entry| entry);
+    let mut reaped = Vec::new();
+    ring.enter(Some(AT_ONCE))?;
+    ring.reap(&mut reaped);
+    receiver.set_read_timeout(Some(AT_ONCE))?;
+    let arrives = || receiver.recv(&mut [0; 16]).is_ok_and(|length| length == 4);
+    Ok(matches!(reaped[..], [one] if one.result == 8) && arrives() && arrives())
 }
 
 fn try_multishot_accept(ring: &mut Ring) -> io::Result<bool> {
@@ -300,6 +321,8 @@ impl Features {
             state(Feature::MultishotReceive, self.multishot_receive, switches.multishot_receive),
             state(Feature::MultishotMessage, self.multishot_message, switches.multishot_receive),
             state(Feature::SendAddress, self.send_address, switches.send_address),
+            self.merging.state(),
+            self.coalescing,
             state(Feature::SkipSuccess, self.skip_success, switches.skip_success),
             state(Feature::ZeroCopy, self.zero_copy, switches.zero_copy_bytes_min.is_some()),
         ]

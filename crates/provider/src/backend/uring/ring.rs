@@ -19,8 +19,9 @@ use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
 use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
-use crate::backend::datagram;
-use crate::memory::{Region, SpanList, SpanMut, Target};
+use crate::backend::datagram::{self, SegmentControl};
+use crate::memory::{Region, Span, SpanList, SpanMut, Target};
+use crate::merge::RUN_SPANS_MAX;
 use crate::readiness::UNSPECIFIED;
 
 // Flags of io_uring_enter(2).
@@ -66,7 +67,14 @@ pub(super) struct Parcel {
     pub(super) length: usize,
     pub(super) from: SocketAddr,
     pub(super) is_truncated: bool,
+    /// Common length of several datagrams; 0: it is one.
+    pub(super) segment_bytes: u16,
 }
+
+const NO_PARCEL: Parcel = Parcel { start: 0, length: 0, from: UNSPECIFIED, is_truncated: false, segment_bytes: 0 };
+
+/// Spans of all merged messages between two enters: those of a few full ones.
+const SPANS_MAX: usize = 4 * RUN_SPANS_MAX;
 
 /// Header, span and room for the sender's address of a receive of one datagram; in a place of its own, because the kernel
 /// writes into it until the request has ended. The ring keeps it for the next request.
@@ -74,6 +82,7 @@ struct Letter {
     header: libc::msghdr,
     span: libc::iovec,
     name: [u8; datagram::NAME_BYTES],
+    control: datagram::Control,
     /// 0: free.
     user_data: u64,
 }
@@ -82,7 +91,13 @@ impl Letter {
     fn new() -> Box<Self> {
         // SAFETY: recvmsg(2) — structures of zeroes are valid ones.
         let (header, span) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Box::new(Letter { header, span, name: [0; datagram::NAME_BYTES], user_data: 0 })
+        Box::new(Letter {
+            header,
+            span,
+            name: [0; datagram::NAME_BYTES],
+            control: datagram::Control::EMPTY,
+            user_data: 0,
+        })
     }
 
     fn address(&mut self, bytes: u32) -> *mut libc::msghdr {
@@ -91,17 +106,21 @@ impl Letter {
         self.header.msg_iovlen = 1;
         self.header.msg_name = self.name.as_mut_ptr().cast();
         self.header.msg_namelen = datagram::NAME_BYTES as u32;
+        self.header.msg_control = self.control.0.as_mut_ptr().cast();
+        self.header.msg_controllen = datagram::CONTROL_BYTES as _;
         &raw mut self.header
     }
 
     fn open(&mut self) -> Parcel {
         self.user_data = 0;
         let name = &self.name[..(self.header.msg_namelen as usize).min(datagram::NAME_BYTES)];
+        let control = &self.control.0[..datagram::CONTROL_BYTES.min(self.header.msg_controllen as _)];
         Parcel {
             start: 0,
             length: 0,
             from: datagram::address(name).unwrap_or(UNSPECIFIED),
             is_truncated: self.header.msg_flags & libc::MSG_TRUNC != 0,
+            segment_bytes: datagram::segment_bytes(control),
         }
     }
 }
@@ -110,6 +129,7 @@ fn datagram_layout() -> Box<libc::msghdr> {
     // SAFETY: recvmsg(2) — a header of zeroes is a valid one.
     let mut layout: libc::msghdr = unsafe { std::mem::zeroed() };
     layout.msg_namelen = datagram::NAME_BYTES as u32;
+    layout.msg_controllen = datagram::CONTROL_BYTES as _;
     Box::new(layout)
 }
 
@@ -119,8 +139,11 @@ pub(super) struct Ring {
     submitter: ManuallyDrop<Submitter<'static>>,
     is_registered: bool,
     enter_flags: u32,
-    /// Message headers of the batch that is being queued: the kernel reads them at submission.
+    /// Message headers of the batch that is being queued, and of merged messages the control data and the spans. The kernel
+    /// reads them at submission. None of them ever grows, so what is in them stays in its place.
     headers: Vec<libc::msghdr>,
+    controls: Vec<SegmentControl>,
+    spans: Vec<Span>,
     buffer_rings: Vec<BufferRing>,
     /// The form in which multishot receives of datagrams lay out a buffer; in a place of its own, as long as the ring.
     layout: Box<libc::msghdr>,
@@ -154,6 +177,8 @@ impl Ring {
             is_registered: false,
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG,
             headers: Vec::with_capacity(setup.submission_entries as usize),
+            controls: Vec::with_capacity(setup.submission_entries as usize),
+            spans: Vec::with_capacity(SPANS_MAX),
             buffer_rings: Vec::new(),
             layout: datagram_layout(),
             letters: Vec::new(),
@@ -219,6 +244,47 @@ impl Ring {
         self.push(&finish(entry))
     }
 
+    /// Queues a message that the kernel takes apart into datagrams of `segment_bytes`, made of the spans that `fill` appends,
+    /// at most [`RUN_SPANS_MAX`]. It does not wait, so all that is beside it is read during the enter. False if there is no room.
+    pub(super) fn push_merged(
+        &mut self,
+        fd: RawFd,
+        target: Target,
+        segment_bytes: usize,
+        fill: impl FnOnce(&mut Vec<Span>),
+        finish: impl FnOnce(squeue::Entry) -> squeue::Entry,
+    ) -> bool {
+        let has_room = self.headers.len() < self.headers.capacity()
+            && self.controls.len() < self.controls.capacity()
+            && self.spans.len() + RUN_SPANS_MAX <= SPANS_MAX;
+        if !has_room {
+            return false;
+        }
+        let first = self.spans.len();
+        fill(&mut self.spans);
+        debug_assert!(self.spans.len() <= SPANS_MAX);
+        self.controls.push(SegmentControl::new(segment_bytes));
+        // SAFETY: sendmsg(2) — a header of zeroes is a valid one.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = self.spans[first..].as_ptr().cast_mut().cast();
+        header.msg_iovlen = (self.spans.len() - first) as _;
+        header.msg_name = target.pointer.cast_mut().cast();
+        header.msg_namelen = target.length;
+        header.msg_control = (&raw const self.controls[self.controls.len() - 1]).cast_mut().cast();
+        header.msg_controllen = SegmentControl::BYTES as _;
+        self.headers.push(header);
+        let header: *const libc::msghdr = &self.headers[self.headers.len() - 1];
+        let flags = Patience::Answer.flags() as u32;
+        let entry = opcode::SendMsg::new(types::Fd(fd), header).flags(flags).build();
+        let is_queued = self.push(&finish(entry));
+        if !is_queued {
+            self.headers.pop();
+            self.controls.pop();
+            self.spans.truncate(first);
+        }
+        is_queued
+    }
+
     /// Queues a multishot receive of datagrams; false if the queue is full.
     pub(super) fn push_receive_datagrams(&mut self, fd: RawFd, group: u16, user_data: u64) -> bool {
         let entry = opcode::RecvMsgMulti::new(types::Fd(fd), &raw const *self.layout, group).build();
@@ -243,7 +309,7 @@ impl Ring {
     /// What the kernel wrote about the datagram of that request, which has ended.
     pub(super) fn open_letter(&mut self, user_data: u64) -> Parcel {
         let letter = self.letters.iter_mut().find(|letter| letter.user_data == user_data);
-        letter.map_or(Parcel { start: 0, length: 0, from: UNSPECIFIED, is_truncated: false }, |letter| letter.open())
+        letter.map_or(NO_PARCEL, |letter| letter.open())
     }
 
     /// Takes a buffer that the kernel has filled by such a receive apart.
@@ -255,6 +321,7 @@ impl Ring {
             length: parcel.payload_data().len(),
             from: datagram::address(parcel.name_data()).unwrap_or(UNSPECIFIED),
             is_truncated: parcel.flags() & libc::MSG_TRUNC as u32 != 0,
+            segment_bytes: datagram::segment_bytes(parcel.control_data()),
         })
     }
 
@@ -279,6 +346,8 @@ impl Ring {
         let entered = unsafe { self.submitter.enter(queued as u32, least, self.enter_flags, Some(&arguments)) };
         if self.queued() == 0 {
             self.headers.clear();
+            self.controls.clear();
+            self.spans.clear();
         }
         match entered {
             // The time is over, or only that: completions may be there all the same.

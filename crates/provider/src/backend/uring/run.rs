@@ -1,0 +1,167 @@
+//! Datagrams that leave together: several requests, one entry.
+//!
+//! 1. `start_all` asks of each batch which of its datagrams form a run, and queues one message for it, `MSG_DONTWAIT`: like a
+//!    lazy send it is issued inside the enter and never waits, so the kernel is done with its control data when the enter
+//!    is back. Nor is it ever found by a cancel: it has ended before one could come.
+//! 2. With its entry (or, lazy, without one) all its requests end. If it failed or found no room it was not sent, and its
+//!    requests start again with the next turn, each alone, waiting for room.
+//! 3. Its place is used again. There are never more than half as many as operations: a run has two at least.
+//!
+//! On drop: nothing. The places hold copies of requests and own no memory that the kernel looks at.
+
+use super::entries::{self, Tag};
+use super::{Uring, failed, squeue};
+use crate::error::Error;
+use crate::memory::{SpanList, Target};
+use crate::merge::{self, RUN_MAX, Segment};
+use crate::provider::{Action, Event, EventResult, Notice, Request};
+use crate::slots::Key;
+
+/// The runs that are under way.
+#[derive(Default)]
+pub(super) struct Runs {
+    places: Vec<Vec<Request>>,
+    free: Vec<u32>,
+    /// Requests of runs that were not sent.
+    again: Vec<Request>,
+}
+
+impl Runs {
+    fn add(&mut self, run: &[Request]) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Vec::with_capacity(RUN_MAX));
+            self.places.len() as u32 - 1
+        });
+        self.places[number as usize].extend_from_slice(run);
+        number
+    }
+}
+
+impl Uring {
+    pub(super) fn start_all(&mut self, requests: &[Request]) {
+        let mut again = std::mem::take(&mut self.runs.again);
+        again.drain(..).for_each(|request| self.start(request));
+        self.runs.again = again;
+        let mut rest = requests;
+        while let [first, ..] = rest {
+            let segments = rest.iter().map(Segment::of);
+            let count = merge::run(segments, self.features.merging.segment_bytes_max);
+            match rest.split_at(count) {
+                ([_], _) => self.start(*first),
+                (run, _) => self.start_run(run),
+            }
+            rest = &rest[count..];
+        }
+    }
+
+    fn start_run(&mut self, run: &[Request]) {
+        let Request { handle, action: Action::SendDatagram(first, target, notice), .. } = run[0] else {
+            unreachable!("only datagrams form a run")
+        };
+        let number = self.runs.add(run);
+        let skips = self.features.skip_success && notice == Notice::Lazy;
+        let tag = if skips { Tag::SendRunSkip } else { Tag::SendRun };
+        let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let data = entries::user_data(tag, Key::new(number, 0));
+        run.iter().for_each(|request| self.remember(Tag::Ignore, request.key));
+        let finish = |entry: squeue::Entry| entry.flags(flags).user_data(data);
+        let fill =
+            |spans: &mut Vec<_>| datagrams(run).for_each(|(list, ..)| list.with(|own| spans.extend_from_slice(own)));
+        while !self.ring.push_merged(handle, target, first.bytes, fill, finish) {
+            self.make_room();
+        }
+        self.pushed += 1;
+        if skips {
+            self.skipping.push_back((self.pushed, data, datagrams(run).map(|(list, ..)| list.bytes).sum()));
+        }
+    }
+
+    /// A run has ended: what it carried has gone, the others go again.
+    pub(super) fn conclude_run(&mut self, number: u32, result: Result<usize, Error>, events: &mut Vec<Event>) {
+        let mut run = std::mem::take(&mut self.runs.places[number as usize]);
+        let lengths = || datagrams(&run).map(|(list, ..)| list.bytes);
+        let mut done = result.map_or(0, |bytes| merge::carried(lengths(), bytes));
+        self.counters.merged_sent += done as u64;
+        events.extend(run.iter().zip(lengths()).take(done).map(|(one, bytes)| ended(one, EventResult::Sent(bytes))));
+        if let Err(error) = result {
+            let segment_bytes = lengths().next().unwrap_or(1);
+            if error.os_code() != libc::EAGAIN && !self.features.merging.refused(merge::refusal(error), segment_bytes) {
+                events.push(ended(&run[0], failed(error)));
+                done = 1;
+            }
+        }
+        self.runs.again.extend(run.drain(done..).map(alone));
+        run.clear();
+        self.runs.places[number as usize] = run;
+        self.runs.free.push(number);
+    }
+}
+
+/// The same, to be waited for.
+fn alone(mut request: Request) -> Request {
+    if let Action::SendDatagram(_, _, notice) = &mut request.action {
+        *notice = Notice::Prompt;
+    }
+    request
+}
+
+fn datagrams(run: &[Request]) -> impl Iterator<Item = (SpanList, Target, Notice)> {
+    run.iter().filter_map(|request| match request.action {
+        Action::SendDatagram(list, target, notice) => Some((list, target, notice)),
+        _ => None,
+    })
+}
+
+fn ended(request: &Request, result: EventResult) -> Event {
+    Event { key: request.key, more: false, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Kind;
+    use crate::buffer::BufferPool;
+    use crate::config::Config;
+    use crate::memory::Span;
+    use crate::provider::Provider;
+
+    fn requests(lists: &[SpanList]) -> Vec<Request> {
+        let request = |(index, list): (u32, &SpanList)| Request {
+            key: Key::new(index, 1),
+            socket: 0,
+            handle: -1,
+            action: Action::SendDatagram(*list, Target::of(None), Notice::Lazy),
+        };
+        (0..).zip(lists).map(request).collect()
+    }
+
+    /// What each of three datagrams is told, and how many go again, when their message ends so.
+    fn conclude(result: Result<usize, i32>) -> (Vec<(u32, Option<usize>)>, usize) {
+        let config = Config::named(Kind::IoUring);
+        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool)).unwrap();
+        let spans = [Span::of(b"four"), Span::of(b"more"), Span::of(b"end")];
+        let lists: Vec<_> = spans.iter().map(|span| SpanList::of(std::slice::from_ref(span), span.length)).collect();
+        let number = uring.runs.add(&requests(&lists));
+        let mut events = Vec::new();
+        uring.conclude_run(number, result.map_err(Error::from_os), &mut events);
+        assert_eq!(uring.runs.add(&[]), number, "its place is free again");
+        let told = events.into_iter().map(|event| match event.result {
+            EventResult::Sent(bytes) => (event.key.index(), Some(bytes)),
+            _ => (event.key.index(), None),
+        });
+        let is_prompt =
+            |request: &Request| matches!(request.action, Action::SendDatagram(.., notice) if notice == Notice::Prompt);
+        assert!(uring.runs.again.iter().all(is_prompt));
+        (told.collect(), uring.runs.again.len())
+    }
+
+    #[test]
+    fn each_datagram_of_a_run_is_told_the_truth() {
+        assert_eq!(conclude(Ok(11)), (vec![(0, Some(4)), (1, Some(4)), (2, Some(3))], 0));
+        assert_eq!(conclude(Ok(8)), (vec![(0, Some(4)), (1, Some(4))], 1));
+        assert_eq!(conclude(Err(libc::EAGAIN)), (vec![], 3));
+        assert_eq!(conclude(Err(libc::EMSGSIZE)), (vec![], 3));
+        assert_eq!(conclude(Err(libc::EIO)), (vec![], 3));
+        assert_eq!(conclude(Err(libc::ECONNREFUSED)), (vec![(0, None)], 2));
+    }
+}
