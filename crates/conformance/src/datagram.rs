@@ -408,14 +408,20 @@ pub fn any_datagram_socket_can_be_adopted(setup: &Setup) {
 pub fn no_allocation_per_datagram(setup: &Setup) {
     const COUNT: usize = 50;
     let mut driver = setup.open();
-    let bind = |driver: &mut raon_provider::Driver| driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
-    let (near, far) = (bind(&mut driver), bind(&mut driver));
-    let address = driver.local_address(far).unwrap().ip().unwrap();
-    driver.receive(far, 1).unwrap();
+    let bind = |driver: &mut raon_provider::Driver, coalesce| {
+        driver.bind(([127, 0, 0, 1], 0), &BindOptions { coalesce, ..BindOptions::default() }).unwrap()
+    };
+    let (near, far, coalescing) = (bind(&mut driver, false), bind(&mut driver, false), bind(&mut driver, true));
+    let addresses = [far, coalescing].map(|socket| {
+        driver.receive(socket, 1).unwrap();
+        driver.local_address(socket).unwrap().ip().unwrap()
+    });
     let mut completions = Completions::with_capacity(1024);
+    let mut turn = 0;
     let mut round = || {
+        turn += 1;
         for _ in 0..COUNT {
-            driver.send_to_quiet(near, address, b"state".as_slice(), 0).unwrap();
+            driver.send_to_quiet(near, addresses[turn % 2], b"state".as_slice(), 0).unwrap();
         }
         let mut came = 0;
         while came < COUNT {
@@ -423,7 +429,7 @@ pub fn no_allocation_per_datagram(setup: &Setup) {
             came += completions.drain().filter(|one| matches!(one.outcome, Outcome::Datagram { .. })).count();
         }
     };
-    (0..60).for_each(|_| round());
+    (0..120).for_each(|_| round());
     let before = allocations();
     (0..100).for_each(|_| round());
     assert_eq!(allocations() - before, 0, "in {} datagrams", 100 * COUNT);

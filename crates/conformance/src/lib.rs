@@ -19,6 +19,7 @@ pub mod faults;
 pub mod ledger;
 pub mod lifetime;
 pub mod limits;
+pub mod merged;
 pub mod once;
 pub mod oracle;
 pub mod order;
@@ -100,6 +101,11 @@ macro_rules! every_test {
                 too_many_datagrams_are_busy datagrams_wait_for_a_buffer only_what_fits_the_socket_is_accepted
                 a_datagram_that_no_network_takes_comes_back any_datagram_socket_can_be_adopted
                 no_allocation_per_datagram;
+            merged: bursts_of_any_lengths_arrive_whole_and_alone bursts_to_several_addresses_go_where_they_should
+                one_that_is_too_long_takes_no_other_with_it what_does_not_fit_is_truncated_one_by_one
+                the_kernel_merges_where_it_can parts_are_buffers_of_their_own parts_outlive_their_driver
+                a_paused_stream_keeps_what_came_together a_cancelled_stream_loses_none_of_them
+                held_parts_exhaust_the_pool_and_it_recovers coalescing_needs_large_buffers;
             time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire
                 a_poll_ends_at_its_timeout latencies_are_counted;
             unix: a_dead_listeners_path_is_taken_over a_path_in_use_is_refused paths_that_cannot_be_are_typed_errors
