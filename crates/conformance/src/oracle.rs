@@ -25,8 +25,8 @@ use std::sync::Once;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use crate::{alone, simulated};
 use crate::setup::Setup;
+use crate::{alone, simulated};
 
 pub use plan::Plan;
 

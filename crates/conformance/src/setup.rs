@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
-    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung, SimConfig,
-    UringConfig,
+    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung,
+    SimConfig, UringConfig,
 };
 
 use crate::simulated;
