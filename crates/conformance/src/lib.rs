@@ -51,10 +51,10 @@ macro_rules! every_test {
             once: nothing_completes_or_moves_inside_submit a_mixed_load_completes_each_operation_once
                 quiet_sends_complete_only_if_they_fail one_poll_delivers_no_more_than_there_is_room_for
                 what_ends_while_the_queue_is_full_ends_the_wait a_turn_larger_than_the_queues;
-            stream: a_large_send_is_finished_inside nothing_empty_is_accepted the_end_comes_once_on_a_stream
-                the_end_comes_again_and_again_to_receive_into bytes_before_the_end_come_first half_close_in_both_directions
-                the_write_side_ends_after_what_is_queued an_urgent_byte_holds_nothing_up a_reset_is_a_typed_error
-                a_reset_is_never_an_orderly_end bulk_bytes_arrive_exact;
+            stream: a_large_send_is_finished_inside a_large_quiet_send_is_finished_inside nothing_empty_is_accepted
+                the_end_comes_once_on_a_stream the_end_comes_again_and_again_to_receive_into bytes_before_the_end_come_first
+                half_close_in_both_directions the_write_side_ends_after_what_is_queued an_urgent_byte_holds_nothing_up
+                a_reset_is_a_typed_error a_reset_is_never_an_orderly_end bulk_bytes_arrive_exact;
             order: many_odd_sends_arrive_in_order quiet_sends_keep_their_order_past_a_full_socket
                 more_pieces_than_one_request_takes
                 single_receives_are_first_in_first_out one_kind_of_receive_at_a_time;

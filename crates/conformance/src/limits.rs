@@ -49,6 +49,7 @@ pub fn a_peer_that_never_reads_makes_busy(setup: &Setup) {
     assert!(!rig.seen().any(|each| writable(&each)), "Writable comes once");
     rig.send(socket, vec![1; 3000], 5000);
     assert!(matches!(rig.wait(5000).outcome, Outcome::Sent(_)));
+    assert!(!rig.seen().any(|each| writable(&each)), "what was told is owed no longer");
     // A message larger than the whole bound goes into an empty queue: else it could never be sent.
     rig.send(socket, pattern(0, 3 * BOUND), 6000);
     assert_eq!(refusal(rig.try_send(socket, vec![1], 6001)), ErrorKind::Busy);

@@ -22,6 +22,20 @@ pub fn a_large_send_is_finished_inside(setup: &Setup) {
     assert!(matches!(rig.wait(2).outcome, Outcome::Sent(payload) if payload.len() == 64 * 9999));
 }
 
+/// A quiet send that is alone is ended on the shortest way, unless the socket took only a part of it.
+pub fn a_large_quiet_send_is_finished_inside(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer_with_buffers(32_768, 32_768);
+    let length = 3 << 20;
+    for round in 0..2 {
+        rig.send_quiet(socket, pattern(round * length, length), 1);
+        assert_pattern(round * length, &peer.read(&mut rig, length));
+        rig.until("the send to be forgotten", |rig| rig.driver.stats().pending == 0);
+    }
+    assert_eq!(rig.driver.stats().sent_bytes, 2 * length as u64);
+    rig.assert_nothing_seen();
+}
+
 fn empty() -> Payload {
     Vec::<u8>::new().into()
 }

@@ -95,6 +95,16 @@ pub fn a_poll_ends_at_its_timeout(setup: &Setup) {
         assert_eq!(rig.wait_bytes(1, 1), b"x");
     }
     assert!(rig.driver.now_ns() > 0);
+    // What is due later, here the next try at a full backlog, is not waited for. Virtual time says so to the nanosecond.
+    let full = crate::endpoints::FullBacklog::new(setup);
+    rig.connect(&full.address, 2);
+    rig.turns(2);
+    let limit = if setup.is_simulated() { Duration::from_micros(100) } else { Duration::from_secs(5) };
+    for _ in 0..20 {
+        let start = Moment::now();
+        assert_eq!(rig.poll(Some(Duration::from_micros(100))), 0);
+        assert!(start.elapsed() <= limit, "{:?}", start.elapsed());
+    }
 }
 
 pub fn latencies_are_counted(setup: &Setup) {

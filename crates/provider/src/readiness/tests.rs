@@ -70,34 +70,59 @@ impl Selector for Endless {
         Tried::Later
     }
 
-    fn send_datagrams(_: RawHandle, _: &[(SpanList, Target)]) -> Tried<usize> {
+    fn send_messages(_: RawHandle, _: &[Message], _: &[Span]) -> Tried<usize> {
         Tried::Later
+    }
+
+    fn probe_merging() -> (bool, bool) {
+        (false, false)
     }
 }
 
-/// A turn of this back end: how many buffers each socket has got.
-fn shares(endless: &mut Readiness<Endless>, requests: &mut Vec<Request>, pool: &mut BufferPool) -> [usize; 2] {
-    let mut events = Vec::new();
-    endless.turn(requests, Some(Duration::ZERO), pool, &mut events).unwrap();
-    let share = |index| events.iter().filter(|event| event.key.index() == index && event.more).count();
-    [share(0), share(1)]
+/// Two endless sockets with a receive stream each, and what a turn brings them.
+struct Pair {
+    endless: Readiness<Endless>,
+    pool: BufferPool,
+    requests: Vec<Request>,
+}
+
+impl Pair {
+    /// With this cap, in buffers.
+    fn new(cap: u32) -> Self {
+        let pool = PoolConfig { receive_count: 128, ..PoolConfig::default() };
+        let config = Config { turn_bytes_max: cap * pool.buffer_bytes, pool, ..Config::default() };
+        let mut pool = BufferPool::new(&config.pool);
+        let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
+        let requests = (0..2).map(|index| {
+            let socket = Socket::new(Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            endless.attach(index, &socket).unwrap();
+            let action = Action::Receive(Section::Receive);
+            Request { key: Key::new(index, 1), socket: index, handle: raw_handle(&socket), action }
+        });
+        let requests = requests.collect();
+        Pair { endless, pool, requests }
+    }
+
+    /// How many buffers each socket gets in the next turn.
+    fn shares(&mut self) -> [usize; 2] {
+        let mut events = Vec::new();
+        self.endless.turn(&mut self.requests, Some(Duration::ZERO), &mut self.pool, &mut events).unwrap();
+        [0, 1].map(|index| events.iter().filter(|event| event.key.index() == index && event.more).count())
+    }
 }
 
 /// In the suite the pool and the kernel's own buffers bound a turn as well, so that a missing cap is not seen there.
 #[test]
 fn no_socket_gets_more_than_its_share_of_a_turn() {
-    let pool = PoolConfig { receive_count: 64, ..PoolConfig::default() };
-    let config = Config { turn_bytes_max: 4 * pool.buffer_bytes, pool, ..Config::default() };
-    let mut pool = BufferPool::new(&config.pool);
-    let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
-    let mut requests = Vec::new();
-    for index in 0..2 {
-        let socket = Socket::new(Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        endless.attach(index, &socket).unwrap();
-        let action = Action::Receive(Section::Receive);
-        requests.push(Request { key: Key::new(index, 1), socket: index, handle: raw_handle(&socket), action });
-    }
+    let mut pair = Pair::new(4);
     for _ in 0..3 {
-        assert_eq!(shares(&mut endless, &mut requests, &mut pool), [4, 4]);
+        assert_eq!(pair.shares(), [4, 4]);
     }
+}
+
+#[test]
+fn who_had_nothing_of_a_turn_comes_first_in_the_next() {
+    let all = BYTES_PER_TURN / PoolConfig::default().buffer_bytes as usize;
+    let mut pair = Pair::new(all as u32);
+    assert_eq!([pair.shares(), pair.shares(), pair.shares()], [[all, 0], [0, all], [all, 0]]);
 }
