@@ -3,6 +3,7 @@
 mod bench_check;
 mod ci;
 mod clauses;
+mod mutants;
 mod tidy;
 
 use std::path::PathBuf;
@@ -15,7 +16,9 @@ usage: cargo xtask <command>
   clauses           print which clause of docs/semantics.md is quoted where
   ci                run the whole gate: fmt, clippy, tidy, doc, the README's test command, the peers, the bench in short
   bench-check [--write]
-                    count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones";
+                    count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones
+  mutants [NAME…] [--list] [--json]
+                    plant known bugs, one at a time, in a copy of the workspace: each must be caught by its tests";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(&root),
         ["bench-check"] => bench_check::run(&root, false),
         ["bench-check", "--write"] => bench_check::run(&root, true),
+        ["mutants", ref rest @ ..] => mutants::run(&root, rest),
         _ => Err(USAGE.to_owned()),
     });
     match result {
