@@ -35,6 +35,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     exception("starve::a_starved_driver_does_not_spin", None, "counts turns, of which the wrapper needs more"),
     exception("steady::no_allocation_per_operation", None, "the wrapper allocates"),
     exception("datagram::no_allocation_per_datagram", None, "the wrapper allocates"),
+    exception("merged::the_kernel_merges_where_it_can", None, "counts what leaves together, which faults cut apart"),
     exception("datagram::addresses_of_both_families", CALLS, "binds to addresses of its own"),
     exception("datagram::multicast_reaches_the_members", CALLS, "binds to addresses of its own"),
     exception("datagram::a_refused_peer_does_not_end_the_stream", CALLS, "binds to addresses of its own"),

@@ -123,7 +123,7 @@ pub fn a_reset_that_waits_for_delivery_is_held(setup: &Setup) {
     peer.reset();
     rig.timer(Duration::from_millis(3), 2);
     while rig.driver.stats().pending > 0 {
-        rig.driver.flush().unwrap();
+        rig.flush();
     }
     rig.driver.pause(socket).unwrap();
     rig.wait(2);

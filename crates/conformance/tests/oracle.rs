@@ -10,8 +10,9 @@ macro_rules! explore {
         #[test]
         fn every_set_up_is_explored() {
             let named = [$(stringify!($name)),*];
-            // The model knows the ends of TCP connections: Unix sockets have no resets.
-            let known = setup::ALL.iter().filter(|setup| !setup.is_unix());
+            // The model knows the ends of TCP connections: Unix sockets have no resets. It knows no datagrams, in which alone
+            // epoll_one_by_one differs.
+            let known = setup::ALL.iter().filter(|setup| !setup.is_unix() && setup.name != "epoll_one_by_one");
             assert!(known.map(|setup| setup.name).eq(named));
         }
     };
