@@ -130,7 +130,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Windows {
-    /// Interleaved rounds.
+    /// Interleaved rounds, and more of them, at most as many again, until each server has so many undisturbed runs.
     #[arg(long, default_value_t = 20)]
     pub(crate) rounds: usize,
     /// Length of a measured window, in milliseconds.

@@ -17,11 +17,19 @@ use crate::table::{self, number, spread};
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
+    /// Undisturbed runs that every server is to have.
     pub(crate) rounds: usize,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
     /// Nothing is measured: keep disturbed runs, and wait until something has come back on every connection.
     pub(crate) is_smoke: bool,
+}
+
+impl Plan {
+    /// On a restless machine rounds go on, until the disturbed runs are made up for, or there are twice as many.
+    fn rounds_max(&self) -> usize {
+        self.rounds * 2
+    }
 }
 
 /// One server's figures over all undisturbed rounds of one workload.
@@ -97,11 +105,14 @@ pub(crate) fn measure(
     let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
     let mut discarded = vec![0; servers.len()];
     let mut samples = Vec::new();
-    for round in 0..plan.rounds {
+    for round in 0..plan.rounds_max() {
+        if runs.iter().all(|kept| kept.len() >= plan.rounds) {
+            break;
+        }
         for place in 0..servers.len() {
             let index = (round + place) % servers.len();
             let Server { name, .. } = &servers[index];
-            progress(&format!("{} round {}/{} {name}", load.name(), round + 1, plan.rounds));
+            progress(&format!("{} round {} of {} to {}: {name}", load.name(), round + 1, plan.rounds, plan.rounds_max()));
             let run = run(&servers[index], load, plan)
                 .map_err(|error| io::Error::new(error.kind(), format!("{name} under {}: {error}", load.name())))?;
             if run.is_disturbed {
