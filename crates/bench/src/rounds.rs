@@ -112,7 +112,13 @@ pub(crate) fn measure(
         for place in 0..servers.len() {
             let index = (round + place) % servers.len();
             let Server { name, .. } = &servers[index];
-            progress(&format!("{} round {} of {} to {}: {name}", load.name(), round + 1, plan.rounds, plan.rounds_max()));
+            progress(&format!(
+                "{} round {} of {} to {}: {name}",
+                load.name(),
+                round + 1,
+                plan.rounds,
+                plan.rounds_max()
+            ));
             let run = run(&servers[index], load, plan)
                 .map_err(|error| io::Error::new(error.kind(), format!("{name} under {}: {error}", load.name())))?;
             if run.is_disturbed {
