@@ -15,7 +15,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::backend::{Kind, RawHandle};
@@ -27,6 +26,7 @@ use crate::memory::{Span, SpanMut};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Wake, Waker,
 };
+use crate::random::{Random, SharedRandom};
 
 /// Longest wait while wakes may be lost: whoever wakes in vain is heard at its end.
 const WAIT_MAX: Duration = Duration::from_millis(2);
@@ -156,11 +156,11 @@ impl<P: Provider> Provider for Faulty<P> {
 impl<P: Provider> Faulty<P> {
     pub(crate) fn around(inner: P, faults: Faults) -> Self {
         let Faults { seed, rates } = faults;
-        let waker = FaultyWake { inner: inner.waker(), random: AtomicU64::new(seed | 1), rates };
+        let waker = FaultyWake { inner: inner.waker(), random: SharedRandom::new(seed | 1), rates };
         Faulty {
             inner,
             rates,
-            dice: Dice::new(seed),
+            dice: Dice(Random::new(seed)),
             waker: Arc::new(waker),
             turn: 0,
             storm: 0,
@@ -360,13 +360,13 @@ fn prompt(mut request: Request) -> Request {
 /// Wakes get lost, and come twice.
 struct FaultyWake {
     inner: Waker,
-    random: AtomicU64,
+    random: SharedRandom,
     rates: FaultRates,
 }
 
 impl Wake for FaultyWake {
     fn wake(&self) {
-        let mut dice = Dice(self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed));
+        let mut dice = Dice(self.random.draw());
         if dice.falls(self.rates.wake_lost) {
             return;
         }
@@ -377,24 +377,13 @@ impl Wake for FaultyWake {
     }
 }
 
-/// A generator of the same numbers for the same seed: splitmix64.
-struct Dice(u64);
+/// What decides, in the same way for the same seed.
+struct Dice(Random);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
-        Dice(seed)
-    }
-
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
     /// A number below the bound, or 0 if that is 0.
     fn below(&mut self, bound: u64) -> u64 {
-        self.bits() % bound.max(1)
+        self.0.bits() % bound.max(1)
     }
 
     /// True in so many of a thousand cases, at most in nine of ten: there is always a way out.

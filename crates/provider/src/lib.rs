@@ -36,6 +36,7 @@ mod memory;
 mod merge;
 mod operation;
 mod provider;
+mod random;
 mod readiness;
 mod slots;
 mod socket;

@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 
-use super::fault::{FaultPlan, Random, nanoseconds};
+use super::fault::{FaultPlan, nanoseconds};
+use crate::random::Random;
 
 /// The most bytes that arrive at the same moment.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use super::pipe::{Cargo, Pipe};
 use super::world::{Body, Happening, World};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
+use crate::random::Random;
 use crate::readiness::Tried;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,7 +213,7 @@ impl World {
 
     pub(super) fn launch(&mut self, to: u32, cargo: Cargo) {
         let (now_ns, plan) = (self.now_ns, self.plan);
-        let mut random = std::mem::replace(&mut self.random, super::fault::Random::new(0));
+        let mut random = std::mem::replace(&mut self.random, Random::new(0));
         let at_ns = self.stream_mut(to).map(|stream| stream.inbound.launch(cargo, now_ns, &plan, &mut random));
         self.random = random;
         if let Some(at_ns) = at_ns {

@@ -18,11 +18,12 @@ use std::sync::Arc;
 use super::bell::Bell;
 use super::connect::Listener;
 use super::datagram::{Flight, Port};
-use super::fault::{FaultPlan, Random};
+use super::fault::FaultPlan;
 use super::names::Names;
 use super::stream::Stream;
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
+use crate::random::Random;
 
 /// All of a network.
 pub(super) struct World {
