@@ -1,15 +1,19 @@
 //! Datagrams on io_uring: multishot receives over the buffer rings (where the kernel has none, one request per datagram), sends
 //! as entries of the batch.
 
+use io_uring::squeue;
+
+use super::Uring;
 use super::entries::{self, Patience, Tag};
+use super::finish::failed;
 use super::ring::{Parcel, Reaped};
-use super::{RawHandle, RequestKey, Uring, failed, squeue};
+use crate::backend::RawHandle;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::DATAGRAM_OVERHEAD_BYTES;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
-use crate::provider::{Arrival, EventResult, Notice};
+use crate::provider::{Arrival, EventResult, Notice, RequestKey};
 
 impl Uring {
     pub(super) fn start_receive_datagrams(

@@ -9,8 +9,11 @@
 //!
 //! On drop: nothing. The places hold copies of requests and own no memory that the kernel looks at.
 
+use io_uring::squeue;
+
+use super::Uring;
 use super::entries::{self, Tag};
-use super::{Uring, failed, squeue};
+use super::finish::failed;
 use crate::error::Error;
 use crate::memory::{SpanList, Target};
 use crate::merge::{self, RUN_MAX, Segment};

@@ -1,0 +1,97 @@
+//! Requests become entries of the submission queue.
+
+use io_uring::squeue;
+
+use super::Uring;
+use super::entries::{self, Patience, Tag};
+use crate::backend::RawHandle;
+use crate::buffer::Section;
+use crate::memory::{Span, SpanList, Target};
+use crate::provider::{Action, Notice, Request, RequestKey};
+
+impl Uring {
+    pub(super) fn start(&mut self, request: Request) {
+        let Request { key, socket, handle, action } = request;
+        match action {
+            Action::Accept => self.push(Tag::Accept, key, &entries::accept(handle, self.features.multishot_accept)),
+            Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
+            Action::Receive(section) => self.start_receive(key, handle, section),
+            Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
+            Action::ReceiveDatagrams(section, arrival) => {
+                self.start_receive_datagrams(key, handle, section, arrival);
+            }
+            Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
+            Action::Send(span, _) if self.goes_without_copy(socket, span) => {
+                self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
+            }
+            Action::Send(span, notice) => self.start_send(key, handle, span, notice),
+            Action::SendList(list, notice) => {
+                self.start_send_list(key, handle, list, Target::of(None), notice);
+            }
+            Action::Cancel => {
+                let tag = self.tags.get(key.index() as usize).map_or(Tag::Ignore, |tag| Tag::from_number(*tag));
+                let target = entries::user_data(tag, key);
+                self.push_entry(entries::cancel(target).user_data(Tag::Ignore as u64));
+            }
+        }
+    }
+
+    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
+        let group = section as u16;
+        let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
+        let entry = if self.features.multishot_receive {
+            entries::receive_multishot(handle, group)
+        } else {
+            entries::receive_selected(handle, group, self.buffer_bytes[section as usize])
+        };
+        self.push(tag, key, &entry);
+    }
+
+    fn goes_without_copy(&self, socket: u32, span: Span) -> bool {
+        self.features.zero_copy && span.length >= self.zero_copy_bytes_min && !self.copies[socket as usize]
+    }
+
+    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) {
+        if notice == Notice::Prompt || !self.features.skip_success {
+            return self.push(Tag::Send, key, &entries::send(handle, span, Patience::Wait));
+        }
+        let entry = entries::send(handle, span, Patience::Answer).flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(Tag::SendSkip, key, &entry);
+        self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
+    }
+
+    pub(super) fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, target: Target, notice: Notice) {
+        let skips = self.features.skip_success && notice == Notice::Lazy;
+        let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
+        let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let data = entries::user_data(tag, key);
+        self.remember(tag, key);
+        while !self.ring.push_list(handle, list, target, patience, |entry| entry.flags(flags).user_data(data)) {
+            self.make_room();
+        }
+        self.pushed += 1;
+        if skips {
+            self.skipping.push_back((self.pushed, data, list.bytes));
+        }
+    }
+
+    pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: &squeue::Entry) {
+        self.remember(tag, key);
+        self.push_entry(entry.clone().user_data(entries::user_data(tag, key)));
+    }
+
+    pub(super) fn remember(&mut self, tag: Tag, key: RequestKey) {
+        let index = key.index() as usize;
+        if self.tags.len() <= index {
+            self.tags.resize(index + 1, 0);
+        }
+        self.tags[index] = tag as u8;
+    }
+
+    pub(super) fn push_entry(&mut self, entry: squeue::Entry) {
+        while !self.ring.push(&entry) {
+            self.make_room();
+        }
+        self.pushed += 1;
+    }
+}
