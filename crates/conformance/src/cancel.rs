@@ -92,6 +92,31 @@ pub fn a_send_stuck_in_the_kernel_can_be_cancelled(setup: &Setup) {
     rig.wait(2);
 }
 
+/// To a peer that has ended its own direction the kernel of io_uring tries to send all the time, and what is just being
+/// tried is hard to find.
+pub fn a_send_to_a_half_closed_peer_can_be_cancelled(setup: &Setup) {
+    // More than is read until the cancel is heard of, where somebody has to read.
+    let length = if setup.sends_without_copy() { 16 << 20 } else { 1 << 20 };
+    for turns in 0..4 {
+        let mut rig = Rig::new(setup);
+        let (socket, mut peer) = rig.peer_with_buffers(8192, 8192);
+        peer.shut_write();
+        rig.settle();
+        let stuck = rig.send(socket, vec![7; length], 1);
+        rig.turns(turns);
+        rig.cancel(stuck);
+        if setup.sends_without_copy() {
+            read_until_settled(&mut rig, &mut peer);
+        }
+        let (kind, payload, transferred) = rig.wait_failure(1);
+        assert_eq!((kind, payload.unwrap().len()), (ErrorKind::Cancelled, length));
+        assert!((transferred as usize) < length);
+        // Nor does it keep a driver that ends.
+        rig.send(socket, vec![7; length], 2);
+        rig.turns(turns);
+    }
+}
+
 /// A send that was woken again and again is waited for in another way than a fresh one (on io_uring by a thread).
 pub fn a_send_of_many_small_steps_can_be_cancelled(setup: &Setup) {
     let mut rig = Rig::new(setup);

@@ -64,6 +64,7 @@ macro_rules! every_test {
                 closing_a_paused_socket_ends_it a_stream_paused_a_hundred_times_loses_nothing;
             cancel: every_idle_operation_can_be_cancelled what_is_only_queued_ends_within_a_turn
                 a_send_stuck_in_the_kernel_can_be_cancelled a_send_of_many_small_steps_can_be_cancelled
+                a_send_to_a_half_closed_peer_can_be_cancelled
                 a_cancelled_send_leaves_the_others_whole a_cancelled_send_brings_its_payload
                 a_cancelled_stream_delivers_what_had_arrived a_cancelled_accept_leaks_no_connection
                 cancelling_by_token_ends_them_all a_connect_can_be_cancelled;

@@ -34,7 +34,7 @@ impl Uring {
             (false, Section::Bulk) => Tag::ReceiveDatagramBulk,
             (false, _) => Tag::ReceiveDatagram,
         };
-        self.remember(tag, key);
+        self.under_way.add(tag, key);
         let (group, data) = (section as u16, entries::user_data(tag, key));
         while !if is_multishot {
             self.ring.push_receive_datagrams(handle, group, data)

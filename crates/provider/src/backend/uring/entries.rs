@@ -11,7 +11,7 @@ use crate::slots::Key;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Tag {
-    /// Nobody waits for it (cancels).
+    /// Of no entry: a datagram that is part of a run.
     Ignore = 0,
     Wake,
     Accept,
@@ -36,9 +36,11 @@ pub(super) enum Tag {
     SendRun,
     /// The same, leaving no entry when all went out.
     SendRunSkip,
+    /// Its key is that of the request to be cancelled.
+    Cancel,
 }
 
-const TAGS: [Tag; 17] = [
+const TAGS: [Tag; 18] = [
     Tag::Ignore,
     Tag::Wake,
     Tag::Accept,
@@ -56,6 +58,7 @@ const TAGS: [Tag; 17] = [
     Tag::ReceiveDatagramBulk,
     Tag::SendRun,
     Tag::SendRunSkip,
+    Tag::Cancel,
 ];
 const TAG_SHIFT: u32 = 52;
 

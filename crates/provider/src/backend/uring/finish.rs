@@ -16,6 +16,7 @@ impl Uring {
         let (tag, key) = entries::split(entry.user_data);
         let (result, more) = match tag {
             Tag::Ignore => return,
+            Tag::Cancel => return self.cancelled(key, entry.result),
             Tag::Wake => {
                 self.waker.clear();
                 self.is_wake_armed = false;
@@ -48,6 +49,9 @@ impl Uring {
                 None => return,
             },
         };
+        if !more {
+            self.under_way.remove(key);
+        }
         events.push(Event { key, more, result });
     }
 
@@ -120,6 +124,7 @@ impl Uring {
         }
         if entry.more() {
             self.zero_copy.push((key, entry.result));
+            self.under_way.remove(key);
             return None;
         }
         Some(sent(check(entry.result)))
@@ -140,6 +145,7 @@ impl Uring {
             if tag == Tag::SendRunSkip {
                 self.conclude_run(key.index(), result, events);
             } else {
+                self.under_way.remove(key);
                 events.push(Event { key, more: false, result: sent(result) });
             }
         }

@@ -5,6 +5,7 @@
 //! without an entry has gone out whole, and its memory is free. The others are handed over again by the driver, as
 //! ordinary sends for which the kernel waits.
 
+mod cancel;
 mod datagram;
 mod entries;
 mod finish;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket};
 
+use self::cancel::UnderWay;
 use self::entries::Tag;
 use self::level::{LEVEL_MIN, LEVEL_MIN_BULK, Level};
 use self::probe::Features;
@@ -51,8 +53,7 @@ pub struct Uring {
     pushed: u64,
     /// Datagrams that are under way together.
     runs: Runs,
-    /// Per operation slot: under which tag its request is in the kernel, for cancels.
-    tags: Vec<u8>,
+    under_way: UnderWay,
     /// Results of sends without a copy whose memory the network still reads.
     zero_copy: Vec<(RequestKey, i32)>,
     zero_copy_bytes_min: usize,
@@ -100,7 +101,7 @@ impl Provider for Uring {
             answered: Vec::with_capacity(64),
             pushed: 0,
             runs: Runs::default(),
-            tags: Vec::with_capacity(config.operations_max as usize),
+            under_way: UnderWay::with_capacity(config.operations_max as usize),
             zero_copy: Vec::new(),
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
             copies: Vec::new(),
@@ -150,6 +151,7 @@ impl Provider for Uring {
         self.arm_wake();
         self.start_all(requests);
         requests.clear();
+        self.cancel_again();
         // What was taken out to make room has happened, though the kernel's queue knows of it no more.
         let entered = self.enter(if is_behind || !self.reaped.is_empty() { Some(Duration::ZERO) } else { wait });
         loop {

@@ -2,7 +2,8 @@
 //!
 //! 1. `start_all` asks of each batch which of its datagrams form a run, and queues one message for it, `MSG_DONTWAIT`: like a
 //!    lazy send it is issued inside the enter and never waits, so the kernel is done with its control data when the enter
-//!    is back. Nor is it ever found by a cancel: it has ended before one could come.
+//!    is back. Nor is it ever found by a cancel: it has ended before one could come. That cancel is repeated, and finds
+//!    those that go again.
 //! 2. With its entry (or, lazy, without one) all its requests end. If it failed or found no room it was not sent, and its
 //!    requests start again with the next turn, each alone, waiting for room.
 //! 3. Its place is used again. There are never more than half as many as operations: a run has two at least.
@@ -66,7 +67,7 @@ impl Uring {
         let tag = if skips { Tag::SendRunSkip } else { Tag::SendRun };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, Key::new(number, 0));
-        run.iter().for_each(|request| self.remember(Tag::Ignore, request.key));
+        run.iter().for_each(|request| self.under_way.add(Tag::Ignore, request.key));
         let finish = |entry: squeue::Entry| entry.flags(flags).user_data(data);
         let fill =
             |spans: &mut Vec<_>| datagrams(run).for_each(|(list, ..)| list.with(|own| spans.extend_from_slice(own)));
@@ -94,6 +95,7 @@ impl Uring {
             }
         }
         self.runs.again.extend(run.drain(done..).map(alone));
+        run.iter().for_each(|request| self.under_way.remove(request.key));
         run.clear();
         self.runs.places[number as usize] = run;
         self.runs.free.push(number);

@@ -28,11 +28,7 @@ impl Uring {
             Action::SendList(list, notice) => {
                 self.start_send_list(key, handle, list, Target::of(None), notice);
             }
-            Action::Cancel => {
-                let tag = self.tags.get(key.index() as usize).map_or(Tag::Ignore, |tag| Tag::from_number(*tag));
-                let target = entries::user_data(tag, key);
-                self.push_entry(entries::cancel(target).user_data(Tag::Ignore as u64));
-            }
+            Action::Cancel => self.start_cancel(key),
         }
     }
 
@@ -60,12 +56,19 @@ impl Uring {
         self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
     }
 
-    pub(super) fn start_send_list(&mut self, key: RequestKey, handle: RawHandle, list: SpanList, target: Target, notice: Notice) {
+    pub(super) fn start_send_list(
+        &mut self,
+        key: RequestKey,
+        handle: RawHandle,
+        list: SpanList,
+        target: Target,
+        notice: Notice,
+    ) {
         let skips = self.features.skip_success && notice == Notice::Lazy;
         let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, key);
-        self.remember(tag, key);
+        self.under_way.add(tag, key);
         while !self.ring.push_list(handle, list, target, patience, |entry| entry.flags(flags).user_data(data)) {
             self.make_room();
         }
@@ -76,16 +79,8 @@ impl Uring {
     }
 
     pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: &squeue::Entry) {
-        self.remember(tag, key);
+        self.under_way.add(tag, key);
         self.push_entry(entry.clone().user_data(entries::user_data(tag, key)));
-    }
-
-    pub(super) fn remember(&mut self, tag: Tag, key: RequestKey) {
-        let index = key.index() as usize;
-        if self.tags.len() <= index {
-            self.tags.resize(index + 1, 0);
-        }
-        self.tags[index] = tag as u8;
     }
 
     pub(super) fn push_entry(&mut self, entry: squeue::Entry) {
