@@ -9,6 +9,7 @@ use raon_provider::{ErrorKind, Outcome};
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
+use crate::simulated;
 
 pub fn nothing_comes_while_paused(setup: &Setup) {
     let mut rig = Rig::new(setup);
@@ -205,6 +206,38 @@ pub fn closing_a_paused_socket_ends_it(setup: &Setup) {
         assert_eq!(end.outcome.error().map(|error| error.kind()), Some(ErrorKind::Cancelled), "{end:?}");
         rig.wait_closed(100);
         rig.seen().for_each(drop);
+    }
+}
+
+/// What a close discards was not delivered: the end of its stream does not say that all was.
+pub fn a_closed_stream_claims_nothing_that_was_held(setup: &Setup) {
+    for way in 0..3 {
+        let mut rig = Rig::new(setup);
+        let (socket, mut peer) = rig.peer();
+        assert_eq!(peer.write_some(&pattern(0, 3000)), 3000);
+        peer.shut_write();
+        rig.settle();
+        rig.receive(socket, 1);
+        for _ in 0..4 {
+            simulated::pass_time();
+            rig.flush();
+        }
+        rig.driver.pause(socket).unwrap();
+        match way {
+            0 => rig.abort(socket, 2),
+            1 => rig.close(socket, Duration::from_secs(5), 2),
+            _ => rig.shut_down(),
+        }
+        let mut received = 0;
+        loop {
+            match rig.next_completion().outcome {
+                Outcome::Received(bytes) if bytes.is_empty() => assert_eq!(received, 3000, "the end comes after all"),
+                Outcome::Received(bytes) => received += bytes.len(),
+                Outcome::Failed { error, .. } => assert_eq!(error.kind(), ErrorKind::Cancelled),
+                Outcome::Closed => break,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 

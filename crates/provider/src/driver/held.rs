@@ -2,7 +2,8 @@
 //! completion with bytes holds a buffer, or one of the few parts of a buffer) and one end per socket.
 
 use super::Driver;
-use crate::completion::Completion;
+use crate::completion::{Completion, Outcome};
+use crate::error::{Error, ErrorKind};
 use crate::id::OperationId;
 use crate::provider::Provider;
 use crate::slots::NONE;
@@ -76,12 +77,21 @@ impl<P: Provider> Driver<P> {
         }
     }
 
-    /// The socket closes: its bytes are discarded, the end of its stream is told all the same.
+    /// The socket closes: its bytes are discarded, the end of its stream is told all the same. An orderly end would say
+    /// that all bytes have been delivered: without them it is a cancelled stream.
+    //= EOF-1
     pub(super) fn discard_held(&mut self, index: u32) {
-        while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
-            if !completion.more {
-                self.ready.push_back(completion);
+        let mut has_discarded = false;
+        while let Some(mut completion) = self.held.pop(&mut self.sockets[index]) {
+            if completion.more {
+                has_discarded = true;
+                continue;
             }
+            if has_discarded && matches!(completion.outcome, Outcome::Received(_)) {
+                let error = Error::new(ErrorKind::Cancelled);
+                completion.outcome = Outcome::Failed { error, payload: None, transferred: 0 };
+            }
+            self.ready.push_back(completion);
         }
     }
 }
