@@ -35,6 +35,7 @@ pub struct Rig {
     seen: VecDeque<Completion>,
     /// The last completions, as text, for the report of a failure.
     trace: VecDeque<String>,
+    leaked_before: u64,
 }
 
 impl Rig {
@@ -62,6 +63,7 @@ impl Rig {
             completions: Completions::with_capacity(capacity),
             seen: VecDeque::new(),
             trace: VecDeque::new(),
+            leaked_before: raon_provider::leaked_operations(),
         }
     }
 
@@ -312,6 +314,7 @@ impl Rig {
     /// Drops the driver and goes on with another one and new books.
     pub fn replace(&mut self, driver: Driver) {
         drop(std::mem::replace(&mut self.driver, driver));
+        assert_eq!(raon_provider::leaked_operations(), self.leaked_before, "operations were leaked");
         self.ledger = Ledger::default();
         self.seen.clear();
     }
@@ -440,7 +443,7 @@ impl Rig {
         assert_eq!((stats.pending, stats.sockets), (0, 0), "{stats:?}");
         let pool = self.driver.pool_state();
         assert_eq!(pool.lent, 0, "{pool:?}");
-        assert_eq!(raon_provider::leaked_operations(), 0);
+        assert_eq!(raon_provider::leaked_operations(), self.leaked_before, "operations were leaked");
     }
 }
 
