@@ -401,3 +401,17 @@ fn peers_see_what_system_sockets_would_show() {
         assert!(!far.is_connected());
     }
 }
+
+/// However much is sent to it, and however often.
+#[test]
+fn a_unix_peer_that_is_gone_takes_nothing() {
+    let network = SimNetwork::new(1);
+    let address: raon_provider::Address = "unix:@name".parse().unwrap();
+    let mut listener = network.listen(&address).unwrap();
+    let mut near = network.connect(&address);
+    listener.accept().unwrap().close();
+    let room = FaultPlan::default().send_buffer_bytes as usize;
+    for _ in 0..3 {
+        assert_eq!(near.write(&vec![7; room]).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}

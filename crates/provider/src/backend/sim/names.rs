@@ -35,7 +35,9 @@ impl Names {
             name => name.to_system().map(|_| name.clone())?,
         };
         let mut others = self.listeners.iter().filter(|(other, bound)| clash(other, bound, &address, options));
-        if !others.all(|(_, bound)| options.reuse_port && bound.iter().all(|one| one.is_shared)) {
+        // A name of the file system has one owner, whatever is asked for.
+        let may_share = options.reuse_port && address.ip().is_some();
+        if !others.all(|(_, bound)| may_share && bound.iter().all(|one| one.is_shared)) {
             return Err(Error::new(ErrorKind::AddressInUse));
         }
         let bound = Bound { number, is_shared: options.reuse_port, is_dual_stack: options.dual_stack };

@@ -134,8 +134,13 @@ impl World {
 
     /// Sends what there is room for.
     pub(super) fn write(&mut self, number: u32, bytes: &[u8]) -> Tried<usize> {
+        let is_unix = self.is_unix(number);
         let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
         let other = stream.other;
+        if stream.is_reset && is_unix {
+            // That the peer is gone. The reset is left for whoever receives.
+            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
+        }
         if let Some(error) = stream.error.take() {
             return Tried::Failed(Error::new(error));
         }
@@ -162,6 +167,9 @@ impl World {
 
     /// The other end has closed, or is broken: the bytes go out, and a reset comes back. A Unix socket knows at once.
     fn write_to_nobody(&mut self, number: u32, length: usize) -> Tried<usize> {
+        if self.is_unix(number) {
+            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
+        }
         let length = self.stream(number).map_or(0, |stream| self.lost_room(stream).min(length));
         if let Some(stream) = self.stream_mut(number) {
             stream.lost_bytes += length;
@@ -169,13 +177,14 @@ impl World {
         if length == 0 {
             return Tried::Later;
         }
-        if self.node(number).is_some_and(|node| node.local.ip().is_none()) {
-            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
-        }
         self.note(number, format_args!("writes {length} to nobody"));
         self.launch(number, Cargo::Reset);
         self.settle();
         Tried::Done(length)
+    }
+
+    fn is_unix(&self, number: u32) -> bool {
+        self.node(number).is_some_and(|node| node.local.ip().is_none())
     }
 
     fn lost_room(&self, stream: &Stream) -> usize {
@@ -291,7 +300,7 @@ impl World {
 
     /// Resets a connection now, with all that is queued in it. A Unix socket knows no such thing.
     pub(super) fn reset(&mut self, number: u32) {
-        if self.node(number).is_none_or(|node| node.local.ip().is_none()) {
+        if self.is_unix(number) {
             return;
         }
         let Some(stream) = self.stream_mut(number).filter(|stream| !stream.is_reset) else { return };
@@ -334,8 +343,10 @@ impl World {
             return;
         }
         let is_abrupt = has_resets && (stream.is_linger_zero || stream.is_connecting());
+        // On a Unix socket nothing is ever on its way: what was written is there to be read.
+        let is_unread = stream.inbound.arrived() > 0 || (!has_resets && stream.inbound.has_more_to_come());
         // A peer that has said its end hears nothing more, one that goes on to send is told that nobody reads.
-        if is_abrupt || stream.inbound.arrived() > 0 {
+        if is_abrupt || is_unread {
             return self.send_reset(stream.other);
         }
         if !stream.is_write_shut {
