@@ -26,7 +26,7 @@ enum End {
 /// A connection of the set-up's kind; buffer sizes in bytes, 0: as the system has it.
 pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (AcceptedSocket, Peer) {
     if let Some(network) = simulated::network() {
-        return simulated_connection(&network, near_send, far_receive);
+        return simulated_connection(setup, &network, near_send, far_receive);
     }
     let (near, far) = match setup.transport {
         Transport::Tcp => tcp_connection(far_receive),
@@ -39,8 +39,16 @@ pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (Accep
     (near.into(), Peer::of(far))
 }
 
-fn simulated_connection(network: &SimNetwork, near_send: usize, far_receive: usize) -> (AcceptedSocket, Peer) {
-    let (near, mut far) = network.pair();
+fn simulated_connection(
+    setup: &Setup,
+    network: &SimNetwork,
+    near_send: usize,
+    far_receive: usize,
+) -> (AcceptedSocket, Peer) {
+    let (near, mut far) = match setup.transport {
+        Transport::Tcp => network.pair(),
+        Transport::Unix => simulated_unix_pair(network, &setup.address()),
+    };
     if near_send > 0 {
         far.set_peer_send_buffer(near_send).unwrap();
     }
@@ -48,6 +56,16 @@ fn simulated_connection(network: &SimNetwork, near_send: usize, far_receive: usi
         far.set_receive_buffer(far_receive).unwrap();
     }
     (near, Peer { socket: End::Sim(far) })
+}
+
+fn simulated_unix_pair(network: &SimNetwork, name: &Address) -> (AcceptedSocket, SimPeer) {
+    let mut listener = network.listen(name.clone()).unwrap();
+    let near = network.connect(name.clone());
+    while !near.is_connected() {
+        assert!(network.advance_to_next(), "nothing will ever happen");
+    }
+    let far = listener.accept().expect("who is connected was taken");
+    (near.into_socket().unwrap(), far)
 }
 
 fn tcp_connection(far_receive: usize) -> (Socket, Socket) {

@@ -199,8 +199,13 @@ pub const SIM: Setup =
 /// The same at its worst: late, in pieces, in another order. Connections hold, as the tests expect.
 pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", network: Some(FaultPlan::rough), ..SIM };
 
+/// The perfect network, with names in the place of addresses.
+pub const SIM_UNIX: Setup = SIM.over_unix("sim_unix");
+/// The rough one in the same way.
+pub const SIM_ROUGH_UNIX: Setup = SIM_ROUGH.over_unix("sim_rough_unix");
+
 /// All set-ups.
-pub const ALL: [Setup; 18] = [
+pub const ALL: [Setup; 20] = [
     EPOLL,
     EPOLL_ONE_BY_ONE,
     URING_DEFER,
@@ -219,6 +224,8 @@ pub const ALL: [Setup; 18] = [
     URING_BARE_UNIX,
     SIM,
     SIM_ROUGH,
+    SIM_UNIX,
+    SIM_ROUGH_UNIX,
 ];
 
 impl Setup {

@@ -49,6 +49,8 @@ suites! {
     io_uring_bare_unix: URING_BARE_UNIX;
     sim: SIM, every_storm;
     sim_rough: SIM_ROUGH, every_storm;
+    sim_unix: SIM_UNIX;
+    sim_rough_unix: SIM_ROUGH_UNIX;
 }
 
 every_choice!(cases);
