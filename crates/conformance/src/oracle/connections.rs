@@ -5,7 +5,7 @@ use raon_provider::{AcceptedSocket, Address, ErrorKind, Operation, SocketId};
 use super::model::{End, Kind, Link, Op};
 use super::pipe::{Pipe, content};
 use super::plan::{Step, Verb};
-use super::play::Player;
+use super::play::{Player, Stray};
 use crate::peer::Peer;
 
 impl Player {
@@ -47,6 +47,9 @@ impl Player {
     pub(super) fn connect(&mut self, step: &Step) {
         let open = self.open_listeners();
         let Some((listener, address)) = open.get(step.which % open.len().max(1)).cloned() else { return };
+        if self.is_ambiguous(listener) {
+            return;
+        }
         let (token, op) = (self.token(), Op::new(Kind::Connect { listener }, None));
         self.submit(token, op, Operation::Connect { address, options: Default::default() });
     }
@@ -55,9 +58,23 @@ impl Player {
         let open = self.open_listeners();
         // A close that waits in the mailbox leaves the listener as it is until the next turn.
         let Some((listener, address)) = open.get(step.which % open.len().max(1)).cloned() else { return };
+        if self.setup.is_simulated() && self.is_ambiguous(listener) {
+            return;
+        }
         let peer = Peer::connect(&address);
         let link = self.add_link([End::Peer, End::Pending], Some((peer.local_address(), listener)));
         self.peers.insert(link, (0, peer));
+    }
+
+    /// Ends of Unix sockets have no name, unless they ask for one: at each listener they are told apart by being one at a
+    /// time.
+    fn is_ambiguous(&self, listener: usize) -> bool {
+        let is_connecting = |op: &Op| op.kind == Kind::Connect { listener };
+        let is_stray = |stray: &Stray| stray.listener == listener && stray.from == Address::Unnamed;
+        let is_pending = |link: &Link| link.is_waiting(&Address::Unnamed, listener);
+        let is_unclear = self.doubtful.contains(&listener) || self.model.ops.values().any(is_connecting);
+        let is_there = self.strays.iter().any(is_stray) || self.model.links.iter().any(is_pending);
+        self.setup.is_unix() && (is_unclear || is_there)
     }
 
     pub(super) fn match_connected(&mut self, socket: SocketId, listener: usize) {
@@ -70,26 +87,25 @@ impl Player {
         };
         let link = self.add_link([End::Pending, End::Pending], Some((address.clone(), listener)));
         self.model.add_socket(socket, Some((link, 0)));
-        if let Some(place) = self.strays.iter().position(|(from, _)| *from == address) {
+        let is_its = |stray: &Stray| stray.listener == listener && stray.from == address;
+        if let Some(place) = self.strays.iter().position(is_its) {
             self.model.links[link].ends[1] = End::Accepted;
-            self.accepted.push((link, self.strays.swap_remove(place).1));
+            self.accepted.push((link, self.strays.swap_remove(place).socket));
         } else if self.model.sockets[listener].closing.is_some() {
             self.model.break_link(link);
         }
     }
 
-    pub(super) fn match_accepted(&mut self, socket: AcceptedSocket) {
+    pub(super) fn match_accepted(&mut self, listener: usize, socket: AcceptedSocket) {
         // One that was reset meanwhile has no other end any more.
-        let Ok(address) = socket.peer_address() else { return };
-        let is_its = |link: &Link| {
-            link.ends[1] == End::Pending && link.origin.as_ref().is_some_and(|(from, _)| *from == address)
-        };
+        let Ok(from) = socket.peer_address() else { return };
+        let is_its = |link: &Link| link.is_waiting(&from, listener);
         match self.model.links.iter().position(is_its) {
             Some(link) => {
                 self.model.links[link].ends[1] = End::Accepted;
                 self.accepted.push((link, socket));
             }
-            None => self.strays.push((address, socket)),
+            None => self.strays.push(Stray { from, listener, socket }),
         }
     }
 

@@ -115,7 +115,7 @@ pub(super) struct Link {
     pub pipes: [Pipe; 2],
     /// Somebody has reset it, or may have.
     pub is_broken: bool,
-    /// The connecting end's address and the listener.
+    /// The connecting end's address, which may be `Unnamed`, and the listener.
     pub origin: Option<(Address, usize)>,
 }
 
@@ -134,6 +134,8 @@ pub(super) struct Model {
     /// The driver's clock at its last turn.
     pub now_ns: u64,
     pub is_shut: bool,
+    /// Whether the connections know resets: those of Unix sockets do not.
+    has_resets: bool,
 }
 
 impl Op {
@@ -164,11 +166,19 @@ impl Op {
     }
 }
 
+impl Link {
+    /// Its connect came from there to this listener, and has not been accepted yet.
+    pub(super) fn is_waiting(&self, from: &Address, listener: usize) -> bool {
+        let origin = self.origin.as_ref();
+        self.ends[1] == End::Pending && origin.is_some_and(|(address, to)| address == from && *to == listener)
+    }
+}
+
 impl Model {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, has_resets: bool) -> Self {
         let (sockets, links, mail) = (Vec::new(), Vec::new(), VecDeque::new());
         let (ops, ended) = (BTreeMap::new(), Vec::new());
-        Model { limits, sockets, links, ops, ended, mail, moment: 0, now_ns: 0, is_shut: false }
+        Model { limits, sockets, links, ops, ended, mail, moment: 0, now_ns: 0, is_shut: false, has_resets }
     }
 
     /// A socket that the driver has.
@@ -265,7 +275,8 @@ impl Model {
     /// From now on bytes may be lost on it and its operations may fail.
     pub(super) fn break_link(&mut self, link: usize) {
         self.links[link].is_broken = true;
-        self.links[link].pipes.iter_mut().for_each(Pipe::lose);
+        let is_end_like = !self.has_resets;
+        self.links[link].pipes.iter_mut().for_each(|pipe| pipe.lose(is_end_like));
     }
 
     /// The time is now this: deadlines of closes may have passed.

@@ -40,6 +40,8 @@ pub(super) struct Pipe {
     pub is_lossy: bool,
     /// The writing end may have ended its direction.
     pub has_end: bool,
+    /// The connection may be broken in a way that looks like an orderly end.
+    may_end: bool,
     /// The reading end has seen the end.
     pub is_ended: bool,
     /// The reading end was told that the connection is broken; the system says so once.
@@ -73,9 +75,10 @@ impl Pipe {
         self.compare();
     }
 
-    /// Somebody has reset the connection, or may have.
-    pub(super) fn lose(&mut self) {
+    /// Somebody has reset the connection, or may have; `is_end_like`: where there are no resets, that is an end.
+    pub(super) fn lose(&mut self, is_end_like: bool) {
         self.is_lossy = true;
+        self.may_end |= is_end_like;
         self.segments
             .iter_mut()
             .filter(|segment| segment.count.is_none())
@@ -92,7 +95,7 @@ impl Pipe {
     /// The reading end was told the orderly end.
     //= EOF-1
     pub(super) fn end(&mut self) {
-        assert!(self.has_end, "the end was reported, and the other side has not ended");
+        assert!(self.has_end || self.may_end, "the end was reported, and the other side has not ended");
         self.is_ended = true;
         self.compare();
     }

@@ -1,6 +1,6 @@
 //! Plays a plan on a driver, step by step, with the model beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raon_provider::{
@@ -27,14 +27,23 @@ pub(super) struct Player {
     /// Accepted and not adopted, by link.
     pub(super) accepted: Vec<(usize, AcceptedSocket)>,
     /// Accepted before the other end has heard that it is connected.
-    pub(super) strays: Vec<(Address, AcceptedSocket)>,
+    pub(super) strays: Vec<Stray>,
     /// Listeners that exist, with their addresses.
     pub(super) listeners: Vec<(usize, Address)>,
+    /// Listeners at which a connect has failed: it may stand in the backlog all the same.
+    pub(super) doubtful: BTreeSet<usize>,
     kept: Vec<(Buffer, Vec<u8>)>,
     pub(super) keeps: bool,
     capacity: usize,
     tokens: u64,
     is_verbose: bool,
+}
+
+/// An accepted connection of which the other end has not heard yet.
+pub(super) struct Stray {
+    pub from: Address,
+    pub listener: usize,
+    pub socket: AcceptedSocket,
 }
 
 /// Plays it, or fails.
@@ -62,13 +71,14 @@ impl Player {
         Player {
             setup: *setup,
             shape,
-            model: Model::new(shape.limits()),
+            model: Model::new(shape.limits(), !setup.is_unix()),
             submitter: rig.driver.submitter(),
             rig,
             peers: BTreeMap::new(),
             accepted: Vec::new(),
             strays: Vec::new(),
             listeners: Vec::new(),
+            doubtful: BTreeSet::new(),
             kept: Vec::new(),
             keeps: false,
             capacity: 1024,
@@ -160,14 +170,15 @@ impl Player {
         if self.is_verbose {
             eprintln!("    {completion:?}");
         }
-        let kind = self.model.ops.get(&completion.token).map(|op| op.kind);
+        let (kind, on) = self.model.ops.get(&completion.token).map(|op| (op.kind, op.socket)).unzip();
         match (self.model.take(completion), kind) {
             (Left::Bytes(buffer), _) if self.keeps && !buffer.is_empty() => {
                 let copy = buffer.to_vec();
                 self.kept.push((buffer, copy));
             }
-            (Left::Accepted(socket), _) => self.match_accepted(socket),
+            (Left::Accepted(socket), _) => self.match_accepted(on.flatten().expect("a listener's"), socket),
             (Left::Connected(socket), Some(Kind::Connect { listener })) => self.match_connected(socket, listener),
+            (Left::Nothing, Some(Kind::Connect { listener })) => _ = self.doubtful.insert(listener),
             _ => {}
         }
     }
