@@ -10,6 +10,7 @@
 
 mod answer;
 mod connections;
+mod datagram;
 mod end;
 mod judge;
 mod material;
@@ -18,6 +19,7 @@ mod pipe;
 mod plan;
 mod play;
 mod shape;
+mod verb;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +30,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use crate::setup::Setup;
 use crate::{alone, simulated};
 
-pub use plan::Plan;
+use plan::{Plan, Verbs};
 
 /// Plans per set-up, unless `ORACLE_CASES` says another number.
 const CASES: u32 = 40;
@@ -37,6 +39,23 @@ const STEPS_MAX: usize = 60;
 /// Plays random plans on the set-up. The same seed (`ORACLE_SEED`, a number) makes the same plans. What fails is cut down
 /// for at most a minute, or `ORACLE_SHRINK_MS`.
 pub fn explore(setup: &Setup) {
+    explore_all::<verb::Verb>(setup);
+}
+
+/// The same with datagrams.
+pub fn explore_datagrams(setup: &Setup) {
+    explore_all::<datagram::Verb>(setup);
+}
+
+/// Plays one plan, telling what happens.
+pub fn replay(setup: &Setup, plan: &str) {
+    match plan.strip_prefix(datagram::Verb::PREFIX) {
+        Some(plan) => replay_one::<datagram::Verb>(setup, plan),
+        None => replay_one::<verb::Verb>(setup, plan),
+    }
+}
+
+fn explore_all<V: Verbs>(setup: &Setup) {
     let seed: u64 = number("ORACLE_SEED").unwrap_or(0);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -51,7 +70,7 @@ pub fn explore(setup: &Setup) {
     };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let (played, failed_at) = (Cell::new(0), Cell::new(None));
-    let result = runner.run(&plan::plans(STEPS_MAX), |plan| {
+    let result = runner.run(&plan::plans::<V>(STEPS_MAX), |plan| {
         played.set(played.get() + 1);
         quietly(|| play_alone(setup, &plan, false)).map_err(|reason| {
             failed_at.set(failed_at.get().or(Some(played.get())));
@@ -68,20 +87,20 @@ pub fn explore(setup: &Setup) {
     }
 }
 
-/// Plays one plan, telling what happens.
-pub fn replay(setup: &Setup, plan: &str) {
-    let plan: Plan = plan.parse().unwrap_or_else(|error| panic!("{error}"));
+fn replay_one<V: Verbs>(setup: &Setup, plan: &str) {
+    let plan: Plan<V> = plan.parse().unwrap_or_else(|error| panic!("{error}"));
     play_alone(setup, &plan, true);
 }
 
-fn replay_line(setup: &Setup, plan: &Plan) -> String {
-    format!("ORACLE_REPLAY='{} {plan}' cargo test -p raon-conformance --test oracle replay -- --nocapture", setup.name)
+fn replay_line<V: Verbs>(setup: &Setup, plan: &Plan<V>) -> String {
+    let what = format!("{} {}{plan}", setup.name, V::PREFIX);
+    format!("ORACLE_REPLAY='{what}' cargo test -p raon-conformance --test oracle replay -- --nocapture")
 }
 
-fn play_alone(setup: &Setup, plan: &Plan, is_verbose: bool) {
+fn play_alone<V: Verbs>(setup: &Setup, plan: &Plan<V>, is_verbose: bool) {
     alone::run_with(|| {
         simulated::enter(setup.network);
-        play::play(setup, plan, is_verbose);
+        V::play(setup, plan, is_verbose);
     });
 }
 

@@ -16,11 +16,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    fn certain(reason: ErrorKind) -> Self {
+    pub(super) fn certain(reason: ErrorKind) -> Self {
         Verdict { reasons: vec![reason], is_certain: true }
     }
 
-    fn may(&mut self, reason: ErrorKind, is_possible: bool) {
+    pub(super) fn may(&mut self, reason: ErrorKind, is_possible: bool) {
         if is_possible {
             self.reasons.push(reason);
         }

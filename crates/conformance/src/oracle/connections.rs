@@ -4,8 +4,8 @@ use raon_provider::{AcceptedSocket, Address, ErrorKind, Operation, SocketId};
 
 use super::model::{End, Kind, Link, Op};
 use super::pipe::{Pipe, content};
-use super::plan::{Step, Verb};
 use super::play::{Player, Stray};
+use super::verb::{Step, Verb};
 use crate::peer::Peer;
 
 impl Player {

@@ -11,9 +11,9 @@ use super::play::Player;
 use crate::rig::refusal;
 
 /// Nothing moves for so long: what is missing now does not come.
-const STILL: Duration = Duration::from_millis(600);
+pub(super) const STILL: Duration = Duration::from_millis(600);
 /// And in so many polls.
-const STILL_POLLS: usize = 200;
+pub(super) const STILL_POLLS: usize = 200;
 const LONG: Duration = Duration::from_secs(60);
 
 impl Player {

@@ -4,6 +4,7 @@ use raon_provider::{
     AcceptedSocket, Buffer, Completion, Error, ErrorKind, Operation, OperationId, Outcome, Payload, Room, SocketId,
 };
 
+use super::material::form_of;
 use super::model::{Kind, Model, Op, Sock, WriteSide};
 use super::pipe::content;
 
@@ -278,12 +279,6 @@ pub(super) fn check_whole(token: u64, op: &Op, value: Operation) {
 
 /// A payload that comes back is the one that was given.
 fn check_payload(token: u64, op: &Op, payload: &Payload) {
-    let form = match payload {
-        Payload::Vec(_) => 0,
-        Payload::Bytes(_) => 1,
-        Payload::Buffer(_) => 2,
-        Payload::Gather(_) => 3,
-    };
-    assert_eq!((payload.len(), form), (op.length, op.form), "length and form of what {token} sent");
+    assert_eq!((payload.len(), form_of(payload)), (op.length, op.form), "length and form of what {token} sent");
     assert!(payload.to_vec() == content(token, op.length), "the payload of {token} has changed");
 }

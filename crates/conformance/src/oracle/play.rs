@@ -9,8 +9,9 @@ use raon_provider::{
 
 use super::judge::{Left, check_whole};
 use super::model::{Kind, Model, Op};
-use super::plan::{Ending, Plan, Step, Verb};
+use super::plan::{Ending, Plan};
 use super::shape::Shape;
+use super::verb::{Step, Verb};
 use crate::peer::Peer;
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
@@ -47,7 +48,7 @@ pub(super) struct Stray {
 }
 
 /// Plays it, or fails.
-pub(super) fn play(setup: &Setup, plan: &Plan, is_verbose: bool) {
+pub(super) fn play(setup: &Setup, plan: &Plan<Verb>, is_verbose: bool) {
     let mut player = Player::new(setup, plan, is_verbose);
     player.adopt();
     for step in &plan.steps {
@@ -65,7 +66,7 @@ pub(super) fn play(setup: &Setup, plan: &Plan, is_verbose: bool) {
 }
 
 impl Player {
-    fn new(setup: &Setup, plan: &Plan, is_verbose: bool) -> Self {
+    fn new(setup: &Setup, plan: &Plan<Verb>, is_verbose: bool) -> Self {
         let shape = Shape::of(plan.shape);
         let rig = Rig::with(setup, |config| shape.apply(config));
         Player {
