@@ -1,10 +1,13 @@
-//! A named back end is that one.
+//! A named back end is that one, and no other; `auto` says why it has chosen.
 
 //= FALL-1
 
-use raon_provider::{AnyProvider, Backend, Driver, Epoll, Kind, Sim, Uring};
+use std::thread;
+
+use raon_provider::{AnyProvider, Backend, Config, Driver, Epoll, ErrorKind, Feature, Kind, Sim, Uring};
 
 use crate::rig::Rig;
+use crate::roles::forbid;
 use crate::setup::Setup;
 
 pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
@@ -30,4 +33,26 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     assert_eq!(setup.kind.name().parse::<Kind>().unwrap(), setup.kind);
     assert_eq!(setup.kind.name().to_uppercase().parse::<Backend>().unwrap(), Backend::Named(setup.kind));
     assert!("kqueue".parse::<Backend>().is_err() && Driver::<AnyProvider>::open(&config).is_ok());
+}
+
+/// In a thread that may not use io_uring.
+pub fn what_is_named_is_never_replaced(setup: &Setup) {
+    let (kind, named) = (setup.kind, setup.config());
+    let auto = Config { backend: Backend::Auto, ..named.clone() };
+    let forbidden = move || {
+        let code = forbid("one EPERM");
+        match (kind, Driver::<AnyProvider>::open(&named)) {
+            (Kind::IoUring, Err(error)) => {
+                assert_eq!((error.kind(), error.os_code()), (ErrorKind::BlockedBySeccomp, code));
+                assert_eq!(error.feature(), Some(Feature::Ring), "what is missing is named");
+            }
+            (Kind::IoUring, Ok(driver)) => panic!("it was replaced in silence by {}", driver.info().kind),
+            (_, driver) => assert_eq!(driver.unwrap().info().kind, kind),
+        }
+        let info = Driver::<AnyProvider>::open(&auto).unwrap().info();
+        let [(passed_over, error)] = info.passed_over[..] else { panic!("{:?}", info.passed_over) };
+        let reason = (info.kind, passed_over, error.kind());
+        assert_eq!(reason, (Kind::Epoll, Kind::IoUring, ErrorKind::BlockedBySeccomp));
+    };
+    thread::spawn(forbidden).join().unwrap();
 }

@@ -113,7 +113,7 @@ macro_rules! every_test {
             unix: a_dead_listeners_path_is_taken_over a_path_in_use_is_refused paths_that_cannot_be_are_typed_errors
                 both_ends_have_addresses a_listener_from_outside_can_be_adopted
                 descriptors_on_the_way_hold_nothing_up a_full_backlog_is_waited_for;
-            choice: a_named_back_end_is_the_one_that_runs;
+            choice: a_named_back_end_is_the_one_that_runs what_is_named_is_never_replaced;
             steady: no_allocation_per_operation;
         }
     };

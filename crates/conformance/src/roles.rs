@@ -95,7 +95,7 @@ fn seccomp(argument: &str) {
 }
 
 /// Filters io_uring away, for this thread or all threads, with an error.
-fn forbid(argument: &str) -> i32 {
+pub(crate) fn forbid(argument: &str) -> i32 {
     let (threads, error) = argument.split_once(' ').expect("threads and error");
     let code = if error == "EPERM" { EPERM } else { ENOSYS };
     let rules: BTreeMap<i64, Vec<_>> = CALLS.map(|call| (call, Vec::new())).into();

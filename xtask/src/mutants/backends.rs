@@ -1,4 +1,4 @@
-//! Planted in the back ends: readiness and epoll, io_uring, the simulated one.
+//! Planted in the choice of a back end, and in the back ends: readiness and epoll, io_uring, the simulated one.
 
 use super::{Mutant, Tests};
 
@@ -149,5 +149,79 @@ pub(super) const MUTANTS: &[Mutant] = &[
         old: "world.advance_to(next_ns.min(until_ns)),",
         new: "world.advance_to(next_ns.max(until_ns)),",
         tests: Tests::Suite(&["sim"], &["time::a_poll_ends_at_its_timeout"]),
+    },
+    Mutant {
+        name: "named_falls_back",
+        bug: "a back end that was named and cannot be had is replaced in silence",
+        breaks: &["FALL-1"],
+        file: "backend.rs",
+        old: "            return Ok(AnyProvider::new(Self::open_kind(kind, config, pool)?, Vec::new()));",
+        new: "            if let Ok(inner) = Self::open_kind(kind, config, pool) {
+                return Ok(AnyProvider::new(inner, Vec::new()));
+            }",
+        tests: Tests::Suite(&["io_uring_defer"], &["choice::what_is_named_is_never_replaced"]),
+    },
+    Mutant {
+        name: "auto_reason_lost",
+        bug: "auto passes a back end over and forgets why",
+        breaks: &["FALL-1"],
+        file: "backend.rs",
+        old: "Err(error) => passed_over.push((kind, error)),",
+        new: "Err(error) => drop((kind, error)),",
+        tests: Tests::Suite(&["epoll"], &["choice::what_is_named_is_never_replaced"]),
+    },
+    Mutant {
+        name: "run_remainder_forgotten",
+        bug: "datagrams of a message that did not go out are never sent again, nor told",
+        breaks: &["ONCE-1"],
+        file: "backend/uring/run.rs",
+        old: "self.runs.again.extend(run.drain(done..).map(alone));",
+        new: "run.drain(done..).map(alone).for_each(drop);",
+        tests: Tests::Unit(&["backend::uring::run::tests::each_datagram_of_a_run_is_told_the_truth"]),
+    },
+    Mutant {
+        name: "unix_without_copy",
+        bug: "a send without a copy is tried on Unix sockets, which cannot do it",
+        breaks: &["SEND-1"],
+        file: "backend/uring/mod.rs",
+        old: "self.copies[index] = !matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6));",
+        new: "self.copies[index] = socket.domain().is_err();",
+        tests: Tests::Suite(&["io_uring_zero_copy_unix"], &["stream::a_large_send_is_finished_inside"]),
+    },
+    Mutant {
+        name: "unix_short_read_drained",
+        bug: "a short read of a Unix socket counts as the last, though descriptors on the way may have cut it",
+        breaks: &["STARVE-1"],
+        file: "readiness.rs",
+        old: "is_broken_up: !matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6),",
+        new: "is_broken_up: matches!(socket.domain()?, Domain::PACKET),",
+        tests: Tests::Suite(&["epoll_unix"], &["unix::descriptors_on_the_way_hold_nothing_up"]),
+    },
+    Mutant {
+        name: "sim_unix_resets",
+        bug: "a simulated Unix connection that is aborted ends with a reset, which such connections do not have",
+        breaks: &["EOF-1"],
+        file: "backend/sim/stream.rs",
+        old: "self.close_stream(&stream, node.local.ip().is_some())",
+        new: "self.close_stream(&stream, true)",
+        tests: Tests::Suite(&["sim_unix"], &["close::an_abort_is_a_reset"]),
+    },
+    Mutant {
+        name: "sim_hears_anybody",
+        bug: "a simulated datagram socket with a peer is given what others send to it",
+        breaks: &["DGRAM-1"],
+        file: "backend/sim/datagram.rs",
+        old: "local.port() == to.port() && has_host && port.peer.is_none_or(|peer| peer == from)",
+        new: "local.port() == to.port() && has_host && (port.peer.is_none() || from.port() > 0)",
+        tests: Tests::Suite(&["sim"], &["datagram::a_socket_with_a_peer_hears_nobody_else"]),
+    },
+    Mutant {
+        name: "sim_sender_wrong",
+        bug: "a simulated datagram is said to come from whom it goes to",
+        breaks: &["DGRAM-1"],
+        file: "backend/sim/datagram.rs",
+        old: "port.queue.push_back((from, bytes.clone()));",
+        new: "port.queue.push_back((to, bytes.clone()));",
+        tests: Tests::Suite(&["sim"], &["datagram::each_datagram_comes_whole_and_alone"]),
     },
 ];

@@ -222,4 +222,43 @@ pub(super) const MUTANTS: &[Mutant] = &[
         new: "matches!(error.kind(), ConnectionReset",
         tests: Tests::Suite(&["epoll", "io_uring_defer"], &["datagram::a_refused_peer_does_not_end_the_stream"]),
     },
+    Mutant {
+        name: "merged_tail_empty",
+        bug: "datagrams that came together and are all of one length are followed by one that nobody sent",
+        breaks: &["DGRAM-1"],
+        file: "driver/datagram.rs",
+        old: "while bytes.len() > segment_bytes {",
+        new: "while bytes.len() >= segment_bytes {",
+        tests: Tests::Suite(&["epoll"], &["merged::bursts_of_any_lengths_arrive_whole_and_alone"]),
+    },
+    Mutant {
+        name: "datagrams_unbounded",
+        bug: "datagrams are accepted beyond the bound of their socket",
+        breaks: &["LIMIT-1"],
+        file: "driver/datagram.rs",
+        old: "if !self.has_room(index, length) {",
+        new: "if self.check_operations().is_err() {",
+        tests: Tests::Suite(&["epoll"], &["datagram::too_many_datagrams_are_busy"]),
+    },
+    Mutant {
+        name: "mapped_sender",
+        bug: "an IPv4 sender is shown to an IPv6 socket as a mapped address",
+        breaks: &["DGRAM-1"],
+        file: "driver/datagram.rs",
+        old: "SocketAddr::new(from.ip().to_canonical(), from.port())",
+        new: "SocketAddr::new(from.ip(), from.port())",
+        tests: Tests::Suite(&["epoll"], &["datagram::addresses_of_both_families"]),
+    },
+    Mutant {
+        name: "unix_full_backlog_fails",
+        bug: "a connect to a Unix listener without room fails with Busy, which is no result of a connect",
+        breaks: &["ONCE-1"],
+        file: "driver/connect.rs",
+        old: "Err(error) if error.kind() == ErrorKind::Busy && !self.operations[operation].is_cancelled => {
+                self.connect_later(operation);
+            }
+",
+        new: "",
+        tests: Tests::Suite(&["epoll", "io_uring_defer"], &["unix::a_full_backlog_is_waited_for"]),
+    },
 ];
