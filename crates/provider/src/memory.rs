@@ -7,13 +7,14 @@
 //!    A loan that was never split knows nothing of the count.
 //! 3. The (last) loan is dropped. On the owner's thread the slot goes back onto the free list (no atomics). On any other thread
 //!    it is pushed onto `returns`, a stack that the owner empties once per turn; an owner that sleeps for want of buffers
-//!    has left the mark STARVING there, and whoever replaces the mark wakes it.
+//!    has left a mark there, and whoever replaces the mark wakes it.
 //! 4. The owner goes away: `returns` is closed for good. Whoever gives back the last loan after that frees the memory,
 //!    counted by `orphans`.
 //!
 //! On drop: the region is freed when owner and all loans are gone, in whatever order and on whatever threads.
 #![allow(unsafe_code)]
 
+mod returns;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use self::returns::{Returns, Taken};
 pub(crate) use self::span::{Span, SpanList, SpanMut, Target};
 use crate::provider::{Wake, Waker};
+
+/// Those of `returns`, which a test replaces.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
 
 /// Every region starts on a page: io_uring's buffer rings and RIO demand it.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -106,10 +113,6 @@ struct SectionLayout {
     pub(crate) first: u32,
 }
 
-const EMPTY: u64 = 0;
-const STARVING: u64 = u64::MAX - 1;
-const CLOSED: u64 = u64::MAX;
-
 struct Local {
     free: [Vec<u32>; 3],
     lent: isize,
@@ -121,9 +124,8 @@ struct Shared {
     sections: [SectionLayout; 3],
     owner: u64,
     local: UnsafeCell<Local>,
-    /// Head of the stack of slots given back by other threads: slot bits + 1, EMPTY, STARVING or CLOSED.
-    returns: AtomicU64,
-    next: Box<[AtomicU32]>,
+    /// Slots given back by other threads.
+    returns: Returns,
     /// Loans of a slot that was split; of others it says nothing.
     parts: Box<[AtomicU32]>,
     orphans: AtomicIsize,
@@ -155,10 +157,6 @@ impl Shared {
         (unsafe { self.region.base().add(offset) }, section.size_bytes)
     }
 
-    fn next_of(&self, index: SlotIndex) -> &AtomicU32 {
-        &self.next[self.position(index)]
-    }
-
     fn parts_of(&self, index: SlotIndex) -> &AtomicU32 {
         &self.parts[self.position(index)]
     }
@@ -166,6 +164,15 @@ impl Shared {
     /// Place of the slot among all slots.
     fn position(&self, index: SlotIndex) -> usize {
         (self.sections[index.section() as usize].first + index.number()) as usize
+    }
+
+    /// The slot at this place.
+    fn slot_at(&self, position: usize) -> SlotIndex {
+        let position = position as u32;
+        let is_behind = |section: &&Section| self.sections[**section as usize].first <= position;
+        // Sections without slots start where the next one does, and the last that fits has some.
+        let section = SECTIONS.iter().rev().find(is_behind).copied().unwrap_or(Section::Receive);
+        SlotIndex::new(section, position - self.sections[section as usize].first)
     }
 }
 
@@ -190,8 +197,7 @@ impl Owner {
             sections,
             owner: thread_number(),
             local: UnsafeCell::new(Local { free, lent: 0, closed: false }),
-            returns: AtomicU64::new(EMPTY),
-            next: (0..first).map(|_| AtomicU32::new(0)).collect(),
+            returns: Returns::new(first),
             parts: (0..first).map(|_| AtomicU32::new(0)).collect(),
             orphans: AtomicIsize::new(0),
             waker: OnceLock::new(),
@@ -232,17 +238,13 @@ impl Owner {
 
     /// Moves what other threads gave back onto the free lists. Once per turn.
     pub(crate) fn collect(&mut self) -> usize {
-        if self.shared().returns.load(Ordering::Relaxed) == EMPTY {
-            return 0;
-        }
-        let head = self.shared().returns.swap(EMPTY, Ordering::AcqRel);
-        self.unwind_returns(head)
+        let taken = self.shared().returns.take();
+        self.unwind_returns(taken)
     }
 
     /// Leaves the mark that the owner sleeps without buffers; false if some came back meanwhile.
     pub(crate) fn mark_starving(&self) -> bool {
-        let returns = &self.shared().returns;
-        returns.compare_exchange(EMPTY, STARVING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.shared().returns.mark_starving()
     }
 
     /// Where a slot starts, for the kernel: the slot was taken and is not lent.
@@ -256,16 +258,16 @@ impl Owner {
         std::mem::forget(self);
     }
 
-    fn unwind_returns(&mut self, mut head: u64) -> usize {
+    fn unwind_returns(&mut self, mut taken: Taken) -> usize {
         let mut count = 0;
-        while head != EMPTY && head < STARVING {
-            let index = SlotIndex((head - 1) as u32);
-            let next = self.shared().next_of(index).load(Ordering::Relaxed);
+        while let Some(place) = self.shared().returns.next(&mut taken) {
+            let index = self.shared().slot_at(place);
             self.local().free[index.section() as usize].push(index.number());
-            head = u64::from(next);
             count += 1;
         }
-        self.local().lent -= count as isize;
+        if count > 0 {
+            self.local().lent -= count as isize;
+        }
         count
     }
 
@@ -283,8 +285,8 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let head = self.shared().returns.swap(CLOSED, Ordering::AcqRel);
-        self.unwind_returns(head);
+        let taken = self.shared().returns.close();
+        self.unwind_returns(taken);
         let local = self.local();
         local.closed = true;
         let lent = local.lent;
@@ -387,16 +389,10 @@ impl Loan {
     /// Nothing of `shared` may be touched after the slot has been pushed: the owner may free it at once.
     fn return_remote(&self) {
         let shared = self.shared();
-        let own = u64::from(self.index.0 & !PART) + 1;
-        let mut head = shared.returns.load(Ordering::Acquire);
-        while head != CLOSED {
-            let waker = if head == STARVING { shared.waker.get().and_then(Weak::upgrade) } else { None };
-            let next = if head == STARVING { EMPTY } else { head };
-            shared.next_of(self.index).store(next as u32, Ordering::Relaxed);
-            match shared.returns.compare_exchange_weak(head, own, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return waker.iter().for_each(|waker| waker.wake()),
-                Err(now) => head = now,
-            }
+        // The owner's wake is held before the slot is gone, and used after.
+        let waker = || shared.waker.get().and_then(Weak::upgrade);
+        if let Ok(waker) = shared.returns.push(shared.position(self.index), waker) {
+            return waker.iter().for_each(|waker| waker.wake());
         }
         if shared.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: OWN-1 — the owner has gone and this was the last loan.

@@ -58,7 +58,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "buffer_wakes_nobody",
         bug: "a buffer given back by another thread does not wake the owner who waits for it",
         breaks: &["STARVE-1", "THREAD-1"],
-        file: "memory.rs",
+        file: "memory/returns.rs",
         old: "let waker = if head == STARVING {",
         new: "let waker = if head == CLOSED {",
         tests: Tests::Unit(&["memory::tests::a_sleeping_owner_is_woken_once_by_the_first_buffer"]),
