@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod buffers;
 pub mod epoll;
 pub mod uring;
 

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use clap::Parser;
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::Fd;
 use io_uring::{cqueue, opcode, squeue};
+use raon_bench_peers::buffers::Buffers;
 use raon_bench_peers::{Common, uring};
 
 #[derive(Parser)]
@@ -31,52 +31,6 @@ struct Args {
 const ACCEPT: u64 = u64::MAX;
 const CLOSE: u64 = u64::MAX - 1;
 const SEND: u64 = 1;
-
-/// The buffers that multishot receives take from.
-struct Buffers {
-    ring: *mut BufRingEntry,
-    memory: *mut u8,
-    size: usize,
-    entries: u16,
-    tail: u16,
-    /// Buffers that the kernel may take.
-    free: u16,
-}
-
-impl Buffers {
-    fn new(queues: &uring::Queues<'_>, entries: u16, size: usize) -> io::Result<Self> {
-        let ring = uring::map(usize::from(entries) * size_of::<BufRingEntry>())?.cast();
-        let memory = uring::map(usize::from(entries) * size)?;
-        let mut buffers = Self { ring, memory, size, entries, tail: 0, free: 0 };
-        (0..entries).for_each(|id| buffers.give(id));
-        // SAFETY: the ring is page-aligned, has this many entries and is never unmapped.
-        unsafe { queues.submitter().register_buf_ring_with_flags(ring as u64, entries, 0, 0)? };
-        Ok(buffers)
-    }
-
-    fn at(&self, id: u16) -> *mut u8 {
-        debug_assert!(id < self.entries);
-        // SAFETY: the memory has `entries` buffers of `size` bytes and `id` is one of them.
-        unsafe { self.memory.add(usize::from(id) * self.size) }
-    }
-
-    /// Gives a buffer to the kernel.
-    fn give(&mut self, id: u16) {
-        let memory = self.at(id);
-        // SAFETY: the masked tail is an entry of the ring. The kernel reads an entry only after the store of the tail
-        // that covers it, and there are never more than `entries` buffers, so this one is not being read.
-        unsafe {
-            let entry = &mut *self.ring.add(usize::from(self.tail & (self.entries - 1)));
-            entry.set_addr(memory as u64);
-            entry.set_len(self.size as u32);
-            entry.set_bid(id);
-            self.tail = self.tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(self.ring).cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-        self.free += 1;
-    }
-}
 
 #[derive(Clone, Copy)]
 struct Received {
@@ -227,7 +181,7 @@ impl Server<'_> {
         let conn = &mut self.conns[index];
         conn.receiving = cqueue::more(flags);
         if let Some(id) = cqueue::buffer_select(flags) {
-            self.buffers.free -= 1;
+            self.buffers.took();
             if result > 0 {
                 conn.queue.push_back(Received { id, start: 0, end: result as u32 });
             } else {
@@ -278,7 +232,7 @@ impl Server<'_> {
 
     /// Lets starved connections receive again, as many as there are buffers.
     fn feed_starved(&mut self) -> io::Result<()> {
-        for _ in 0..self.starved.len().min(self.buffers.free.into()) {
+        for _ in 0..self.starved.len().min(self.buffers.free().into()) {
             let Some(index) = self.starved.pop_front() else { break };
             self.conns[index].starved = false;
             if self.conns[index].ended { self.advance(index)? } else { self.receive(index)? }
