@@ -1,82 +1,16 @@
 //! Starts every server and talks to it.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use raon_bench_peers::raise_file_limit;
-use socket2::{Domain, Protocol, Socket, Type};
-
-struct Server {
-    process: Child,
-    addr: SocketAddr,
-}
-
-impl Server {
-    fn start(path: &str, args: &[&str]) -> Self {
-        let mut process = Command::new(path).args(args).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let name = path.rsplit('/').next().unwrap();
-        let rest = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{name} says {line:?}"));
-        let addr = rest.strip_suffix(&format!(" ({name})\n")).unwrap().parse().unwrap();
-        Self { process, addr }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.addr).unwrap();
-        prepare(&stream);
-        stream
-    }
-
-    /// A connection whose receive buffer is so small that the server soon cannot send.
-    fn connect_narrow(&self) -> TcpStream {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        socket.connect(&self.addr.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        prepare(&stream);
-        stream
-    }
-
-    fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap().count()
-    }
-
-    fn sockets(&self) -> usize {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let running = self.process.try_wait().unwrap().is_none();
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        if !thread::panicking() {
-            assert!(running, "the server has ended by itself");
-        }
-    }
-}
-
-fn prepare(stream: &TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-}
-
-/// Bytes that differ between connections and positions.
-fn pattern(seed: usize, len: usize) -> Vec<u8> {
-    let mut state = seed as u64 * 2 + 1;
-    let next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+use support::{PATIENCE, Server, pattern, wait_until};
 
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -92,27 +26,43 @@ fn ping_pong(mut stream: TcpStream, data: &[u8]) {
     }
 }
 
-/// Writes everything in uneven parts, ends its side, and reads only after a while.
+/// Writes everything in uneven parts, ends its side, and reads only once everything is written or nothing more goes in.
 fn pipelined(mut stream: TcpStream, data: &[u8]) {
     let mut writer = stream.try_clone().unwrap();
+    writer.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (stalled, stall) = mpsc::channel();
     let mut echo = Vec::new();
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut rest = data;
             for len in [1, 64, 4096, 777, 16384].into_iter().cycle() {
                 let (part, after) = rest.split_at(len.min(rest.len()));
-                writer.write_all(part).unwrap();
+                write_all(&mut writer, part, &stalled).unwrap();
                 rest = after;
                 if rest.is_empty() {
                     break;
                 }
             }
             writer.shutdown(Shutdown::Write).unwrap();
+            // Nobody listens any more if it was told before.
+            let _ = stalled.send(());
         });
-        thread::sleep(Duration::from_millis(300));
+        stall.recv_timeout(PATIENCE).unwrap();
         stream.read_to_end(&mut echo).unwrap();
     });
     assert!(echo == data, "{} of {} bytes, or other ones", echo.len(), data.len());
+}
+
+/// As `write_all`, and tells when the socket takes nothing more.
+fn write_all(writer: &mut TcpStream, mut rest: &[u8], stalled: &mpsc::Sender<()>) -> io::Result<()> {
+    while !rest.is_empty() {
+        match writer.write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => drop(stalled.send(())),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 fn check_echo(path: &str, args: &[&str]) {
@@ -161,13 +111,7 @@ fn check_echo(path: &str, args: &[&str]) {
 /// All is served by one thread, and no connection is left.
 fn check_rest(server: &Server) {
     assert_eq!(server.threads(), 1);
-    for _ in 0..100 {
-        if server.sockets() <= 1 {
-            return;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{} sockets are left", server.sockets());
+    wait_until("no socket but the listener is left", || server.sockets() <= 1);
 }
 
 fn message(number: u32) -> [u8; 64] {
@@ -201,7 +145,7 @@ fn check_broadcast(path: &str, args: &[&str]) {
     let part = message(20);
     speaker.write_all(&[2; 128]).unwrap();
     speaker.write_all(&part[..10]).unwrap();
-    thread::sleep(Duration::from_millis(20));
+    wait_until("the first part is read", || server.has_read(&speaker));
     speaker.write_all(&part[10..]).unwrap();
     members.iter_mut().for_each(|member| expect(member, 20..21));
     expect(&mut speaker, 20..21);
