@@ -49,6 +49,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// D1 to D3, echo of datagrams: processor time of the server per datagram.
+    Datagrams {
+        /// As for `bytes`; Raon's are `raon-io_uring+datagrams` and `raon-epoll+datagrams`, each also with `+coalesce`.
+        #[arg(long, value_delimiter = ',', default_value = DATAGRAM_SERVERS)]
+        server: Vec<String>,
+        /// Only these workloads.
+        #[arg(long, value_delimiter = ',')]
+        workload: Vec<String>,
+        /// Draw the ratios into this SVG file.
+        #[arg(long)]
+        plot: Option<PathBuf>,
+        #[command(flatten)]
+        windows: Windows,
+        #[command(flatten)]
+        output: Output,
+    },
     /// M, memory per idle connection, and what it takes to accept and close one.
     Memory {
         /// As for `bytes`.
@@ -155,6 +171,9 @@ const ECHO_SERVERS: &str = "raon-io_uring,floor_single,floor_multishot,floor_mul
     mio_echo,tokio_echo,monoio_echo,compio_echo";
 const BROADCAST_SERVERS: &str = "raon-io_uring+broadcast,floor_broadcast,floor_broadcast+skip,\
     raon-epoll+broadcast,epoll_broadcast,tokio_broadcast";
+const DATAGRAM_SERVERS: &str = "raon-io_uring+datagrams,raon-io_uring+datagrams+coalesce,floor_datagram,\
+    floor_datagram+offload,raon-epoll+datagrams,raon-epoll+datagrams+coalesce,epoll_datagram,epoll_datagram+offload,\
+    tokio_datagram,quinn_udp";
 const CONNECTIONS_SERVERS: &str = "raon-io_uring,raon-epoll,epoll_raw,tokio_echo";
 
 /// Servers that are no part of the default comparisons, for `smoke`.
@@ -170,6 +189,7 @@ pub(crate) fn smoke() -> Vec<Vec<String>> {
     let lines = [
         format!("bytes {echo}"),
         format!("broadcast {broadcast}"),
+        "datagrams".to_owned(),
         format!("memory {echo}"),
         "micro".to_owned(),
         "claims".to_owned(),

@@ -10,6 +10,7 @@ use raon_provider::Outcome;
 use crate::generator::Window;
 use crate::rounds::Load;
 use crate::swarm::Swarm;
+use crate::workload::SMOKE_CONNECTIONS;
 
 /// Bytes of a message; the first is 1 in one that goes to all.
 pub(crate) const MESSAGE_BYTES: usize = 64;
@@ -38,6 +39,10 @@ impl Load for Broadcast {
 
     fn buffer_bytes(&self) -> u32 {
         4096
+    }
+
+    fn smoke(self) -> Self {
+        Broadcast { members: self.members.min(SMOKE_CONNECTIONS) }
     }
 
     fn start(&self, address: SocketAddr) -> io::Result<impl FnMut(Duration) -> io::Result<Window>> {

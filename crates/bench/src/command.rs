@@ -12,18 +12,23 @@ use crate::machine::Machine;
 use crate::report::{Form, Report, progress};
 use crate::rounds::{self, Load, Plan};
 use crate::server::{self, Server};
-use crate::workload::{self, SMOKE_CONNECTIONS, Workload};
+use crate::workload::{self, SMOKE_CONNECTIONS};
 use crate::{claims, connections, entries, machine, memory, micro, raon};
 
 /// Does what was asked for.
 pub(crate) fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Bytes { server, workload, plot, windows, output } => {
-            compare(&server, &bytes(&workload, &output)?, &windows, &output)?.finish(plot.as_deref())
+            let loads = chosen(workload::BYTES, &workload, &output)?;
+            compare(&server, &loads, &windows, &output)?.finish(plot.as_deref())
         }
         Command::Broadcast { server, members, plot, windows, output } => {
-            let members = if output.smoke { members.min(SMOKE_CONNECTIONS) } else { members };
-            compare(&server, &[Broadcast { members }], &windows, &output)?.finish(plot.as_deref())
+            let loads = chosen([Broadcast { members }], &[""; 0], &output)?;
+            compare(&server, &loads, &windows, &output)?.finish(plot.as_deref())
+        }
+        Command::Datagrams { server, workload, plot, windows, output } => {
+            let loads = chosen(workload::DATAGRAMS, &workload, &output)?;
+            compare(&server, &loads, &windows, &output)?.finish(plot.as_deref())
         }
         Command::Memory { server, idle, rounds, plot, output } => {
             let effort = if output.smoke { memory::Effort::smoke() } else { memory::Effort::new(idle, rounds) };
@@ -79,14 +84,14 @@ fn window(window_ms: u64, output: &Output) -> Duration {
     Duration::from_millis(if output.smoke { 50 } else { window_ms })
 }
 
-/// The workloads of these names, or all.
-fn bytes(names: &[impl AsRef<str>], output: &Output) -> io::Result<Vec<Workload>> {
-    let all = workload::BYTES;
-    let is_known = |name: &str| all.iter().any(|load| load.name.eq_ignore_ascii_case(name));
+/// The loads of these names, or all.
+fn chosen<L: Load, const N: usize>(all: [L; N], names: &[impl AsRef<str>], output: &Output) -> io::Result<Vec<L>> {
+    let is_known = |name: &str| all.iter().any(|load| load.name().eq_ignore_ascii_case(name));
     if let Some(unknown) = names.iter().map(AsRef::as_ref).find(|name| !is_known(name)) {
-        return Err(io::Error::other(format!("there is no workload {unknown}, only W1 to W6")));
+        let known = all.each_ref().map(|load| load.name()).join(", ");
+        return Err(io::Error::other(format!("there is no workload {unknown}, only {known}")));
     }
-    let is_wanted = |load: &Workload| names.iter().any(|name| load.name.eq_ignore_ascii_case(name.as_ref()));
+    let is_wanted = |load: &L| names.iter().any(|name| load.name().eq_ignore_ascii_case(name.as_ref()));
     let wanted = all.into_iter().filter(|load| names.is_empty() || is_wanted(load));
     Ok(wanted.map(|load| if output.smoke { load.smoke() } else { load }).collect())
 }
@@ -105,7 +110,7 @@ fn compare(names: &[impl AsRef<str>], loads: &[impl Load], windows: &Windows, ou
 }
 
 fn compare_claims(windows: &Windows, output: &Output) -> io::Result<()> {
-    let loads = bytes(&claims::WORKLOADS, output)?;
+    let loads = chosen(workload::BYTES, &claims::WORKLOADS, output)?;
     let mut report = compare(&claims::SERVERS, &loads, windows, output)?;
     report.add_iopoll(claims::iopoll()?);
     report.finish(None)

@@ -15,12 +15,14 @@ use raon_provider::{Outcome, SocketId};
 
 use crate::rounds::Load;
 use crate::swarm::Swarm;
-use crate::workload::Workload;
+use crate::workload::{SMOKE_CONNECTIONS, Workload};
 
 /// What one window of time has shown.
 #[derive(Debug)]
 pub(crate) struct Window {
     pub(crate) messages: u64,
+    /// Datagrams that no answer came to.
+    pub(crate) lost: u64,
     pub(crate) elapsed: Duration,
     pub(crate) latency_ns: Histogram<u64>,
     pub(crate) faults: Faults,
@@ -40,7 +42,7 @@ pub(crate) struct Faults {
 impl Window {
     pub(crate) fn new() -> Self {
         let latency_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid");
-        Window { messages: 0, elapsed: Duration::ZERO, latency_ns, faults: Faults::default() }
+        Window { messages: 0, lost: 0, elapsed: Duration::ZERO, latency_ns, faults: Faults::default() }
     }
 }
 
@@ -72,6 +74,10 @@ impl Load for Workload {
 
     fn buffer_bytes(&self) -> u32 {
         self.buffer_bytes
+    }
+
+    fn smoke(self) -> Self {
+        Workload { connections: self.connections.min(SMOKE_CONNECTIONS), ..self }
     }
 
     fn start(&self, address: SocketAddr) -> io::Result<impl FnMut(Duration) -> io::Result<Window>> {
@@ -227,7 +233,7 @@ fn stream(block: &[u8], index: usize, workload: Workload) -> Bytes {
 }
 
 /// Random enough that no two places look alike (xorshift64*).
-fn random_block(length: usize) -> Vec<u8> {
+pub(crate) fn random_block(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = || {
         state ^= state >> 12;

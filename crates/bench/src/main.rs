@@ -5,6 +5,7 @@ mod broadcast;
 mod claims;
 mod command;
 mod connections;
+mod datagrams;
 mod entries;
 mod fit;
 mod generator;

@@ -1,6 +1,7 @@
 //! Raon's own servers in the comparisons: the provider alone, as lean as a user would write them.
 
 mod broadcast;
+mod datagrams;
 mod echo;
 
 use std::io::{self, Write};
@@ -30,6 +31,12 @@ pub(crate) struct Options {
     /// Every message to every member, instead of back to its sender.
     #[arg(long)]
     broadcast: bool,
+    /// Datagrams instead of connections.
+    #[arg(long, conflicts_with = "broadcast")]
+    datagrams: bool,
+    /// Take datagrams of one sender together, where the kernel can.
+    #[arg(long, requires = "datagrams")]
+    coalesce: bool,
     /// Answer each line of stdin with a line of counters.
     #[arg(long)]
     report: bool,
@@ -49,29 +56,39 @@ pub(crate) fn serve(options: &Options) -> io::Result<()> {
     if options.with_parent {
         set_parent_process_death_signal(Some(Signal::KILL))?;
     }
-    let listener = socket::listener(options.listen, options.congestion.as_deref())?;
-    let mut driver = open(options).map_err(io::Error::other)?;
-    let listener = driver.adopt(listener).map_err(|refused| io::Error::other(refused.error))?;
-    driver.accept(listener, 0).map_err(io::Error::other)?;
-    let address = driver.local_address(listener).map_err(io::Error::other)?;
-    println!("listening on {address} ({})", driver.info().kind);
-    let _ = io::stdout().flush();
-    if options.report {
-        report(driver.submitter());
+    match options {
+        Options { datagrams: true, .. } => datagrams::serve(options),
+        Options { broadcast: true, .. } => serve_connections(options, broadcast::Broadcast::default()),
+        _ => serve_connections(options, echo::Echo::default()),
     }
-    let ended = match options.broadcast {
-        true => run(driver, broadcast::Broadcast::default()),
-        false => run(driver, echo::Echo::default()),
-    };
-    ended.map_err(io::Error::other)
 }
 
-fn open(options: &Options) -> Result<Driver, Error> {
+fn serve_connections(options: &Options, service: impl Service) -> io::Result<()> {
+    let listener = socket::listener(options.listen, options.congestion.as_deref())?;
+    let mut driver = Driver::open(&config(options)).map_err(io::Error::other)?;
+    let listener = driver.adopt(listener).map_err(|refused| io::Error::other(refused.error))?;
+    driver.accept(listener, 0).map_err(io::Error::other)?;
+    announce(options, &driver, listener)?;
+    run(driver, service).map_err(io::Error::other)
+}
+
+fn config(options: &Options) -> Config {
     let mut config = Config { backend: options.backend, ..Config::default() };
     config.pool.buffer_bytes = options.buffer_bytes;
     config.pool.receive_count = options.receive_count;
     config.pool.send_count = config.pool.send_count.min(options.receive_count);
-    Driver::open(&config)
+    config
+}
+
+/// Says where the server is, and answers questions from then on if it is to.
+fn announce(options: &Options, driver: &Driver, socket: SocketId) -> io::Result<()> {
+    let address = driver.local_address(socket).map_err(io::Error::other)?;
+    println!("listening on {address} ({})", driver.info().kind);
+    io::stdout().flush()?;
+    if options.report {
+        report(driver.submitter());
+    }
+    Ok(())
 }
 
 /// Turns each line of stdin into a timer that is over at once: the services answer that by [`tell`], on the driver's thread

@@ -60,6 +60,9 @@ pub(crate) struct Figures {
     /// Runs in which the generator was the limit.
     #[serde(default)]
     pub(crate) generator_limited: usize,
+    /// Datagrams without an answer, in all undisturbed runs.
+    #[serde(default)]
+    pub(crate) lost: u64,
     /// Cost of the first server over this one's, drift taken out; above 1 is cheaper.
     #[serde(deserialize_with = "maybe_null")]
     pub(crate) cheaper: f64,
@@ -72,6 +75,7 @@ struct Run {
     cpu_ns_per_message: f64,
     messages_per_s: f64,
     latency_ns: [u64; 3],
+    lost: u64,
     is_disturbed: bool,
 }
 
@@ -89,6 +93,10 @@ pub(crate) trait Load {
     fn connections(&self) -> usize;
     /// Size of a server's receive buffer that suits it.
     fn buffer_bytes(&self) -> u32;
+    /// The same with few connections.
+    fn smoke(self) -> Self
+    where
+        Self: Sized;
     /// Connects to a fresh server.
     fn start(&self, address: SocketAddr) -> io::Result<impl FnMut(Duration) -> io::Result<Window>>;
 }
@@ -151,6 +159,7 @@ fn run(server: &Server, load: &impl Load, plan: Plan) -> io::Result<Run> {
         cpu_ns_per_message: spent.server_cpu.as_nanos() as f64 / window.messages.max(1) as f64,
         messages_per_s: window.messages as f64 / window.elapsed.as_secs_f64(),
         latency_ns: [quantile(0.5), quantile(0.99), quantile(0.999)],
+        lost: window.lost,
         is_disturbed: !plan.is_smoke && (spent.is_disturbed() || is_silent),
     })
 }
@@ -197,12 +206,14 @@ fn summary(name: &str, runs: &[Run], discarded: usize, ratio: Option<fit::Ratio>
         server_busy: of(|run| run.spent.server_busy, 0.5),
         generator_busy: of(|run| run.spent.generator_busy, 0.5),
         generator_limited: runs.iter().filter(|run| run.spent.is_generator_limited()).count(),
+        lost: runs.iter().map(|run| run.lost).sum(),
         cheaper: ratio.map_or(f64::NAN, |ratio| ratio.cheaper),
         cheaper_error: ratio.map_or(f64::NAN, |ratio| ratio.error),
     }
 }
 
-/// The figures of one load for people, with a note for each server whose runs the generator has limited.
+/// The figures of one load for people, with a note for each server whose runs the generator has limited, and for each that
+/// has lost datagrams.
 pub(crate) fn table(figures: &[Figures]) -> String {
     let head = ["server", "runs", "CPU ns/msg", "quartiles", "msg/s", "p50 us", "p99 us", "busy s/g", "cheaper"];
     let row = |row: &Figures| {
@@ -221,7 +232,10 @@ pub(crate) fn table(figures: &[Figures]) -> String {
     let rows: Vec<Vec<String>> = figures.iter().map(row).collect();
     let limited = figures.iter().filter(|row| row.generator_limited > 0);
     let notes = limited.map(|row| limit_note(&row.server, row.generator_limited, row.runs));
-    table::lines(&head, &rows) + &notes.collect::<String>()
+    let lossy = figures.iter().filter(|row| row.lost > 0);
+    let losses =
+        lossy.map(|row| format!("  note: {}: {} datagrams were lost in {} runs\n", row.server, row.lost, row.runs));
+    table::lines(&head, &rows) + &notes.chain(losses).collect::<String>()
 }
 
 /// That a server could have done more. Its cost per message counts all the same.
@@ -238,11 +252,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limited_generator_is_noted_under_the_table() {
+    fn a_limited_generator_and_losses_are_noted_under_the_table() {
         let mut figures = summary("epoll_raw", &[], 0, None);
         assert!(!table(std::slice::from_ref(&figures)).contains("note"));
-        (figures.runs, figures.generator_limited) = (20, 3);
+        (figures.runs, figures.generator_limited, figures.lost) = (20, 3, 7);
         let text = table(&[figures]);
         assert!(text.contains("generator_limited, epoll_raw in 3 of 20 runs"), "{text}");
+        assert!(text.contains("epoll_raw: 7 datagrams were lost in 20 runs"), "{text}");
     }
 }

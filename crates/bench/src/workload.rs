@@ -20,13 +20,6 @@ pub(crate) const fn workload(name: &'static str, connections: usize, size_bytes:
 /// Connections that are enough to show that a server runs.
 pub(crate) const SMOKE_CONNECTIONS: usize = 100;
 
-impl Workload {
-    /// The same with few connections.
-    pub(crate) fn smoke(self) -> Self {
-        Workload { connections: self.connections.min(SMOKE_CONNECTIONS), ..self }
-    }
-}
-
 /// From many small messages to few large ones.
 pub(crate) const BYTES: [Workload; 6] = [
     workload("W1", 64, 64, 1),
@@ -35,4 +28,23 @@ pub(crate) const BYTES: [Workload; 6] = [
     workload("W4", 1000, 128, 8),
     workload("W5", 64, 4096, 4),
     workload("W6", 16, 16_384, 2),
+];
+
+/// An echo of datagrams: so many sockets keep so many datagrams of one size in flight. All together are at most half of
+/// what the kernel queues on its way over loopback (net.core.netdev_max_backlog, 1,000), and of one socket at most as many
+/// as a receive queue of the default size takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DatagramWorkload {
+    /// Its name in tables.
+    pub(crate) name: &'static str,
+    pub(crate) sockets: usize,
+    pub(crate) size_bytes: usize,
+    pub(crate) in_flight: usize,
+}
+
+/// Many peers with small and with full datagrams, and a single busy one.
+pub(crate) const DATAGRAMS: [DatagramWorkload; 3] = [
+    DatagramWorkload { name: "D1", sockets: 64, size_bytes: 64, in_flight: 8 },
+    DatagramWorkload { name: "D2", sockets: 64, size_bytes: 1200, in_flight: 8 },
+    DatagramWorkload { name: "D3", sockets: 1, size_bytes: 1200, in_flight: 64 },
 ];

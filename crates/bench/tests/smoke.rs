@@ -53,6 +53,20 @@ fn broadcast_on_both_back_ends_and_its_picture() {
 }
 
 #[test]
+fn datagrams_on_both_back_ends() {
+    let servers = ["raon-io_uring+datagrams", "raon-epoll+datagrams", "raon-io_uring+datagrams+coalesce"].join(",");
+    let report = smoke(&["datagrams", "--server", &servers]);
+    assert_eq!(rows(&report, "workloads").len(), 3);
+    for workload in rows(&report, "workloads") {
+        assert_eq!(rows(workload, "servers").len(), 3);
+        for server in rows(workload, "servers") {
+            assert!(server["messages_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{workload}");
+            assert!(server["lost"].is_u64(), "{workload}");
+        }
+    }
+}
+
+#[test]
 fn memory_on_both_back_ends() {
     let report = smoke(&["memory", "--server", BOTH]);
     assert_eq!(rows(&report, "memory").len(), 2);

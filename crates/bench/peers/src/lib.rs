@@ -1,12 +1,13 @@
-//! What every server here shares: the command line, process limits, the listening socket, and the
-//! setup of the bare servers' ring or epoll. The serving itself is in `src/bin`, one file per server.
+//! What every server here shares: the command line, process limits, the socket, and the setup of the
+//! bare servers' ring or epoll. The serving itself is in `src/bin`, one file per server.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub mod buffers;
+pub mod datagram;
 pub mod epoll;
 pub mod uring;
 
@@ -36,14 +37,7 @@ impl Common {
     /// TCP_NODELAY and the congestion control are set on the listener: on Linux accepted sockets inherit both, so no
     /// server needs a system call per connection for them, and all serve sockets with the same options.
     pub fn start(&self, name: &str) -> io::Result<TcpListener> {
-        raise_file_limit()?;
-        if self.with_parent {
-            // SAFETY: the call takes two numbers and no pointers.
-            check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
-        }
-        if let Some(cpu) = self.pin {
-            pin(cpu)?;
-        }
+        self.prepare()?;
         let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -56,11 +50,39 @@ impl Common {
         socket.bind(&self.listen.into())?;
         socket.listen(4096)?;
         let listener = TcpListener::from(socket);
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "listening on {} ({name})", listener.local_addr()?)?;
-        stdout.flush()?;
+        announce(listener.local_addr()?, name)?;
         Ok(listener)
     }
+
+    /// As [`start`](Self::start), with a socket for datagrams, which takes several as one message if it is to. It may queue
+    /// as much as the system allows, up to 4 MiB.
+    pub fn start_datagrams(&self, name: &str, is_coalescing: bool) -> io::Result<UdpSocket> {
+        self.prepare()?;
+        let socket = Socket::new(Domain::for_address(self.listen), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_recv_buffer_size(4 << 20)?;
+        socket.bind(&self.listen.into())?;
+        let socket = UdpSocket::from(socket);
+        if is_coalescing {
+            datagram::coalesce(&socket)?;
+        }
+        announce(socket.local_addr()?, name)?;
+        Ok(socket)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        raise_file_limit()?;
+        if self.with_parent {
+            // SAFETY: the call takes two numbers and no pointers.
+            check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        }
+        self.pin.map_or(Ok(()), pin)
+    }
+}
+
+fn announce(address: SocketAddr, name: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {address} ({name})")?;
+    stdout.flush()
 }
 
 /// Turns the -1 of a libc call into the error it stands for.
