@@ -32,8 +32,14 @@ impl Epoll {
     }
 
     pub fn wait(&self, events: &mut [libc::epoll_event]) -> io::Result<usize> {
-        // SAFETY: the kernel writes at most `events.len()` events to the slice.
-        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, -1) };
+        self.wait_for(events, -1)
+    }
+
+    /// Waits so long at most; -1: without a limit.
+    pub fn wait_for(&self, events: &mut [libc::epoll_event], timeout_ms: i32) -> io::Result<usize> {
+        let (first, count) = (events.as_mut_ptr(), events.len() as i32);
+        // SAFETY: the kernel writes at most `count` events to the slice.
+        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), first, count, timeout_ms) };
         match check(result) {
             Ok(count) => Ok(count as usize),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),

@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub mod buffers;
 pub mod datagram;
 pub mod epoll;
+pub mod framed;
+pub mod inbox;
 pub mod uring;
 
 /// Options that all servers take.

@@ -2,20 +2,14 @@
 
 mod support;
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use raon_bench_peers::raise_file_limit;
-use support::{PATIENCE, Server, pattern, wait_until};
-
-fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(stream);
-}
+use support::{Server, pattern, pipelined, reset, wait_until};
 
 fn ping_pong(mut stream: TcpStream, data: &[u8]) {
     let mut echo = [0; 1500];
@@ -24,45 +18,6 @@ fn ping_pong(mut stream: TcpStream, data: &[u8]) {
         stream.read_exact(&mut echo[..part.len()]).unwrap();
         assert!(echo[..part.len()] == *part);
     }
-}
-
-/// Writes everything in uneven parts, ends its side, and reads only once everything is written or nothing more goes in.
-fn pipelined(mut stream: TcpStream, data: &[u8]) {
-    let mut writer = stream.try_clone().unwrap();
-    writer.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
-    let (stalled, stall) = mpsc::channel();
-    let mut echo = Vec::new();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut rest = data;
-            for len in [1, 64, 4096, 777, 16384].into_iter().cycle() {
-                let (part, after) = rest.split_at(len.min(rest.len()));
-                write_all(&mut writer, part, &stalled).unwrap();
-                rest = after;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            writer.shutdown(Shutdown::Write).unwrap();
-            // Nobody listens any more if it was told before.
-            let _ = stalled.send(());
-        });
-        stall.recv_timeout(PATIENCE).unwrap();
-        stream.read_to_end(&mut echo).unwrap();
-    });
-    assert!(echo == data, "{} of {} bytes, or other ones", echo.len(), data.len());
-}
-
-/// As `write_all`, and tells when the socket takes nothing more.
-fn write_all(writer: &mut TcpStream, mut rest: &[u8], stalled: &mpsc::Sender<()>) -> io::Result<()> {
-    while !rest.is_empty() {
-        match writer.write(rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(e) if e.kind() == ErrorKind::WouldBlock => drop(stalled.send(())),
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 fn check_echo(path: &str, args: &[&str]) {
@@ -74,8 +29,8 @@ fn check_echo(path: &str, args: &[&str]) {
                 let data = pattern(seed, 1 << 20);
                 match seed {
                     0..4 => ping_pong(server.connect(), &data),
-                    4..6 => pipelined(server.connect(), &data),
-                    _ => pipelined(server.connect_narrow(), &data),
+                    4..6 => pipelined(server.connect(), &data, &data),
+                    _ => pipelined(server.connect_narrow(), &data, &data),
                 }
             });
         }

@@ -1,9 +1,10 @@
 //! Servers to talk to, and what the tests of all of them need.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,8 @@ impl Server {
         // Number, local address, remote address, state, bytes to be sent and to be read: see proc_pid_net(5).
         let is_its_own = |words: &&[&str]| words[1].ends_with(&ends[0]) && words[2].ends_with(&ends[1]);
         let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-        let row = rows.iter().map(Vec::as_slice).find(is_its_own).expect("the connection is open");
-        row[4].ends_with(":00000000")
+        // The table may miss a row while others come and go.
+        rows.iter().map(Vec::as_slice).find(is_its_own).is_some_and(|row| row[4].ends_with(":00000000"))
     }
 
     pub fn threads(&self) -> usize {
@@ -99,4 +100,49 @@ pub fn pattern(seed: usize, len: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(len).collect()
+}
+
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Writes everything in uneven parts, ends its side, and reads what is expected only once everything is written or nothing
+/// more goes in.
+pub fn pipelined(mut stream: TcpStream, data: &[u8], expected: &[u8]) {
+    let mut writer = stream.try_clone().unwrap();
+    writer.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (stalled, stall) = mpsc::channel();
+    let mut echo = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut rest = data;
+            for len in [1, 64, 4096, 777, 16384].into_iter().cycle() {
+                let (part, after) = rest.split_at(len.min(rest.len()));
+                write_all(&mut writer, part, &stalled).unwrap();
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            writer.shutdown(Shutdown::Write).unwrap();
+            // Nobody listens any more if it was told before.
+            let _ = stalled.send(());
+        });
+        stall.recv_timeout(PATIENCE).unwrap();
+        stream.read_to_end(&mut echo).unwrap();
+    });
+    assert!(echo == expected, "{} of {} bytes, or other ones", echo.len(), expected.len());
+}
+
+/// As `write_all`, and tells when the socket takes nothing more.
+fn write_all(writer: &mut TcpStream, mut rest: &[u8], stalled: &mpsc::Sender<()>) -> io::Result<()> {
+    while !rest.is_empty() {
+        match writer.write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => drop(stalled.send(())),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
