@@ -65,6 +65,23 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// F1, F2, F5 and F6, frames and answers to each, messages from another thread, memory per idle session: processor time
+    /// of the server per message.
+    Framed {
+        /// As for `bytes`.
+        #[arg(long, value_delimiter = ',', default_value = FRAMED_SERVERS)]
+        server: Vec<String>,
+        /// Only these workloads.
+        #[arg(long, value_delimiter = ',', value_parser = ["F1", "F2", "F5", "F6"], ignore_case = true)]
+        workload: Vec<String>,
+        /// Draw the ratios into this SVG file, or the memory if it is the only one.
+        #[arg(long)]
+        plot: Option<PathBuf>,
+        #[command(flatten)]
+        windows: Windows,
+        #[command(flatten)]
+        output: Output,
+    },
     /// M, memory per idle connection, and what it takes to accept and close one.
     Memory {
         /// As for `bytes`.
@@ -174,6 +191,8 @@ const BROADCAST_SERVERS: &str = "raon-io_uring+broadcast,floor_broadcast,floor_b
 const DATAGRAM_SERVERS: &str = "raon-io_uring+datagrams,raon-io_uring+datagrams+coalesce,floor_datagram,\
     floor_datagram+offload,raon-epoll+datagrams,raon-epoll+datagrams+coalesce,epoll_datagram,epoll_datagram+offload,\
     tokio_datagram,quinn_udp";
+const FRAMED_SERVERS: &str =
+    "framed_floor,framed_epoll,framed_tokio+per-session-buffer,framed_tokio+tuned,framed_tokio";
 const CONNECTIONS_SERVERS: &str = "raon-io_uring,raon-epoll,epoll_raw,tokio_echo";
 
 /// Servers that are no part of the default comparisons, for `smoke`.
@@ -190,6 +209,7 @@ pub(crate) fn smoke() -> Vec<Vec<String>> {
         format!("bytes {echo}"),
         format!("broadcast {broadcast}"),
         "datagrams".to_owned(),
+        "framed".to_owned(),
         format!("memory {echo}"),
         "micro".to_owned(),
         "claims".to_owned(),

@@ -9,11 +9,12 @@ use clap::Parser;
 use crate::arguments::{self, Arguments, Command, Output, Windows};
 use crate::broadcast::Broadcast;
 use crate::machine::Machine;
+use crate::memory::Effort;
 use crate::report::{Form, Report, progress};
 use crate::rounds::{self, Load, Plan};
 use crate::server::{self, Server};
 use crate::workload::{self, SMOKE_CONNECTIONS};
-use crate::{claims, connections, entries, machine, memory, micro, raon};
+use crate::{claims, connections, entries, framed, machine, memory, micro, raon};
 
 /// Does what was asked for.
 pub(crate) fn run(command: Command) -> io::Result<()> {
@@ -31,10 +32,13 @@ pub(crate) fn run(command: Command) -> io::Result<()> {
             compare(&server, &loads, &windows, &output)?.finish(plot.as_deref())
         }
         Command::Memory { server, idle, rounds, plot, output } => {
-            let effort = if output.smoke { memory::Effort::smoke() } else { memory::Effort::new(idle, rounds) };
             let mut report = report(&output)?;
-            report.add_memory(memory::measure(&prepare(&server, &output)?, effort, progress)?);
+            let effort = Effort::new("M", idle, rounds);
+            add_memory(&mut report, &prepare(&server, &output)?, effort, &output)?;
             report.finish(plot.as_deref())
+        }
+        Command::Framed { server, workload, plot, windows, output } => {
+            compare_framed(&server, &workload, &windows, &output)?.finish(plot.as_deref())
         }
         Command::Micro { only: Some(only), batches: Some(batches), .. } => {
             micro::count(&only, batches).map_err(io::Error::other)
@@ -105,6 +109,26 @@ fn compare(names: &[impl AsRef<str>], loads: &[impl Load], windows: &Windows, ou
     for load in loads {
         let figures = rounds::measure(&servers, load, plan, progress)?;
         report.add(load, figures);
+    }
+    Ok(report)
+}
+
+fn add_memory(report: &mut Report, servers: &[Server], effort: Effort, output: &Output) -> io::Result<()> {
+    let effort = if output.smoke { effort.smoke() } else { effort };
+    report.add_memory(effort, memory::measure(servers, effort, progress)?);
+    Ok(())
+}
+
+/// F6 is memory, all others are loads.
+fn compare_framed(names: &[String], workloads: &[String], windows: &Windows, output: &Output) -> io::Result<Report> {
+    const MEMORY: Effort = Effort::new("F6", 10_000, 5);
+    let (memory, others): (Vec<&str>, Vec<&str>) =
+        workloads.iter().map(String::as_str).partition(|name| name.eq_ignore_ascii_case(MEMORY.name));
+    let is_memory_alone = !memory.is_empty() && others.is_empty();
+    let loads = if is_memory_alone { Vec::new() } else { chosen(framed::FRAMED, &others, output)? };
+    let mut report = compare(names, &loads, windows, output)?;
+    if workloads.is_empty() || !memory.is_empty() {
+        add_memory(&mut report, &prepare(names, output)?, MEMORY, output)?;
     }
     Ok(report)
 }

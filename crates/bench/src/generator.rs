@@ -1,8 +1,9 @@
 //! The load: one thread on one driver, closed loop, every byte checked.
 //!
 //! A connection's messages are all the same piece of one random block, at a place of its own: a byte that is lost, added,
-//! moved or meant for another connection does not fit. What comes back whole is answered by as many new messages in one
-//! send, so the generator does no more system work than the server.
+//! moved or meant for another connection does not fit. Frames that are in flight differ from each other besides. What
+//! comes back whole is answered by as many new messages in one send, so the generator does no more system work than the
+//! server.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,9 +14,10 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use raon_provider::{Outcome, SocketId};
 
+use crate::framed;
 use crate::rounds::Load;
 use crate::swarm::Swarm;
-use crate::workload::{SMOKE_CONNECTIONS, Workload};
+use crate::workload::{Form, SMOKE_CONNECTIONS, Workload};
 
 /// What one window of time has shown.
 #[derive(Debug)]
@@ -64,8 +66,9 @@ impl Load for Workload {
     }
 
     fn description(&self) -> String {
-        let Workload { connections, size_bytes, in_flight, .. } = self;
-        format!("{connections} connections x {size_bytes} bytes, {in_flight} in flight each")
+        let Workload { connections, size_bytes, in_flight, form, .. } = self;
+        let frames = if *form == Form::Framed { "frames, " } else { "" };
+        format!("{frames}{connections} connections x {size_bytes} bytes, {in_flight} in flight each")
     }
 
     fn connections(&self) -> usize {
@@ -88,8 +91,14 @@ impl Load for Workload {
 
 struct Connection {
     socket: SocketId,
-    /// In-flight messages one after the other: any run of messages is a slice of it.
+    /// Messages one after the other: any run of as many as may be in flight, from `next` on, is a slice of it.
     stream: Bytes,
+    /// Bytes of the messages that differ.
+    period_bytes: usize,
+    /// Where in it the next message begins.
+    next: usize,
+    /// What comes back, again and again.
+    expected: Bytes,
     received: usize,
     sent_ns: VecDeque<u64>,
     is_broken: bool,
@@ -107,13 +116,7 @@ impl Generator {
     /// Fills every connection of the swarm with its messages in flight.
     pub(crate) fn start(swarm: Swarm, workload: Workload) -> io::Result<Self> {
         let block = random_block(workload.size_bytes + 64 * 1024);
-        let connection = |(index, socket): (usize, &SocketId)| Connection {
-            socket: *socket,
-            stream: stream(&block, index, workload),
-            received: 0,
-            sent_ns: VecDeque::with_capacity(workload.in_flight),
-            is_broken: false,
-        };
+        let connection = |(index, socket): (usize, &SocketId)| Connection::new(*socket, &block, index, workload);
         let connections = swarm.sockets.iter().enumerate().map(connection).collect();
         let mut generator = Generator { swarm, connections, workload, faults: Faults::default() };
         for index in 0..generator.connections.len() {
@@ -187,7 +190,7 @@ impl Generator {
         let now_ns = self.swarm.driver.now_ns();
         connection.sent_ns.extend(std::iter::repeat_n(now_ns, count));
         // More than what was in flight comes back from a server that makes bytes up.
-        let bytes = connection.stream.slice(..(count * self.workload.size_bytes).min(connection.stream.len()));
+        let bytes = connection.take_next(count.min(self.workload.in_flight) * self.workload.size_bytes);
         if self.swarm.driver.send_quiet(connection.socket, bytes, index as u64).is_err() {
             self.broken(index);
         }
@@ -209,14 +212,36 @@ impl Generator {
 }
 
 impl Connection {
+    fn new(socket: SocketId, block: &[u8], index: usize, workload: Workload) -> Self {
+        let (stream, expected, period_bytes) = match workload.form {
+            Form::Raw => {
+                let stream = stream(block, index, workload);
+                (stream.clone(), stream, workload.size_bytes)
+            }
+            Form::Framed => {
+                let [stream, expected] = framed::streams(block, index, workload).map(Bytes::from);
+                (stream, expected, workload.size_bytes * workload.in_flight)
+            }
+        };
+        let sent_ns = VecDeque::with_capacity(workload.in_flight);
+        Connection { socket, stream, period_bytes, next: 0, expected, received: 0, sent_ns, is_broken: false }
+    }
+
+    /// So many bytes of the next messages.
+    fn take_next(&mut self, bytes: usize) -> Bytes {
+        let start = self.next;
+        self.next = (start + bytes) % self.period_bytes;
+        self.stream.slice(start..start + bytes)
+    }
+
     /// Checks what came and says how many messages it completes.
     fn take(&mut self, bytes: &[u8], size_bytes: usize, corrupt_bytes: &mut u64) -> usize {
         let before = self.received;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let place = self.received % self.stream.len();
-            let length = rest.len().min(self.stream.len() - place);
-            let expected = &self.stream[place..place + length];
+            let place = self.received % self.expected.len();
+            let length = rest.len().min(self.expected.len() - place);
+            let expected = &self.expected[place..place + length];
             if rest[..length] != *expected {
                 *corrupt_bytes += rest.iter().zip(expected).filter(|(came, sent)| came != sent).count() as u64;
             }
@@ -228,7 +253,7 @@ impl Connection {
 }
 
 fn stream(block: &[u8], index: usize, workload: Workload) -> Bytes {
-    let place = index * 61 % (64 * 1024);
+    let place = index * 61 % (block.len() - workload.size_bytes).max(1);
     block[place..place + workload.size_bytes].repeat(workload.in_flight).into()
 }
 
@@ -247,18 +272,34 @@ pub(crate) fn random_block(length: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::workload;
 
     #[test]
     fn a_byte_that_does_not_fit_is_counted() {
-        let stream = Bytes::from_static(b"abcabc");
-        let (socket, sent_ns) = (SocketId::NONE, VecDeque::new());
-        let mut connection = Connection { socket, stream, received: 0, sent_ns, is_broken: false };
+        let workload = workload("W", 1, 3, 2);
+        let mut connection = Connection::new(SocketId::NONE, b"abc", 0, workload);
         let mut corrupt_bytes = 0;
         assert_eq!(connection.take(b"abcab", 3, &mut corrupt_bytes), 1);
         assert_eq!(connection.take(b"cabcab", 3, &mut corrupt_bytes), 2);
         assert_eq!(corrupt_bytes, 0);
         assert_eq!(connection.take(b"xabx", 3, &mut corrupt_bytes), 2);
         assert_eq!(corrupt_bytes, 2);
+    }
+
+    #[test]
+    fn frames_go_on_where_they_ended() {
+        let workload = Workload { form: Form::Framed, ..workload("F", 1, 8, 3) };
+        let mut connection = Connection::new(SocketId::NONE, &random_block(100), 0, workload);
+        let all = connection.stream.clone();
+        assert_eq!(connection.take_next(24), all[..24]);
+        assert_eq!(connection.take_next(16), all[..16]);
+        assert_eq!(connection.take_next(24), [&all[16..24], &all[..16]].concat());
+        let (mut corrupt_bytes, answers) = (0, connection.expected.clone());
+        assert_eq!(connection.take(&answers[..24], 8, &mut corrupt_bytes), 3);
+        assert_eq!(connection.take(&answers[..8], 8, &mut corrupt_bytes), 1);
+        assert_eq!(corrupt_bytes, 0);
+        connection.take(&answers[..8], 8, &mut corrupt_bytes);
+        assert!(corrupt_bytes > 0, "the same once more instead of the next");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(crate) struct MemoryFigures {
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
+    /// Its name in titles.
+    pub(crate) name: &'static str,
     pub(crate) idle: usize,
     pub(crate) rounds: usize,
     /// Bursts of connects and resets.
@@ -50,13 +52,13 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    pub(crate) fn new(idle: usize, rounds: usize) -> Self {
-        Effort { idle, rounds, waves: 20, settle: Duration::from_millis(500) }
+    pub(crate) const fn new(name: &'static str, idle: usize, rounds: usize) -> Self {
+        Effort { name, idle, rounds, waves: 20, settle: Duration::from_millis(500) }
     }
 
     /// Enough to show that it runs.
-    pub(crate) fn smoke() -> Self {
-        Effort { idle: 200, rounds: 1, waves: 1, settle: Duration::from_millis(20) }
+    pub(crate) fn smoke(self) -> Self {
+        Effort { idle: 200, rounds: 1, waves: 1, settle: Duration::from_millis(20), ..self }
     }
 }
 
@@ -76,9 +78,9 @@ pub(crate) fn measure(
         for place in 0..servers.len() {
             let index = (round + place) % servers.len();
             let Server { name, .. } = &servers[index];
-            progress(&format!("M round {}/{} {name}", round + 1, effort.rounds));
+            progress(&format!("{} round {}/{} {name}", effort.name, round + 1, effort.rounds));
             let values = run(&servers[index], effort)
-                .map_err(|error| io::Error::new(error.kind(), format!("{name} under M: {error}")))?;
+                .map_err(|error| io::Error::new(error.kind(), format!("{name} under {}: {error}", effort.name)))?;
             samples[index].iter_mut().zip(values).for_each(|(samples, value)| samples.push(value));
         }
     }

@@ -13,6 +13,7 @@ pub(crate) struct Meter<'a> {
     running: &'a Running,
     usage: Usage,
     server: Duration,
+    producer: Option<Duration>,
     generator: Duration,
 }
 
@@ -20,17 +21,19 @@ impl<'a> Meter<'a> {
     /// From now on.
     pub(crate) fn start(running: &'a Running) -> io::Result<Self> {
         let usage = Usage::now();
-        Ok(Meter { running, usage, server: server_cpu(running)?, generator: generator_cpu() })
+        let producer = running.producer_cpu()?;
+        Ok(Meter { running, usage, server: server_cpu(running)?, producer, generator: generator_cpu() })
     }
 
     /// Until now, `elapsed` later.
     pub(crate) fn stop(self, elapsed: Duration) -> io::Result<Spent> {
         let (server, generator) = (server_cpu(self.running)? - self.server, generator_cpu() - self.generator);
-        let now = Usage::now();
+        let (now, producer) = (Usage::now(), self.running.producer_cpu()?);
         let share = |seconds: f64| (seconds / elapsed.as_secs_f64()).max(0.0);
         let foreign = (now.busy - self.usage.busy).as_secs_f64() - (server + generator).as_secs_f64();
         Ok(Spent {
             server_cpu: server,
+            producer_cpu: producer.zip(self.producer).map(|(now, then)| now - then),
             server_busy: share(server.as_secs_f64()),
             generator_busy: share(generator.as_secs_f64()),
             foreign: share(foreign),
@@ -43,6 +46,8 @@ impl<'a> Meter<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
     pub(crate) server_cpu: Duration,
+    /// Of it, that of a thread called `producer`, if there is one.
+    pub(crate) producer_cpu: Option<Duration>,
     /// Shares of a core: the server's of its own, the generator's of its own.
     pub(crate) server_busy: f64,
     pub(crate) generator_busy: f64,
@@ -131,6 +136,7 @@ mod tests {
     fn the_generator_is_the_limit_only_while_the_server_rests() {
         let spent = |server_busy, generator_busy| Spent {
             server_cpu: Duration::ZERO,
+            producer_cpu: None,
             server_busy,
             generator_busy,
             foreign: 0.0,

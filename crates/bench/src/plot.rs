@@ -65,7 +65,7 @@ impl Maker {
     fn of(name: &str) -> Self {
         match name {
             _ if name.starts_with("raon") => Maker::Raon,
-            _ if name.starts_with("floor") || name.starts_with("epoll_") => Maker::Bare,
+            _ if name.contains("floor") || name.contains("epoll") => Maker::Bare,
             _ => Maker::Library,
         }
     }

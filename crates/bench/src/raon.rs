@@ -1,9 +1,11 @@
-//! Raon's own servers in the comparisons: the provider alone, as lean as a user would write them.
+//! Raon's own servers in the comparisons: the provider alone, as lean as a user would write them. One more is a file in
+//! `raon/`, a flag of [`Options`] and an arm in [`serve`]; `raon-FLAG-BACKEND` names it in a comparison.
 
 mod broadcast;
 mod datagrams;
 mod echo;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -83,12 +85,16 @@ fn config(options: &Options) -> Config {
 /// Says where the server is, and answers questions from then on if it is to.
 fn announce(options: &Options, driver: &Driver, socket: SocketId) -> io::Result<()> {
     let address = driver.local_address(socket).map_err(io::Error::other)?;
-    println!("listening on {address} ({})", driver.info().kind);
-    io::stdout().flush()?;
+    listening(address, driver.info().kind)?;
     if options.report {
         report(driver.submitter());
     }
     Ok(())
+}
+
+fn listening(address: impl Display, kind: impl Display) -> io::Result<()> {
+    println!("listening on {address} ({kind})");
+    io::stdout().flush()
 }
 
 /// Turns each line of stdin into a timer that is over at once: the services answer that by [`tell`], on the driver's thread

@@ -9,7 +9,7 @@ use crate::claims::{self, Answer};
 use crate::connections::{self, ConnectionsFigures};
 use crate::entries::{self, EntriesFigures};
 use crate::machine::Machine;
-use crate::memory::{self, MemoryFigures};
+use crate::memory::{self, Effort, MemoryFigures};
 use crate::micro::Step;
 use crate::rounds::{self, Figures, Load};
 use crate::{picture, plot, table};
@@ -84,9 +84,8 @@ impl Report {
     }
 
     /// Likewise of idle connections.
-    pub(crate) fn add_memory(&mut self, rows: Vec<MemoryFigures>) {
-        let idle = rows.first().map_or(0, |row| row.idle_connections);
-        let title = format!("M: {idle} idle connections, then connects and resets");
+    pub(crate) fn add_memory(&mut self, effort: Effort, rows: Vec<MemoryFigures>) {
+        let title = format!("{}: {} idle connections, then connects and resets", effort.name, effort.idle);
         self.show(&title, rows.len(), || memory::table(&rows));
         self.memory = rows;
     }

@@ -60,6 +60,9 @@ pub(crate) struct Figures {
     /// Runs in which the generator was the limit.
     #[serde(default)]
     pub(crate) generator_limited: usize,
+    /// Of it, the producer's own, where there is one; a median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) producer_ns_per_message: Option<f64>,
     /// Datagrams without an answer, in all undisturbed runs.
     #[serde(default)]
     pub(crate) lost: u64,
@@ -75,6 +78,7 @@ struct Run {
     cpu_ns_per_message: f64,
     messages_per_s: f64,
     latency_ns: [u64; 3],
+    producer_ns_per_message: Option<f64>,
     lost: u64,
     is_disturbed: bool,
 }
@@ -93,6 +97,10 @@ pub(crate) trait Load {
     fn connections(&self) -> usize;
     /// Size of a server's receive buffer that suits it.
     fn buffer_bytes(&self) -> u32;
+    /// Whether a thread of the server that is called `producer` makes the messages.
+    fn has_producer(&self) -> bool {
+        false
+    }
     /// The same with few connections.
     fn smoke(self) -> Self
     where
@@ -154,9 +162,14 @@ fn run(server: &Server, load: &impl Load, plan: Plan) -> io::Result<Run> {
     let (window, spent) = window(&running, &mut generate, plan, messages_min)?;
     let is_silent = window.messages == 0 || window.faults.silent > 0;
     let quantile = |share| window.latency_ns.value_at_quantile(share);
+    let per_message = |spent: Duration| spent.as_nanos() as f64 / window.messages.max(1) as f64;
+    if load.has_producer() && spent.producer_cpu.is_none() {
+        return Err(io::Error::other("it has no thread called `producer`"));
+    }
     Ok(Run {
         spent,
-        cpu_ns_per_message: spent.server_cpu.as_nanos() as f64 / window.messages.max(1) as f64,
+        cpu_ns_per_message: per_message(spent.server_cpu),
+        producer_ns_per_message: spent.producer_cpu.filter(|_| load.has_producer()).map(per_message),
         messages_per_s: window.messages as f64 / window.elapsed.as_secs_f64(),
         latency_ns: [quantile(0.5), quantile(0.99), quantile(0.999)],
         lost: window.lost,
@@ -206,6 +219,10 @@ fn summary(name: &str, runs: &[Run], discarded: usize, ratio: Option<fit::Ratio>
         server_busy: of(|run| run.spent.server_busy, 0.5),
         generator_busy: of(|run| run.spent.generator_busy, 0.5),
         generator_limited: runs.iter().filter(|run| run.spent.is_generator_limited()).count(),
+        producer_ns_per_message: runs
+            .first()
+            .filter(|run| run.producer_ns_per_message.is_some())
+            .map(|_| of(|run| run.producer_ns_per_message.unwrap_or(f64::NAN), 0.5)),
         lost: runs.iter().map(|run| run.lost).sum(),
         cheaper: ratio.map_or(f64::NAN, |ratio| ratio.cheaper),
         cheaper_error: ratio.map_or(f64::NAN, |ratio| ratio.error),
@@ -216,6 +233,8 @@ fn summary(name: &str, runs: &[Run], discarded: usize, ratio: Option<fit::Ratio>
 /// has lost datagrams.
 pub(crate) fn table(figures: &[Figures]) -> String {
     let head = ["server", "runs", "CPU ns/msg", "quartiles", "msg/s", "p50 us", "p99 us", "busy s/g", "cheaper"];
+    // Of pushed messages there is no latency.
+    let micros = |ns: u64| if ns == 0 { "-".to_owned() } else { number(ns as f64 / 1e3, 0) };
     let row = |row: &Figures| {
         vec![
             row.server.clone(),
@@ -223,8 +242,8 @@ pub(crate) fn table(figures: &[Figures]) -> String {
             number(row.cpu_ns_per_message, 0),
             spread(row.cpu_ns_per_message_low, row.cpu_ns_per_message_high, 0),
             number(row.messages_per_s, 0),
-            number(row.p50_ns as f64 / 1e3, 0),
-            number(row.p99_ns as f64 / 1e3, 0),
+            micros(row.p50_ns),
+            micros(row.p99_ns),
             format!("{}/{}%", number(row.server_busy * 100.0, 0), number(row.generator_busy * 100.0, 0)),
             format!("{} ±{}", number(row.cheaper, 2), number(row.cheaper_error, 2)),
         ]
@@ -235,7 +254,9 @@ pub(crate) fn table(figures: &[Figures]) -> String {
     let lossy = figures.iter().filter(|row| row.lost > 0);
     let losses =
         lossy.map(|row| format!("  note: {}: {} datagrams were lost in {} runs\n", row.server, row.lost, row.runs));
-    table::lines(&head, &rows) + &notes.chain(losses).collect::<String>()
+    let produced = figures.iter().filter_map(|row| Some((&row.server, row.producer_ns_per_message?)));
+    let shares = produced.map(|(server, ns)| format!("  of it in the producer of {server}: {ns:.0} ns/msg\n"));
+    table::lines(&head, &rows) + &shares.chain(notes).chain(losses).collect::<String>()
 }
 
 /// That a server could have done more. Its cost per message counts all the same.

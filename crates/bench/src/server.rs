@@ -47,12 +47,18 @@ const PEERS_MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/Cargo.t
 const ALIASES: [(&str, &str); 1] = [("floor_single_fixed", "floor_single+fixed")];
 
 impl Server {
-    /// Finds a server by name. `raon-io_uring` and `raon-epoll` are this program itself, all others are peers.
+    /// Finds a server by name. `raon-io_uring` and `raon-epoll` are this program itself, all others are peers. A word in
+    /// between is an option: `raon-broadcast-epoll` is `raon-epoll+broadcast`.
     pub(crate) fn named(name: &str) -> io::Result<Self> {
         let full = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, full)| full);
         let (program, options) = full.split_once('+').unwrap_or((full, ""));
         let (program, first) = match program.strip_prefix("raon-") {
-            Some(backend) => (std::env::current_exe()?, vec!["serve".into(), "--backend".into(), backend.into()]),
+            Some(rest) => {
+                let (service, backend) = rest.rsplit_once('-').map_or((None, rest), |(word, rest)| (Some(word), rest));
+                let service = service.map(|word| format!("--{word}"));
+                let words = ["serve", "--backend", backend].map(String::from);
+                (std::env::current_exe()?, words.into_iter().chain(service).collect())
+            }
             None => (peer(program), Vec::new()),
         };
         let options = options.split('+').filter(|option| !option.is_empty()).map(|option| format!("--{option}"));
@@ -122,12 +128,25 @@ impl Server {
 impl Running {
     /// Processor time of all its threads so far: the scheduler's own sum, in nanoseconds.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        let mut sum_ns = 0;
+        self.cpu_of(|_| true).map(Option::unwrap_or_default)
+    }
+
+    /// That of its threads called `producer`, if it has any.
+    pub(crate) fn producer_cpu(&self) -> io::Result<Option<Duration>> {
+        self.cpu_of(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "producer\n"))
+    }
+
+    fn cpu_of(&self, is_meant: impl Fn(&Path) -> bool) -> io::Result<Option<Duration>> {
+        let mut sum = None;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            sum_ns += text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            let task = task?.path();
+            if is_meant(&task) {
+                let text = std::fs::read_to_string(task.join("schedstat"))?;
+                let ns = text.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0);
+                sum = Some(sum.unwrap_or_default() + Duration::from_nanos(ns));
+            }
         }
-        Ok(Duration::from_nanos(sum_ns))
+        Ok(sum)
     }
 
     /// What its driver has counted so far; `None` unless it reports.
@@ -200,4 +219,17 @@ pub(crate) fn build_peers() -> io::Result<()> {
     }
     IS_BUILT.store(true, Ordering::Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_our_own_servers_have_a_back_end_and_options() {
+        let arguments = |name: &str| Server::named(name).expect("any name does").arguments[..4].join(" ");
+        assert_eq!(arguments("raon-io_uring"), "serve --backend io_uring --listen");
+        assert_eq!(arguments("raon-epoll+broadcast"), "serve --backend epoll --broadcast");
+        assert_eq!(arguments("raon-broadcast-epoll"), arguments("raon-epoll+broadcast"));
+    }
 }

@@ -10,11 +10,21 @@ pub(crate) struct Workload {
     pub(crate) in_flight: usize,
     /// Size of a server's receive buffer: enough for what is in flight.
     pub(crate) buffer_bytes: u32,
+    pub(crate) form: Form,
+}
+
+/// What the bytes of an echo are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Form {
+    /// Anything; what comes back is what was sent.
+    Raw,
+    /// Frames, and answers to each of them.
+    Framed,
 }
 
 pub(crate) const fn workload(name: &'static str, connections: usize, size_bytes: usize, in_flight: usize) -> Workload {
     let buffer_bytes = if size_bytes * in_flight > 4096 { 65_536 } else { 4096 };
-    Workload { name, connections, size_bytes, in_flight, buffer_bytes }
+    Workload { name, connections, size_bytes, in_flight, buffer_bytes, form: Form::Raw }
 }
 
 /// Connections that are enough to show that a server runs.
@@ -28,6 +38,12 @@ pub(crate) const BYTES: [Workload; 6] = [
     workload("W4", 1000, 128, 8),
     workload("W5", 64, 4096, 4),
     workload("W6", 16, 16_384, 2),
+];
+
+/// Few busy and many calm connections.
+pub(crate) const FRAMED_ECHO: [Workload; 2] = [
+    Workload { form: Form::Framed, ..workload("F1", 64, 64, 16) },
+    Workload { form: Form::Framed, ..workload("F2", 1000, 64, 4) },
 ];
 
 /// An echo of datagrams: so many sockets keep so many datagrams of one size in flight. All together are at most half of
