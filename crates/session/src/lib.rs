@@ -1,0 +1,68 @@
+//! What a session is, without any I/O: bytes and `now` go in, messages, bytes and actions come out. No socket, no clock, no
+//! thread; the engine brings those, and a test can bring its own.
+//!
+//! # The life of a byte that comes in
+//!
+//! 1. The driver lends a receive buffer. The engine gives it to the session's [`Inbox`] together with the server's
+//!    [`Framing`].
+//! 2. A frame that lies inside the buffer is handed over there as a [`Message`], uncopied. Of a frame that the buffer cuts
+//!    off, the inbox copies what is there, so that the buffer can go back; the next buffers complete it.
+//! 3. What is too long or cannot be a frame is found before any memory is taken for it, and ends the session with a
+//!    [`CloseReason`].
+//! 4. [`Session::received`] notes the time and charges the peer's [`Rate`].
+//!
+//! # The life of a byte that goes out
+//!
+//! 1. The application sends. The [`Outbox`] asks the framing whether the message can be framed, and its own bounds whether
+//!    there is room; what became of the message is a [`SendOutcome`].
+//! 2. A small message is written, frame and all, to the end of the session's tail [`Chunk`], which comes from the engine's
+//!    [`Supply`]. A large shared body goes by reference.
+//! 3. At the end of the turn the engine takes the [`Piece`]s in order and gives them to the driver as one send. If the
+//!    driver still has the last one, everything waits; while it waits, droppable messages can be superseded or dropped,
+//!    and the watermarks say when it becomes much.
+//!
+//! # The life of a session
+//!
+//! `Opening → Open → HalfClosed → Closing → Closed`: see [`State::on`] for the whole table and [`Session`] for the
+//! calls. Deadlines ([`LivenessLimits`]) share one timer, which is set again only when it fires.
+//!
+//! ```
+//! use raon_session::{HeapSupply, Delimiter, Session, SessionConfig, Supply};
+//! let (config, lines, mut supply) = (SessionConfig::default(), Delimiter::line(), HeapSupply::default());
+//! let mut session = Session::new(&config, 0);
+//! for mut input in [&b"hello\nwor"[..], b"ld\n"] {
+//!     while let Some(message) = session.inbox.next(&lines, &mut input, supply.spares())? {
+//!         session.outbox.append(&lines, (), &message, &config.outbox, &mut supply);
+//!     }
+//! }
+//! assert_eq!(session.outbox.bytes(), b"hello\nworld\n".len());
+//! # Ok::<(), raon_session::FramingError>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod close;
+mod framing;
+mod inbox;
+mod liveness;
+mod message;
+mod outbox;
+mod rate;
+mod session;
+mod spares;
+
+pub use close::{CloseReason, TransportFailure};
+pub use framing::{
+    ByteOrder, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT,
+    Fixed, Framing, FramingError, LengthPrefix, LengthWidth, PACKET_HEADER_BYTES, Packet, PacketHead, Raw, encode,
+};
+pub use inbox::Inbox;
+pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
+pub use message::Message;
+pub use outbox::{
+    COPY_BYTES_MAX, Chunk, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome, Settled,
+    SlowConsumer, Supply,
+};
+pub use rate::{Rate, RateLimit, RateLimits};
+pub use session::{Action, Event, PeerEnd, Session, SessionConfig, State, Step};
+pub use spares::Spares;

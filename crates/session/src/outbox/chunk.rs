@@ -1,0 +1,189 @@
+//! What an outbox is made of: chunks that small messages are copied into, and shared bytes.
+
+use bytes::Bytes;
+
+use crate::spares::Spares;
+
+/// A piece of memory that small messages are gathered in. The engine's chunks are buffers of the driver's pool; a `Vec<u8>`
+/// will do for a start.
+///
+/// ```
+/// use raon_session::Chunk;
+/// let mut chunk = Vec::with_capacity(16);
+/// chunk.grow(2).copy_from_slice(b"hi");
+/// assert_eq!((Chunk::len(&chunk), chunk.room()), (2, 14));
+/// ```
+pub trait Chunk: Sized {
+    /// Bytes that are in use.
+    fn len(&self) -> usize;
+
+    /// Bytes that it may still grow by.
+    fn room(&self) -> usize;
+
+    /// Takes `bytes` more into use, at most `room`, and hands out that part. It may hold anything.
+    fn grow(&mut self, bytes: usize) -> &mut [u8];
+
+    /// Keeps the first `len` bytes in use.
+    fn truncate(&mut self, len: usize);
+
+    /// Nothing will be added, and it will wait for a peer that is slow: a chunk that is mostly empty should give back what it
+    /// does not use.
+    fn seal(&mut self) {}
+
+    /// True if nothing is in use.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Chunk for Vec<u8> {
+    #[inline]
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        self.capacity() - Vec::len(self)
+    }
+
+    #[inline]
+    fn grow(&mut self, bytes: usize) -> &mut [u8] {
+        let start = Vec::len(self);
+        self.resize(start + bytes, 0);
+        &mut self[start..]
+    }
+
+    #[inline]
+    fn truncate(&mut self, len: usize) {
+        Vec::truncate(self, len);
+    }
+
+    fn seal(&mut self) {
+        self.shrink_to_fit();
+    }
+}
+
+/// What a chunk is wanted for.
+///
+/// ```
+/// use raon_session::Need;
+/// assert_eq!(Need::Exact { bytes: 4 }.bytes(), 4);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// Messages are gathered in it: room for at least so many bytes, and rather for many messages.
+    Tail {
+        /// Room for the first message, in bytes.
+        bytes: usize,
+    },
+    /// Nothing comes after these bytes; any more room is wasted. The prefix of a shared message, for example.
+    Exact {
+        /// Room in bytes.
+        bytes: usize,
+    },
+}
+
+impl Need {
+    /// The least room in bytes.
+    #[inline]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Need::Tail { bytes } | Need::Exact { bytes } => bytes,
+        }
+    }
+}
+
+/// Where an outbox gets its memory: the shard's pool, budget and spares behind one face.
+///
+/// ```
+/// use raon_session::{HeapSupply, Need, Supply};
+/// let mut supply = HeapSupply::with_chunks_of(4096);
+/// assert!(supply.chunk(Need::Tail { bytes: 64 }).expect("the heap is large").capacity() >= 4096);
+/// ```
+pub trait Supply {
+    /// What it gives.
+    type Chunk: Chunk;
+
+    /// An empty chunk with the room that is needed; `None` if the memory budget is used up. Then the message is refused.
+    fn chunk(&mut self, need: Need) -> Option<Self::Chunk>;
+
+    /// Where used memory is kept for the next session.
+    fn spares(&mut self) -> &mut Spares<Self::Chunk>;
+}
+
+/// Chunks from the heap, without a budget. For tests and for servers that have no pool.
+///
+/// ```
+/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Raw, SendOutcome};
+/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
+/// let outcome = outbox.append(&Raw, (), b"hi", &OutboxLimits::default(), &mut supply);
+/// assert_eq!(outcome, SendOutcome::Queued);
+/// ```
+#[derive(Debug)]
+pub struct HeapSupply {
+    chunk_bytes: usize,
+    spares: Spares<Vec<u8>>,
+}
+
+impl HeapSupply {
+    /// Gathers small messages in chunks of `chunk_bytes` bytes.
+    pub fn with_chunks_of(chunk_bytes: usize) -> Self {
+        HeapSupply { chunk_bytes, spares: Spares::default() }
+    }
+}
+
+impl Default for HeapSupply {
+    /// Chunks of 4,096 bytes: one ordinary buffer of the driver's pool.
+    fn default() -> Self {
+        HeapSupply::with_chunks_of(4096)
+    }
+}
+
+impl Supply for HeapSupply {
+    type Chunk = Vec<u8>;
+
+    fn chunk(&mut self, need: Need) -> Option<Vec<u8>> {
+        Some(match need {
+            Need::Tail { bytes } => Vec::with_capacity(bytes.max(self.chunk_bytes)),
+            Need::Exact { bytes } => Vec::with_capacity(bytes),
+        })
+    }
+
+    fn spares(&mut self) -> &mut Spares<Vec<u8>> {
+        &mut self.spares
+    }
+}
+
+/// What leaves an outbox: bytes that the driver can own, in order.
+///
+/// ```
+/// use raon_session::Piece;
+/// let piece = Piece::Chunk(b"hello".to_vec());
+/// assert_eq!((piece.len(), piece.is_empty()), (5, false));
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece<C> {
+    /// Frames that were copied together.
+    Chunk(C),
+    /// A large body, or a frame that others share.
+    Shared(Bytes),
+}
+
+impl<C: Chunk> Piece<C> {
+    /// Its length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Chunk(chunk) => chunk.len(),
+            Piece::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// True if it has no bytes; an outbox never gives such a piece.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,163 @@
+//! How much may wait for one session, what happens at the bound, and what is said of it.
+
+use crate::framing::EncodeError;
+
+/// The bounds of an outbox. One value per shard, shared by its sessions.
+///
+/// ```
+/// use raon_session::OutboxLimits;
+/// let limits = OutboxLimits { watermark_low_bytes: 128 * 1024, ..OutboxLimits::default() };
+/// assert_eq!(limits.flaws(), ["watermark_low_bytes is above watermark_high_bytes; lower it"]);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutboxLimits {
+    /// Most bytes that wait, frames' prefixes and suffixes included. At least the longest frame, or that one can never go.
+    pub bytes_max: u32,
+    /// Most messages that wait.
+    pub messages_max: u32,
+    /// More than this left after a hand-over is `Pressure::High`.
+    pub watermark_high_bytes: u32,
+    /// After that, this or less left after a hand-over is `Pressure::Low`.
+    pub watermark_low_bytes: u32,
+    /// What happens when the peer does not read fast enough.
+    pub slow_consumer: SlowConsumer,
+}
+
+impl OutboxLimits {
+    /// What is wrong with these numbers, all of it, with the remedy.
+    pub fn flaws(&self) -> Vec<&'static str> {
+        let rules = [
+            (self.bytes_max == 0, "bytes_max is 0; nothing could be sent"),
+            (self.messages_max == 0, "messages_max is 0; nothing could be sent"),
+            (self.watermark_high_bytes > self.bytes_max, "watermark_high_bytes is above bytes_max; lower it"),
+            (
+                self.watermark_low_bytes > self.watermark_high_bytes,
+                "watermark_low_bytes is above watermark_high_bytes; lower it",
+            ),
+        ];
+        rules.iter().filter(|(is_broken, _)| *is_broken).map(|(_, flaw)| *flaw).collect()
+    }
+}
+
+impl Default for OutboxLimits {
+    /// 256 KiB, what the driver takes per socket in one go; 4,096 messages of 64 bytes fill it; watermarks at a quarter and
+    /// a sixteenth.
+    fn default() -> Self {
+        OutboxLimits {
+            bytes_max: 256 * 1024,
+            messages_max: 4096,
+            watermark_high_bytes: 64 * 1024,
+            watermark_low_bytes: 16 * 1024,
+            slow_consumer: SlowConsumer::Refuse,
+        }
+    }
+}
+
+/// What happens to a session whose peer does not read as fast as is sent to it.
+///
+/// ```
+/// use raon_session::{OutboxLimits, SlowConsumer};
+/// let patient = OutboxLimits { slow_consumer: SlowConsumer::DisconnectAfter { grace_ms: 5000 }, ..Default::default() };
+/// assert!(patient.flaws().is_empty());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SlowConsumer {
+    /// At the bound messages are refused; the session goes on.
+    #[default]
+    Refuse,
+    /// At the bound the oldest droppable messages make room; if they are not enough, none is dropped and the new message
+    /// is refused.
+    DropOldestDroppable,
+    /// As `Refuse`, and a session that stays between `High` and `Low` for so long is closed.
+    DisconnectAfter {
+        /// How long in milliseconds.
+        grace_ms: u32,
+    },
+}
+
+/// What became of a message. It may be ignored: refusals are counted and follow the [`SlowConsumer`] policy.
+///
+/// ```
+/// use raon_session::{Refusal, SendOutcome};
+/// assert!(SendOutcome::Queued.is_queued() && SendOutcome::Superseded.is_queued());
+/// assert!(!SendOutcome::Refused(Refusal::OutboxBytes).is_queued());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendOutcome {
+    /// It waits in the outbox and leaves at the end of the turn, or as soon as the peer reads.
+    Queued,
+    /// Queued, and an older message with the same key, which still waited, is left out.
+    Superseded,
+    /// It was droppable and there was no room for it.
+    Dropped,
+    /// It was not taken, and why.
+    Refused(Refusal),
+    /// The session is gone or going.
+    Gone,
+}
+
+impl SendOutcome {
+    /// True if the message waits to leave.
+    #[inline]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, SendOutcome::Queued | SendOutcome::Superseded)
+    }
+}
+
+/// Why an outbox did not take a message.
+///
+/// ```
+/// use raon_session::{EncodeError, Refusal};
+/// assert_eq!(Refusal::from(EncodeError::Empty), Refusal::Unencodable(EncodeError::Empty));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// `bytes_max` would be passed.
+    OutboxBytes,
+    /// `messages_max` wait already.
+    OutboxMessages,
+    /// The supply gave no chunk: the memory budget is used up.
+    Memory,
+    /// The message cannot be framed.
+    Unencodable(EncodeError),
+}
+
+impl From<EncodeError> for Refusal {
+    #[inline]
+    fn from(error: EncodeError) -> Self {
+        Refusal::Unencodable(error)
+    }
+}
+
+/// What an outbox says when it fills up and when it has emptied again. Each once, in turns, beginning with `High`.
+///
+/// ```
+/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Pressure, Raw, Supply};
+/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
+/// let limits = OutboxLimits { watermark_high_bytes: 4, watermark_low_bytes: 0, ..OutboxLimits::default() };
+/// outbox.append(&Raw, (), b"hello", &limits, &mut supply);
+/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::High));
+/// outbox.take();
+/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::Low));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pressure {
+    /// More than `watermark_high_bytes` are left after a hand-over.
+    High,
+    /// No more than `watermark_low_bytes` are left.
+    Low,
+}
+
+/// How an outbox stands after a hand-over.
+///
+/// ```
+/// use raon_session::Settled;
+/// assert_eq!(Settled::default(), Settled { pressure: None, dropped: 0 });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settled {
+    /// A watermark has been passed.
+    pub pressure: Option<Pressure>,
+    /// Droppable messages that had been queued and made room for others since the last time.
+    pub dropped: u32,
+}

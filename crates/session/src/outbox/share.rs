@@ -1,0 +1,134 @@
+//! Messages that many sessions share, and those that may be dropped.
+
+use bytes::Bytes;
+
+use super::room::obtain;
+use super::{COPY_BYTES_MAX, Chunk, EncodeError, Entry, Need, Outbox, OutboxLimits, Refusal, SendOutcome, Supply};
+use crate::framing::Framing;
+
+impl<C: Chunk> Outbox<C> {
+    /// A message whose body is shared. Up to [`COPY_BYTES_MAX`] it is copied, a larger one goes by reference: its prefix
+    /// joins the chunk before it.
+    ///
+    /// Refused: as [`append`](Self::append).
+    pub fn append_shared<F: Framing, S: Supply<Chunk = C>>(
+        &mut self,
+        framing: &F,
+        head: F::Head,
+        body: &Bytes,
+        limits: &OutboxLimits,
+        supply: &mut S,
+    ) -> SendOutcome {
+        if body.len() <= COPY_BYTES_MAX {
+            return self.append(framing, head, body, limits, supply);
+        }
+        if let Err(error) = framing.check(head, body) {
+            return SendOutcome::Refused(error.into());
+        }
+        let length = framing.prefix_bytes() + body.len() + framing.suffix_bytes();
+        let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits) };
+        match room.and_then(|()| self.share(framing, head, body, supply)) {
+            Ok(()) => SendOutcome::Queued,
+            Err(refusal) => SendOutcome::Refused(refusal),
+        }
+    }
+
+    /// A whole frame, made by [`encode`](crate::encode), that other sessions have too. Up to [`COPY_BYTES_MAX`] it is
+    /// copied, a larger one goes by reference.
+    ///
+    /// Refused: what finds no room, what the supply has no chunk for, an empty frame.
+    pub fn append_frame<S: Supply<Chunk = C>>(
+        &mut self,
+        frame: &Bytes,
+        limits: &OutboxLimits,
+        supply: &mut S,
+    ) -> SendOutcome {
+        if frame.is_empty() {
+            return SendOutcome::Refused(EncodeError::Empty.into());
+        }
+        if frame.len() <= COPY_BYTES_MAX {
+            return match self.reserve(frame.len(), limits, supply) {
+                Ok(tail) => {
+                    tail.grow(frame.len()).copy_from_slice(frame);
+                    self.count_in_tail(frame.len());
+                    SendOutcome::Queued
+                }
+                Err(refusal) => SendOutcome::Refused(refusal),
+            };
+        }
+        if !self.has_room(frame.len(), limits)
+            && let Err(refusal) = self.make_room(frame.len(), limits)
+        {
+            return SendOutcome::Refused(refusal);
+        }
+        self.push_behind_tail(Entry::Shared { bytes: frame.clone(), messages: 1 }, frame.len(), supply);
+        SendOutcome::Queued
+    }
+
+    /// A whole frame that need not arrive: while it is held it may be dropped to make room, and with a key a later
+    /// message with the same key takes its place in the outbox, though not in the order: it comes where it was sent.
+    ///
+    /// Without anything held a small frame is copied as any other, since it leaves at the end of the turn.
+    ///
+    /// `Dropped` if there is no room; an older message with its key then stays.
+    //= OUTBOX-3
+    pub fn append_droppable<S: Supply<Chunk = C>>(
+        &mut self,
+        key: Option<u32>,
+        frame: &Bytes,
+        limits: &OutboxLimits,
+        supply: &mut S,
+    ) -> SendOutcome {
+        if frame.is_empty() {
+            return SendOutcome::Refused(EncodeError::Empty.into());
+        }
+        let outcome = match self.make_room_for(key, frame.len(), limits) {
+            Ok(true) => SendOutcome::Superseded,
+            Ok(false) => SendOutcome::Queued,
+            Err(_) => return SendOutcome::Dropped,
+        };
+        // Without memory for a copy it goes by reference, which needs none.
+        let is_copied = !self.is_held && frame.len() <= COPY_BYTES_MAX;
+        if is_copied && let Ok(tail) = self.reserve(frame.len(), limits, supply) {
+            tail.grow(frame.len()).copy_from_slice(frame);
+            self.count_in_tail(frame.len());
+            return outcome;
+        }
+        self.push_behind_tail(Entry::Droppable { key, frame: frame.clone() }, frame.len(), supply);
+        outcome
+    }
+
+    /// Prefix to a chunk, body by reference, suffix to the next chunk. Memory is found before anything changes.
+    fn share<F: Framing, S: Supply<Chunk = C>>(
+        &mut self,
+        framing: &F,
+        head: F::Head,
+        body: &Bytes,
+        supply: &mut S,
+    ) -> Result<(), Refusal> {
+        let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
+        let after = if suffix > 0 { Some(obtain(Need::Tail { bytes: suffix }, supply)?) } else { None };
+        if prefix > 0 {
+            if self.tail.as_ref().is_none_or(|tail| tail.room() < prefix) {
+                self.renew_tail(Need::Exact { bytes: prefix }, supply)?;
+            }
+            if let Some(tail) = &mut self.tail {
+                framing.write_prefix(head, body.len(), tail.grow(prefix));
+            }
+        }
+        self.push_behind_tail(Entry::Shared { bytes: body.clone(), messages: 1 }, body.len(), supply);
+        self.bytes += (prefix + suffix) as u32;
+        if let Some(mut after) = after {
+            framing.write_suffix(after.grow(suffix));
+            self.tail = Some(after);
+        }
+        Ok(())
+    }
+
+    fn push_behind_tail<S: Supply<Chunk = C>>(&mut self, entry: Entry<C>, bytes: usize, supply: &mut S) {
+        self.seal_tail(supply);
+        self.backlog_mut(supply.spares()).push_back(entry);
+        self.bytes += bytes as u32;
+        self.messages += 1;
+    }
+}

@@ -1,0 +1,352 @@
+//! One session: its state, and all that it has besides.
+//!
+//! 1. `new`, when the socket is adopted: `Opening`. The engine asks `arm` and sets the timer.
+//! 2. A receive buffer comes: the engine takes messages out of `inbox`, and says `received`. The first one ends the
+//!    handshake, unless only `establish` does.
+//! 3. Messages are appended to `outbox`; at the end of the turn the pieces are handed over, then `settle`.
+//! 4. The end begins, by `peer_ended`, `close` or `abort`. The first reason stays; the step that says `has_ended` is the
+//!    one after which the application is told, once.
+//! 5. `Closing`: what is queued leaves. `drained`, or the deadline passes: the socket is closed.
+//! 6. `socket_closed`: the slot is freed.
+//!
+//! On drop whatever waits is dropped; nothing is sent.
+
+mod state;
+
+use std::fmt;
+
+pub use state::{Action, Event, State};
+
+use crate::close::{CloseReason, TransportFailure};
+use crate::inbox::Inbox;
+use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
+use crate::outbox::{Chunk, Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
+use crate::rate::{Rate, RateLimit, RateLimits};
+use crate::spares::Spares;
+
+/// What all sessions of a server have in common. One per shard.
+///
+/// ```
+/// use raon_session::{LivenessLimits, SessionConfig};
+/// let config = SessionConfig {
+///     liveness: LivenessLimits { idle_ms: 60_000, ..LivenessLimits::default() },
+///     ..SessionConfig::default()
+/// };
+/// assert!(config.flaws().is_empty());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// Bounds of the outbox.
+    pub outbox: OutboxLimits,
+    /// How long a peer may be silent.
+    pub liveness: LivenessLimits,
+    /// How much a peer may send.
+    pub rate: RateLimits,
+    /// What the peer's end means.
+    pub on_peer_end: PeerEnd,
+    /// How long what is queued may take to leave when a session closes, in milliseconds.
+    pub drain_ms: u32,
+}
+
+impl SessionConfig {
+    /// What is wrong with these numbers, all of it, with the remedy.
+    pub fn flaws(&self) -> Vec<&'static str> {
+        let mut flaws = self.outbox.flaws();
+        if self.drain_ms == 0 {
+            flaws.push("drain_ms is 0; a session could close before its last messages leave");
+        }
+        if self.liveness.heartbeat_answer_ms > 0 && self.liveness.heartbeat_every_ms == 0 {
+            flaws.push("heartbeat_answer_ms is set without heartbeat_every_ms; no heartbeat would be sent");
+        }
+        flaws
+    }
+}
+
+impl Default for SessionConfig {
+    /// 5 s for what is queued: a peer that reads at all reads 256 KiB in that time.
+    fn default() -> Self {
+        SessionConfig {
+            outbox: OutboxLimits::default(),
+            liveness: LivenessLimits::default(),
+            rate: RateLimits::default(),
+            on_peer_end: PeerEnd::Close,
+            drain_ms: 5000,
+        }
+    }
+}
+
+/// What the peer's orderly end of its side means.
+///
+/// ```
+/// assert_eq!(raon_session::PeerEnd::default(), raon_session::PeerEnd::Close);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PeerEnd {
+    /// The session ends: what is queued still leaves. Right for games, whose peers leave by closing.
+    #[default]
+    Close,
+    /// The session goes on one way until the application closes it. Silence is no fault any more.
+    KeepOpen,
+}
+
+/// What an event leads to.
+///
+/// ```
+/// use raon_session::{Action, Step};
+/// assert_eq!(Step::NOTHING, Step { action: Action::Nothing, has_ended: false });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// What the engine does now.
+    pub action: Action,
+    /// The session has just ended: the application is told, with the session's reason. True once in a session's life.
+    pub has_ended: bool,
+}
+
+impl Step {
+    /// Nothing follows.
+    pub const NOTHING: Step = Step { action: Action::Nothing, has_ended: false };
+}
+
+/// One session, `C` being what its messages are gathered in.
+///
+/// ```
+/// use raon_session::{Action, HeapSupply, PacketHead, Packet, Session, SessionConfig, Supply};
+/// let (config, framing, mut supply) = (SessionConfig::default(), Packet::new(), HeapSupply::default());
+/// let mut session = Session::new(&config, 0);
+/// let mut input = &b"\x06\0\x01\0hi"[..];
+/// while let Some(message) = session.inbox.next(&framing, &mut input, supply.spares())? {
+///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut supply);
+/// }
+/// session.received(&config, 5, 1, 2)?;
+/// assert_eq!(session.outbox.take().map(|piece| piece.len()), Some(6));
+/// session.settle(&config, 5, supply.spares());
+/// let step = session.peer_ended(&config, 9);
+/// assert_eq!((step.action, step.has_ended), (Action::Drain, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session<C> {
+    /// The way in.
+    pub inbox: Inbox,
+    /// The way out.
+    pub outbox: Outbox<C>,
+    liveness: Liveness,
+    rate: Option<Box<Rate>>,
+    state: State,
+    reason: Option<CloseReason>,
+}
+
+impl<C: Chunk> Session<C> {
+    /// A session that has just been opened.
+    pub fn new(config: &SessionConfig, now_ns: u64) -> Self {
+        Session {
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            liveness: Liveness::new(&config.liveness, now_ns),
+            rate: config.rate.is_on().then(|| Box::new(Rate::new(&config.rate, now_ns))),
+            state: State::Opening,
+            reason: None,
+        }
+    }
+
+    /// Whole messages have come, at least one, with `bytes` bytes of bodies in all. One call per receive buffer is enough;
+    /// one per message makes the rates exact.
+    ///
+    /// Errors: more came than the rate allows. Close with that as the reason, and do not deliver them.
+    //= LIVE-1, LIVE-2, RATE-1
+    #[inline]
+    pub fn received(
+        &mut self,
+        config: &SessionConfig,
+        now_ns: u64,
+        messages: u32,
+        bytes: u32,
+    ) -> Result<(), RateLimit> {
+        if self.state != State::Open {
+            return self.received_early(config, now_ns, messages, bytes);
+        }
+        self.liveness.heard(now_ns);
+        match &mut self.rate {
+            None => Ok(()),
+            Some(rate) => rate.charge(&config.rate, now_ns, messages, bytes),
+        }
+    }
+
+    /// Ends the handshake; the deadline for it is off.
+    //= LIVE-1
+    pub fn establish(&mut self) {
+        if self.state == State::Opening {
+            self.liveness.stage_ns = NEVER;
+        }
+        self.apply(Event::Established);
+    }
+
+    /// The peer has ended its side in order.
+    //= CLOSE-5
+    pub fn peer_ended(&mut self, config: &SessionConfig, now_ns: u64) -> Step {
+        match config.on_peer_end {
+            PeerEnd::Close => self.end(Event::PeerEnd, CloseReason::PeerClosed, config, now_ns),
+            PeerEnd::KeepOpen => {
+                if self.state.receives() {
+                    self.liveness.stage_ns = NEVER;
+                    self.liveness.expect_nothing();
+                }
+                self.apply(Event::PeerEndKept)
+            }
+        }
+    }
+
+    /// Ends the session for this reason: abruptly if the reason is, else after what is queued has left. A session that is
+    /// closing already keeps its reason, and an abrupt one ends its waiting.
+    //= CLOSE-3, CLOSE-4
+    pub fn close(&mut self, config: &SessionConfig, now_ns: u64, reason: CloseReason) -> Step {
+        let event = if reason.is_abrupt() { Event::Abort } else { Event::Close };
+        self.end(event, reason, config, now_ns)
+    }
+
+    /// Ends the session for this reason at once, whatever the reason.
+    //= CLOSE-3
+    pub fn abort(&mut self, reason: CloseReason) -> Step {
+        self.note_reason(reason);
+        self.apply(Event::Abort)
+    }
+
+    /// The outbox is empty: called after a hand-over in `Closing`, and right after the step that says `Drain`. Does nothing
+    /// while something waits.
+    //= CLOSE-4
+    pub fn drained(&mut self) -> Step {
+        if self.outbox.is_empty() { self.apply(Event::Drained) } else { Step::NOTHING }
+    }
+
+    /// The driver has closed the socket.
+    pub fn socket_closed(&mut self) -> Step {
+        self.note_reason(CloseReason::Transport(TransportFailure::Other));
+        self.apply(Event::SocketClosed)
+    }
+
+    /// Called after each hand-over, as [`Outbox::settle`]. After `Pressure::High` the engine asks [`arm`](Self::arm).
+    //= OUTBOX-4
+    #[inline]
+    pub fn settle(&mut self, config: &SessionConfig, now_ns: u64, spares: &mut Spares<C>) -> Settled {
+        let settled = self.outbox.settle(&config.outbox, spares);
+        match settled.pressure {
+            None => {}
+            Some(Pressure::High) => self.liveness.pressed_ns = now_ns,
+            Some(Pressure::Low) => self.liveness.pressed_ns = NEVER,
+        }
+        settled
+    }
+
+    /// The deadline that the session's timer must be set for now, if it is earlier than the one it is set for. Asked after
+    /// `new`, after `Pressure::High` and after `Action::Drain`. A timer that is set already may be cancelled or left: one
+    /// that fires too early does nothing.
+    pub fn arm(&mut self, config: &SessionConfig) -> Option<u64> {
+        let deadline_ns = match self.state {
+            State::Closed => NEVER,
+            State::Closing => self.liveness.stage_ns,
+            _ => self.liveness.deadline_ns(&config.liveness, grace_ms(&config.outbox)),
+        };
+        self.liveness.arm(deadline_ns)
+    }
+
+    /// The session's timer has fired: what follows. The timer is set again only if the verdict says so.
+    //= LIVE-1, LIVE-2, CLOSE-4
+    pub fn fired(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
+        if now_ns < self.liveness.armed_ns {
+            return Verdict::Nothing;
+        }
+        self.liveness.armed_ns = NEVER;
+        match self.state {
+            State::Closed => Verdict::Nothing,
+            State::Closing if now_ns >= self.liveness.stage_ns => Verdict::Abort,
+            State::Closing => {
+                self.liveness.armed_ns = self.liveness.stage_ns;
+                Verdict::Rearm { at_ns: self.liveness.stage_ns }
+            }
+            _ => self.liveness.fired(&config.liveness, grace_ms(&config.outbox), now_ns),
+        }
+    }
+
+    /// Drops what waits and gives memory to the spares. For the end of a session.
+    pub fn clear(&mut self, spares: &mut Spares<C>) {
+        self.inbox.clear(spares);
+        self.outbox.clear(spares);
+    }
+
+    /// Where it is in its life.
+    #[inline]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it ended, once it has.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+
+    /// True until the application has been told the end: messages may be appended.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.state.is_live()
+    }
+
+    #[cold]
+    fn received_early(
+        &mut self,
+        config: &SessionConfig,
+        now_ns: u64,
+        messages: u32,
+        bytes: u32,
+    ) -> Result<(), RateLimit> {
+        if !self.state.receives() {
+            return Ok(());
+        }
+        if config.liveness.handshake_end == HandshakeEnd::FirstMessage {
+            self.establish();
+        }
+        self.liveness.heard(now_ns);
+        self.rate.as_mut().map_or(Ok(()), |rate| rate.charge(&config.rate, now_ns, messages, bytes))
+    }
+
+    fn end(&mut self, event: Event, reason: CloseReason, config: &SessionConfig, now_ns: u64) -> Step {
+        self.note_reason_of(event, reason);
+        let was_live = self.state.is_live();
+        let step = self.apply(event);
+        if was_live && self.state == State::Closing {
+            self.liveness.stage_ns = after(now_ns, config.drain_ms.max(1));
+        }
+        step
+    }
+
+    /// The peer's end of a session that goes on one way already is no end.
+    fn note_reason_of(&mut self, event: Event, reason: CloseReason) {
+        if !self.state.on(event).0.is_live() {
+            self.note_reason(reason);
+        }
+    }
+
+    fn note_reason(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    fn apply(&mut self, event: Event) -> Step {
+        let was_live = self.state.is_live();
+        let (state, action) = self.state.on(event);
+        self.state = state;
+        Step { action, has_ended: was_live && !state.is_live() }
+    }
+}
+
+impl<C> fmt::Debug for Session<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Session({:?}, {:?}, {:?})", self.state, self.inbox, self.outbox)
+    }
+}
+
+/// How long a session may stay under pressure in milliseconds; 0: for ever.
+fn grace_ms(limits: &OutboxLimits) -> u32 {
+    match limits.slow_consumer {
+        SlowConsumer::DisconnectAfter { grace_ms } => grace_ms.max(1),
+        SlowConsumer::Refuse | SlowConsumer::DropOldestDroppable => 0,
+    }
+}

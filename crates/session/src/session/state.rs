@@ -1,0 +1,121 @@
+//! The states of a session and what leads from one to another, as one table.
+
+/// Where a session is in its life.
+///
+/// ```
+/// use raon_session::{Session, SessionConfig, State};
+/// let config = SessionConfig::default();
+/// let mut session = Session::<Vec<u8>>::new(&config, 0);
+/// assert_eq!(session.state(), State::Opening);
+/// session.received(&config, 1, 1, 64)?;
+/// assert_eq!(session.state(), State::Open);
+/// # Ok::<(), raon_session::RateLimit>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The handshake is not done. Messages go both ways.
+    Opening,
+    /// Messages go both ways.
+    Open,
+    /// The peer has ended its side; messages still go to it.
+    HalfClosed,
+    /// The application has been told the end. What is queued still leaves; nothing is added, and what comes is dropped.
+    Closing,
+    /// The socket is being closed, or is.
+    Closed,
+}
+
+impl State {
+    /// All of them, in order of life.
+    pub const ALL: [State; 5] = [State::Opening, State::Open, State::HalfClosed, State::Closing, State::Closed];
+
+    /// True until the application has been told the end: messages may be sent.
+    #[inline]
+    pub const fn is_live(self) -> bool {
+        matches!(self, State::Opening | State::Open | State::HalfClosed)
+    }
+
+    /// True while messages from the peer are delivered.
+    #[inline]
+    pub const fn receives(self) -> bool {
+        matches!(self, State::Opening | State::Open)
+    }
+
+    /// The table: the next state, and what the engine does now.
+    pub const fn on(self, event: Event) -> (State, Action) {
+        use Action::{CloseAbruptly, CloseGracefully, Drain, Nothing, PeerEnded, Release};
+        match (self, event) {
+            (State::Opening, Event::Established) => (State::Open, Nothing),
+            (State::Opening | State::Open, Event::PeerEnd) => (State::Closing, Drain),
+            (State::Opening | State::Open, Event::PeerEndKept) => (State::HalfClosed, PeerEnded),
+            (State::Opening | State::Open | State::HalfClosed, Event::Close) => (State::Closing, Drain),
+            (State::Opening | State::Open | State::HalfClosed | State::Closing, Event::Abort) => {
+                (State::Closed, CloseAbruptly)
+            }
+            (State::Closing, Event::Drained) => (State::Closed, CloseGracefully),
+            (_, Event::SocketClosed) => (State::Closed, Release),
+            (state, _) => (state, Nothing),
+        }
+    }
+}
+
+/// What happens to a session.
+///
+/// ```
+/// use raon_session::{Action, Event, State};
+/// assert_eq!(State::Closing.on(Event::Drained), (State::Closed, Action::CloseGracefully));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The handshake is done.
+    Established,
+    /// The peer has ended its side, and that ends the session.
+    PeerEnd,
+    /// The peer has ended its side, and the session goes on one way.
+    PeerEndKept,
+    /// It shall end once what is queued has left.
+    Close,
+    /// It shall end at once.
+    Abort,
+    /// Nothing is queued any more.
+    Drained,
+    /// The driver has closed the socket.
+    SocketClosed,
+}
+
+impl Event {
+    /// All of them.
+    pub const ALL: [Event; 7] = [
+        Event::Established,
+        Event::PeerEnd,
+        Event::PeerEndKept,
+        Event::Close,
+        Event::Abort,
+        Event::Drained,
+        Event::SocketClosed,
+    ];
+}
+
+/// What the engine does after an event.
+///
+/// ```
+/// use raon_session::{Action, CloseReason, Session, SessionConfig};
+/// let config = SessionConfig::default();
+/// let mut session = Session::<Vec<u8>>::new(&config, 0);
+/// assert_eq!(session.close(&config, 0, CloseReason::Shutdown).action, Action::Drain);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Tells the application that the peer has ended its side, if it wants to know.
+    PeerEnded,
+    /// Hands over what is queued, turn by turn, and says `drained` once the outbox is empty; asks `arm` for the deadline.
+    Drain,
+    /// Closes the socket gracefully: what the driver has still leaves.
+    CloseGracefully,
+    /// Closes the socket with a reset; drops what is queued.
+    CloseAbruptly,
+    /// Frees the slot: nothing more comes.
+    Release,
+}
