@@ -1,0 +1,264 @@
+//! Deadlines: the handshake, silence, heartbeats, slow consumers, and the one timer that they share.
+
+use raon_session::{
+    CloseReason, HandshakeEnd, HeapSupply, LivenessLimits, OutboxLimits, PeerEnd, Pressure, Raw, Session,
+    SessionConfig, SlowConsumer, State, Supply, Verdict,
+};
+
+const MS: u64 = 1_000_000;
+
+fn config(liveness: LivenessLimits) -> SessionConfig {
+    SessionConfig { liveness, ..SessionConfig::default() }
+}
+
+/// No handshake; the session is open from its first message.
+fn silent(idle_ms: u32, heartbeat_every_ms: u32, heartbeat_answer_ms: u32) -> SessionConfig {
+    config(LivenessLimits {
+        handshake_ms: 0,
+        idle_ms,
+        heartbeat_every_ms,
+        heartbeat_answer_ms,
+        ..LivenessLimits::default()
+    })
+}
+
+fn opened(config: &SessionConfig, now_ns: u64) -> Session<Vec<u8>> {
+    Session::new(config, now_ns)
+}
+
+fn hear(session: &mut Session<Vec<u8>>, config: &SessionConfig, now_ns: u64) {
+    session.received(config, now_ns, 1, 10).expect("no rate is set");
+}
+
+/// Plays the timer from its first deadline until it is not set again; what it brought, and when, in milliseconds.
+fn play_timer(session: &mut Session<Vec<u8>>, config: &SessionConfig, mut heard_ms: Vec<u64>) -> Vec<(u64, Verdict)> {
+    let mut verdicts = Vec::new();
+    let mut timer = session.arm(config);
+    while let Some(at_ns) = timer {
+        while heard_ms.first().is_some_and(|heard| heard * MS <= at_ns) {
+            hear(session, config, heard_ms.remove(0) * MS);
+        }
+        let verdict = session.fired(config, at_ns);
+        verdicts.push((at_ns / MS, verdict));
+        timer = match verdict {
+            Verdict::Rearm { at_ns } | Verdict::Heartbeat { at_ns } => Some(at_ns),
+            Verdict::Nothing | Verdict::Close(_) | Verdict::Abort => None,
+        };
+        assert!(verdicts.len() < 1000, "the timer does not come to rest");
+    }
+    verdicts
+}
+
+//= LIVE-1
+#[test]
+fn a_handshake_that_is_not_done_in_time_closes() {
+    let config = SessionConfig::default();
+    let mut session = opened(&config, 3 * MS);
+    assert_eq!(session.arm(&config), Some(10_003 * MS));
+    assert_eq!(session.fired(&config, 10_003 * MS), Verdict::Close(CloseReason::HandshakeTimeout));
+    let step = session.close(&config, 10_003 * MS, CloseReason::HandshakeTimeout);
+    assert!(step.has_ended);
+}
+
+//= LIVE-1
+#[test]
+fn the_first_message_ends_the_handshake() {
+    let config = SessionConfig::default();
+    let mut session = opened(&config, 0);
+    let timer = session.arm(&config).expect("the handshake has a deadline");
+    hear(&mut session, &config, 9_999 * MS);
+    assert_eq!(session.state(), State::Open);
+    assert_eq!(session.fired(&config, timer), Verdict::Nothing, "no other deadline is on by default");
+    assert_eq!(session.arm(&config), None);
+}
+
+//= LIVE-1
+#[test]
+fn an_explicit_handshake_ends_when_it_is_said() {
+    let limits = LivenessLimits { handshake_end: HandshakeEnd::Explicit, ..LivenessLimits::default() };
+    let config = config(limits);
+    for is_said in [false, true] {
+        let mut session = opened(&config, 0);
+        let timer = session.arm(&config).expect("a deadline");
+        hear(&mut session, &config, 5 * MS);
+        assert_eq!(session.state(), State::Opening);
+        if is_said {
+            session.establish();
+            assert_eq!(session.state(), State::Open);
+        }
+        let expected = if is_said { Verdict::Nothing } else { Verdict::Close(CloseReason::HandshakeTimeout) };
+        assert_eq!(session.fired(&config, timer), expected);
+    }
+}
+
+//= LIVE-2
+#[test]
+fn idle_counts_from_the_last_message() {
+    let config = silent(100, 0, 0);
+    let mut session = opened(&config, 0);
+    let verdicts = play_timer(&mut session, &config, vec![30, 60, 150]);
+    assert_eq!(
+        verdicts,
+        [
+            (100, Verdict::Rearm { at_ns: 160 * MS }),
+            (160, Verdict::Rearm { at_ns: 250 * MS }),
+            (250, Verdict::Close(CloseReason::IdleTimeout)),
+        ]
+    );
+}
+
+//= LIVE-2
+#[test]
+fn silence_calls_for_a_heartbeat_and_no_answer_closes() {
+    let config = silent(0, 100, 40);
+    let mut session = opened(&config, 0);
+    let verdicts = play_timer(&mut session, &config, vec![120]);
+    assert_eq!(
+        verdicts,
+        [
+            (100, Verdict::Heartbeat { at_ns: 140 * MS }),
+            // Answered at 120: the next silence counts from there.
+            (140, Verdict::Rearm { at_ns: 220 * MS }),
+            (220, Verdict::Heartbeat { at_ns: 260 * MS }),
+            (260, Verdict::Close(CloseReason::HeartbeatTimeout)),
+        ]
+    );
+}
+
+//= LIVE-2
+#[test]
+fn an_answer_at_the_same_moment_is_one() {
+    let config = silent(0, 100, 40);
+    let mut session = opened(&config, 0);
+    let timer = session.arm(&config).expect("a deadline");
+    assert_eq!(session.fired(&config, timer), Verdict::Heartbeat { at_ns: 140 * MS });
+    hear(&mut session, &config, timer);
+    assert_eq!(session.fired(&config, 140 * MS), Verdict::Rearm { at_ns: 200 * MS });
+}
+
+//= LIVE-2
+#[test]
+fn heartbeats_without_a_deadline_go_on() {
+    let config = silent(350, 100, 0);
+    let mut session = opened(&config, 0);
+    let verdicts = play_timer(&mut session, &config, vec![]);
+    assert_eq!(
+        verdicts,
+        [
+            (100, Verdict::Heartbeat { at_ns: 200 * MS }),
+            (200, Verdict::Heartbeat { at_ns: 300 * MS }),
+            (300, Verdict::Heartbeat { at_ns: 350 * MS }),
+            (350, Verdict::Close(CloseReason::IdleTimeout)),
+        ]
+    );
+}
+
+//= LIVE-2
+#[test]
+fn bytes_that_are_no_message_keep_nobody_alive() {
+    let config = silent(100, 0, 0);
+    let (mut session, mut supply) = (opened(&config, 0), HeapSupply::default());
+    let framing = raon_session::Packet::new();
+    assert!(session.inbox.next(&framing, &mut &[200, 0, 1][..], supply.spares()).expect("good so far").is_none());
+    let timer = session.arm(&config).expect("a deadline");
+    assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::IdleTimeout));
+}
+
+#[test]
+fn nothing_on_means_no_timer() {
+    let config = silent(0, 0, 0);
+    assert_eq!(opened(&config, 0).arm(&config), None);
+}
+
+/// A session whose outbox is over its high watermark since 50 ms.
+fn pressed(config: &SessionConfig) -> Session<Vec<u8>> {
+    let (mut session, mut supply) = (opened(config, 0), HeapSupply::default());
+    hear(&mut session, config, MS);
+    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut supply);
+    let settled = session.settle(config, 50 * MS, supply.spares());
+    assert_eq!(settled.pressure, Some(Pressure::High));
+    session
+}
+
+fn impatient(grace_ms: u32, handshake_ms: u32) -> SessionConfig {
+    let outbox = OutboxLimits {
+        watermark_high_bytes: 99,
+        watermark_low_bytes: 10,
+        slow_consumer: SlowConsumer::DisconnectAfter { grace_ms },
+        ..OutboxLimits::default()
+    };
+    let liveness = LivenessLimits { handshake_ms, ..LivenessLimits::default() };
+    SessionConfig { outbox, liveness, ..SessionConfig::default() }
+}
+
+//= OUTBOX-4
+#[test]
+fn a_slow_consumer_is_closed_after_its_grace() {
+    for (grace_ms, at_ms) in [(200, 250), (0, 51)] {
+        let config = impatient(grace_ms, 0);
+        let mut session = pressed(&config);
+        let timer = session.arm(&config).expect("the grace");
+        assert_eq!(timer, at_ms * MS);
+        assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::SlowConsumer));
+    }
+}
+
+//= OUTBOX-4
+#[test]
+fn a_slow_consumer_that_catches_up_stays() {
+    let config = impatient(200, 0);
+    let mut session = pressed(&config);
+    let timer = session.arm(&config).expect("the grace");
+    session.outbox.take();
+    let mut spares = raon_session::Spares::default();
+    assert_eq!(session.settle(&config, 200 * MS, &mut spares).pressure, Some(Pressure::Low));
+    assert_eq!(session.fired(&config, timer), Verdict::Nothing);
+    assert_eq!(session.arm(&config), None);
+}
+
+#[test]
+fn without_that_policy_pressure_has_no_deadline() {
+    let mut config = impatient(200, 0);
+    config.outbox.slow_consumer = SlowConsumer::Refuse;
+    assert_eq!(pressed(&config).arm(&config), None);
+}
+
+#[test]
+fn an_earlier_deadline_is_armed_and_the_old_timer_does_nothing() {
+    let limits = LivenessLimits { handshake_ms: 0, idle_ms: 10_000, ..LivenessLimits::default() };
+    let config = SessionConfig { liveness: limits, ..impatient(200, 0) };
+    let (mut session, mut supply) = (opened(&config, 0), HeapSupply::default());
+    assert_eq!(session.arm(&config), Some(10_000 * MS));
+    hear(&mut session, &config, 9_000 * MS);
+    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut supply);
+    session.settle(&config, 9_900 * MS, supply.spares());
+    assert_eq!(session.arm(&config), None, "10,100 is later than what is set");
+    assert_eq!(session.fired(&config, 10_000 * MS), Verdict::Rearm { at_ns: 10_100 * MS });
+    session.outbox.take();
+    session.settle(&config, 10_050 * MS, supply.spares());
+    assert_eq!(session.fired(&config, 10_060 * MS), Verdict::Nothing, "too early: an old one");
+    assert_eq!(session.fired(&config, 10_100 * MS), Verdict::Rearm { at_ns: 19_000 * MS });
+}
+
+#[test]
+fn a_closing_session_is_armed_earlier_than_its_silence_was() {
+    let config = SessionConfig { drain_ms: 100, ..silent(10_000, 0, 0) };
+    let mut session = opened(&config, 0);
+    assert_eq!(session.arm(&config), Some(10_000 * MS));
+    session.close(&config, 500 * MS, CloseReason::Application(1));
+    assert_eq!(session.arm(&config), Some(600 * MS));
+    assert_eq!(session.fired(&config, 600 * MS), Verdict::Abort);
+    assert_eq!(session.fired(&config, 10_000 * MS), Verdict::Nothing, "the old one, which was left");
+}
+
+//= CLOSE-5
+#[test]
+fn a_peer_that_has_ended_may_be_silent() {
+    let config = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..silent(100, 50, 10) };
+    let mut session = opened(&config, 0);
+    let timer = session.arm(&config).expect("a deadline");
+    session.peer_ended(&config, 20 * MS);
+    assert_eq!(session.state(), State::HalfClosed);
+    assert_eq!(session.fired(&config, timer), Verdict::Nothing);
+    assert_eq!(session.arm(&config), None);
+}

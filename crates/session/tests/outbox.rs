@@ -1,0 +1,393 @@
+//! The way out, case by case. That order and bounds hold in any sequence is shown in `fuzz_targets.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use raon_session::{
+    COPY_BYTES_MAX, Chunk, Delimiter, EncodeError, Fixed, HeapSupply, Need, Outbox, OutboxLimits, Packet, PacketHead,
+    Piece, Pressure, Raw, Refusal, SendOutcome, SlowConsumer, Spares, Supply, encode,
+};
+
+type Pieces = Vec<Piece<Vec<u8>>>;
+
+const HEAD: PacketHead = PacketHead { id: 7 };
+
+/// A heap that counts what it gives, and stops giving.
+#[derive(Default)]
+struct Counted {
+    heap: HeapSupply,
+    needs: Vec<Need>,
+    is_empty: bool,
+}
+
+impl Supply for Counted {
+    type Chunk = Vec<u8>;
+
+    fn chunk(&mut self, need: Need) -> Option<Vec<u8>> {
+        self.needs.push(need);
+        if self.is_empty { None } else { self.heap.chunk(need) }
+    }
+
+    fn spares(&mut self) -> &mut Spares<Vec<u8>> {
+        self.heap.spares()
+    }
+}
+
+fn small_limits(slow_consumer: SlowConsumer) -> OutboxLimits {
+    OutboxLimits { bytes_max: 100, messages_max: 4, watermark_high_bytes: 50, watermark_low_bytes: 10, slow_consumer }
+}
+
+fn take_all(outbox: &mut Outbox<Vec<u8>>) -> Pieces {
+    std::iter::from_fn(|| outbox.take()).collect()
+}
+
+fn stream(pieces: &[Piece<Vec<u8>>]) -> Vec<u8> {
+    let bytes = pieces.iter().flat_map(|piece| match piece {
+        Piece::Chunk(chunk) => chunk.iter(),
+        Piece::Shared(bytes) => bytes.iter(),
+    });
+    bytes.copied().collect()
+}
+
+/// Droppable messages stay apart from now on.
+fn hold(outbox: &mut Outbox<Vec<u8>>, limits: &OutboxLimits, supply: &mut Counted) {
+    outbox.append(&Raw, (), b"!", limits, supply);
+    outbox.settle(limits, supply.spares());
+    assert!(outbox.is_held());
+}
+
+#[test]
+fn small_messages_share_a_chunk() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    for _ in 0..60 {
+        assert_eq!(outbox.append(&Packet::new(), HEAD, &[5; 60], &limits, &mut supply), SendOutcome::Queued);
+    }
+    assert_eq!((outbox.messages(), outbox.bytes()), (60, 60 * 64));
+    assert_eq!(supply.needs, [Need::Tail { bytes: 64 }]);
+    let pieces = take_all(&mut outbox);
+    assert_eq!(pieces.len(), 1);
+    assert_eq!(stream(&pieces), encode(&Packet::new(), HEAD, &[5; 60]).expect("short").repeat(60));
+    assert_eq!((outbox.messages(), outbox.bytes()), (0, 0));
+}
+
+#[test]
+fn a_frame_is_never_split_over_chunks() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    for length in [3000, 3000, 6000, 10] {
+        let body = vec![length as u8; length];
+        assert_eq!(outbox.append(&Raw, (), &body, &limits, &mut supply), SendOutcome::Queued);
+    }
+    let lengths: Vec<usize> = take_all(&mut outbox).iter().map(Piece::len).collect();
+    assert_eq!(lengths, [3000, 3000, 6000, 10]);
+}
+
+//= OUTBOX-1
+#[test]
+fn a_large_shared_body_goes_by_reference_behind_its_prefix() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let large = Bytes::from(vec![9; COPY_BYTES_MAX + 1]);
+    outbox.append(&Packet::new(), HEAD, b"before", &limits, &mut supply);
+    assert_eq!(outbox.append_shared(&Packet::new(), HEAD, &large, &limits, &mut supply), SendOutcome::Queued);
+    outbox.append(&Packet::new(), HEAD, b"after", &limits, &mut supply);
+    assert_eq!(outbox.messages(), 3);
+    let expected =
+        [&b"before"[..], &large, b"after"].map(|body| encode(&Packet::new(), HEAD, body).expect("short")).concat();
+    let pieces = take_all(&mut outbox);
+    assert_eq!(stream(&pieces), expected);
+    let [Piece::Chunk(first), Piece::Shared(body), Piece::Chunk(_)] = &pieces[..] else {
+        panic!("{pieces:?}");
+    };
+    assert!(first.ends_with(&[5, 2, 7, 0]), "the prefix is in the chunk before it");
+    assert_eq!(body.as_ptr(), large.as_ptr(), "not copied");
+}
+
+#[test]
+fn a_prefix_alone_gets_a_chunk_of_its_length() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let large = Bytes::from(vec![9; 2000]);
+    for _ in 0..3 {
+        outbox.append_shared(&Packet::new(), HEAD, &large, &limits, &mut supply);
+    }
+    assert_eq!(supply.needs, [Need::Exact { bytes: 4 }; 3]);
+    assert_eq!(stream(&take_all(&mut outbox)), encode(&Packet::new(), HEAD, &large).expect("short").repeat(3));
+}
+
+#[test]
+fn a_suffix_follows_a_shared_body() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let lines = Delimiter::new(b"\r\n").expect("short");
+    let large = Bytes::from(vec![b'x'; 600]);
+    for _ in 0..2 {
+        outbox.append_shared(&lines, (), &large, &limits, &mut supply);
+        outbox.append(&lines, (), b"y", &limits, &mut supply);
+    }
+    assert_eq!((outbox.messages(), outbox.bytes()), (4, 2 * (602 + 3)));
+    let line = [&large[..], b"\r\ny\r\n"].concat();
+    assert_eq!(stream(&take_all(&mut outbox)), line.repeat(2));
+    assert_eq!((outbox.messages(), outbox.bytes()), (0, 0));
+}
+
+#[test]
+fn shared_messages_up_to_512_bytes_are_copied() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let frame = Bytes::from(vec![1; COPY_BYTES_MAX]);
+    outbox.append_frame(&frame, &limits, &mut supply);
+    outbox.append_shared(&Raw, (), &frame, &limits, &mut supply);
+    outbox.append_droppable(Some(1), &frame, &limits, &mut supply);
+    assert_eq!(take_all(&mut outbox), [Piece::Chunk(vec![1; 3 * COPY_BYTES_MAX])]);
+    let longer = Bytes::from(vec![1; COPY_BYTES_MAX + 1]);
+    outbox.append_frame(&longer, &limits, &mut supply);
+    assert_eq!(take_all(&mut outbox), [Piece::Shared(longer)]);
+    assert_eq!(
+        outbox.append_frame(&Bytes::new(), &limits, &mut supply),
+        SendOutcome::Refused(Refusal::Unencodable(EncodeError::Empty))
+    );
+}
+
+//= OUTBOX-2
+#[test]
+fn the_bounds_hold_to_the_byte_and_to_the_message() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), small_limits(SlowConsumer::Refuse));
+    let mut append =
+        |outbox: &mut Outbox<_>, length| outbox.append(&Raw, (), &[1; 101][..length], &limits, &mut supply);
+    assert_eq!(append(&mut outbox, 101), SendOutcome::Refused(Refusal::OutboxBytes));
+    assert_eq!(append(&mut outbox, 60), SendOutcome::Queued);
+    assert_eq!(append(&mut outbox, 41), SendOutcome::Refused(Refusal::OutboxBytes));
+    assert_eq!(append(&mut outbox, 37), SendOutcome::Queued);
+    assert_eq!((append(&mut outbox, 1), append(&mut outbox, 1)), (SendOutcome::Queued, SendOutcome::Queued));
+    assert_eq!(append(&mut outbox, 1), SendOutcome::Refused(Refusal::OutboxMessages));
+    assert_eq!((outbox.bytes(), outbox.messages()), (99, 4));
+    take_all(&mut outbox);
+    assert_eq!(append(&mut outbox, 100), SendOutcome::Queued);
+}
+
+#[test]
+fn what_cannot_be_framed_is_refused_and_leaves_nothing() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let wrong = EncodeError::WrongLength { body_bytes: 3, fixed_bytes: 4 };
+    let refused = SendOutcome::Refused(Refusal::Unencodable(wrong));
+    assert_eq!(outbox.append(&Fixed::new(4), (), b"abc", &limits, &mut supply), refused);
+    let long = Bytes::from(vec![b'\n'; 600]);
+    let inside = SendOutcome::Refused(EncodeError::DelimiterInside { at: 0 }.into());
+    assert_eq!(outbox.append_shared(&Delimiter::line(), (), &long, &limits, &mut supply), inside);
+    let outcome = outbox.append_with(&Delimiter::line(), (), 9, &limits, &mut supply, |out| {
+        out.fill(b'\n');
+        9
+    });
+    assert_eq!(outcome, inside);
+    assert!(outbox.is_empty() && outbox.take().is_none());
+}
+
+#[test]
+fn encoding_in_place_uses_what_it_wrote() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 100, &limits, &mut supply, |out| {
+        assert_eq!(out.len(), 100);
+        out[..3].copy_from_slice(b"abc");
+        3
+    });
+    assert_eq!(outcome, SendOutcome::Queued);
+    // More than there is room for counts as the room.
+    outbox.append_with(&Packet::new(), HEAD, 2, &limits, &mut supply, |out| {
+        out.copy_from_slice(b"de");
+        50
+    });
+    assert_eq!(stream(&take_all(&mut outbox)), b"\x07\0\x07\0abc\x06\0\x07\0de");
+    let too_long = outbox.append_with(&Packet::new(), HEAD, 4093, &limits, &mut supply, |_| panic!("not called"));
+    let error = EncodeError::TooLong { frame_bytes: 4097, limit_bytes: 4096 };
+    assert_eq!(too_long, SendOutcome::Refused(error.into()));
+}
+
+//= OUTBOX-1
+#[test]
+fn of_an_encoding_that_panics_nothing_is_sent() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    outbox.append(&Packet::new(), HEAD, b"a", &limits, &mut supply);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        outbox.append_with(&Packet::new(), HEAD, 50, &limits, &mut supply, |out| {
+            out.fill(1);
+            panic!("on purpose")
+        })
+    }));
+    assert!(panicked.is_err());
+    outbox.append(&Packet::new(), HEAD, b"b", &limits, &mut supply);
+    assert_eq!(stream(&take_all(&mut outbox)), b"\x05\0\x07\0a\x05\0\x07\0b");
+}
+
+#[test]
+fn without_memory_messages_are_refused_whole() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let large = Bytes::from(vec![b'x'; 600]);
+    outbox.append_frame(&large, &limits, &mut supply);
+    supply.is_empty = true;
+    let refused = SendOutcome::Refused(Refusal::Memory);
+    assert_eq!(outbox.append(&Raw, (), b"a", &limits, &mut supply), refused);
+    assert_eq!(outbox.append_shared(&Packet::new(), HEAD, &large, &limits, &mut supply), refused);
+    assert_eq!(outbox.append_shared(&Delimiter::line(), (), &large, &limits, &mut supply), refused);
+    assert_eq!(outbox.append_with(&Raw, (), 5, &limits, &mut supply, |_| panic!("not called")), refused);
+    assert_eq!((outbox.messages(), outbox.bytes()), (1, 600));
+    assert_eq!(take_all(&mut outbox), [Piece::Shared(large)]);
+}
+
+#[test]
+fn a_chunk_smaller_than_needed_is_no_chunk() {
+    /// Always 8 bytes.
+    struct Stingy(HeapSupply);
+    impl Supply for Stingy {
+        type Chunk = Vec<u8>;
+        fn chunk(&mut self, _need: Need) -> Option<Vec<u8>> {
+            Some(Vec::with_capacity(8))
+        }
+        fn spares(&mut self) -> &mut Spares<Vec<u8>> {
+            self.0.spares()
+        }
+    }
+    let (mut outbox, mut supply) = (Outbox::default(), Stingy(HeapSupply::default()));
+    let outcome = outbox.append(&Raw, (), &[1; 64], &OutboxLimits::default(), &mut supply);
+    assert_eq!(outcome, SendOutcome::Refused(Refusal::Memory));
+    assert_eq!(outbox.append(&Raw, (), &[1; 8], &OutboxLimits::default(), &mut supply), SendOutcome::Queued);
+}
+
+//= OUTBOX-4
+#[test]
+fn watermarks_speak_in_turns() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), small_limits(SlowConsumer::Refuse));
+    let mut heard = Vec::new();
+    let mut fill_to = |bytes: usize| {
+        take_all(&mut outbox);
+        if bytes > 0 {
+            outbox.append(&Raw, (), &vec![1; bytes], &limits, &mut supply);
+        }
+        heard.push(outbox.settle(&limits, supply.spares()).pressure);
+        outbox.is_high()
+    };
+    assert_eq!(
+        [50, 51, 100, 11, 51, 10, 50, 0, 51].map(&mut fill_to),
+        [false, true, true, true, true, false, false, false, true]
+    );
+    let (high, low) = (Some(Pressure::High), Some(Pressure::Low));
+    assert_eq!(heard, [None, high, None, None, None, low, None, None, high]);
+}
+
+//= OUTBOX-3
+#[test]
+fn a_later_message_takes_the_place_of_one_with_its_key() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    hold(&mut outbox, &limits, &mut supply);
+    let mut droppable = |outbox: &mut Outbox<_>, key, text: &'static [u8]| {
+        outbox.append_droppable(key, &Bytes::from_static(text), &limits, &mut supply)
+    };
+    assert_eq!(droppable(&mut outbox, Some(1), b"[1a]"), SendOutcome::Queued);
+    assert_eq!(droppable(&mut outbox, Some(2), b"[2a]"), SendOutcome::Queued);
+    assert_eq!(droppable(&mut outbox, None, b"[-]"), SendOutcome::Queued);
+    assert_eq!(droppable(&mut outbox, None, b"[-]"), SendOutcome::Queued, "without a key nothing is superseded");
+    assert_eq!(droppable(&mut outbox, Some(1), b"[1b]"), SendOutcome::Superseded);
+    assert_eq!((outbox.messages(), outbox.bytes()), (5, 15));
+    assert_eq!(stream(&take_all(&mut outbox)), b"![2a][-][-][1b]");
+    assert_eq!(droppable(&mut outbox, Some(1), b"[1c]"), SendOutcome::Queued, "the older one has left");
+}
+
+//= OUTBOX-3
+#[test]
+fn at_the_bound_the_oldest_droppable_messages_make_room() {
+    let limits = small_limits(SlowConsumer::DropOldestDroppable);
+    let (mut outbox, mut supply) = (Outbox::default(), Counted::default());
+    hold(&mut outbox, &limits, &mut supply);
+    for text in [&b"[1.................................]"[..], b"[2.................................]"] {
+        outbox.append_droppable(None, &Bytes::from_static(text), &limits, &mut supply);
+    }
+    outbox.append(&Raw, (), b"kept", &limits, &mut supply);
+    assert_eq!((outbox.messages(), outbox.bytes()), (4, 77));
+    assert_eq!(outbox.append(&Raw, (), b"new", &limits, &mut supply), SendOutcome::Queued, "one gave its place");
+    assert_eq!(outbox.settle(&limits, supply.spares()).dropped, 1);
+    assert_eq!(outbox.settle(&limits, supply.spares()).dropped, 0, "said once");
+    // Even both are not enough: none is dropped in vain.
+    let refused = SendOutcome::Refused(Refusal::OutboxBytes);
+    outbox.take();
+    assert_eq!(outbox.append(&Raw, (), &[1; 94], &limits, &mut supply), refused);
+    assert_eq!(stream(&take_all(&mut outbox)), b"[2.................................]keptnew");
+}
+
+//= OUTBOX-3
+#[test]
+fn a_droppable_message_without_room_is_dropped_and_the_older_one_stays() {
+    let limits = small_limits(SlowConsumer::Refuse);
+    let (mut outbox, mut supply) = (Outbox::default(), Counted::default());
+    hold(&mut outbox, &limits, &mut supply);
+    let mut droppable = |outbox: &mut Outbox<_>, text: &[u8]| {
+        outbox.append_droppable(Some(1), &Bytes::copy_from_slice(text), &limits, &mut supply)
+    };
+    assert_eq!(droppable(&mut outbox, &[2; 90]), SendOutcome::Queued);
+    assert_eq!(droppable(&mut outbox, &[3; 100]), SendOutcome::Dropped);
+    assert_eq!(outbox.bytes(), 91);
+    assert_eq!(droppable(&mut outbox, &[4; 99]), SendOutcome::Superseded, "the older one's room counts");
+    assert_eq!(stream(&take_all(&mut outbox)), [&b"!"[..], &[4; 99]].concat());
+}
+
+#[test]
+fn refused_pieces_come_back_to_the_front() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let large = Bytes::from(vec![2; 600]);
+    outbox.append(&Raw, (), b"one", &limits, &mut supply);
+    outbox.append_frame(&large, &limits, &mut supply);
+    let taken = take_all(&mut outbox);
+    outbox.append(&Raw, (), b"three", &limits, &mut supply);
+    for piece in taken.into_iter().rev() {
+        outbox.restore(piece, 1, supply.spares());
+    }
+    assert_eq!((outbox.messages(), outbox.bytes()), (3, 608));
+    assert_eq!(stream(&take_all(&mut outbox)), [b"one", &large[..], b"three"].concat());
+    assert_eq!(outbox.messages(), 0);
+}
+
+#[test]
+fn clearing_says_how_much_it_was() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    outbox.append(&Raw, (), b"one", &limits, &mut supply);
+    outbox.append_frame(&Bytes::from(vec![2; 600]), &limits, &mut supply);
+    outbox.append(&Raw, (), b"three", &limits, &mut supply);
+    assert_eq!(outbox.clear(supply.spares()), 3);
+    assert!(outbox.is_empty() && outbox.messages() == 0 && outbox.take().is_none());
+}
+
+#[test]
+fn a_slow_session_keeps_no_more_of_a_chunk_than_it_uses() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    hold(&mut outbox, &limits, &mut supply);
+    for _ in 0..10 {
+        outbox.append(&Raw, (), b"small", &limits, &mut supply);
+        outbox.append_droppable(None, &Bytes::from_static(b"droppable"), &limits, &mut supply);
+    }
+    let capacities = take_all(&mut outbox).into_iter().filter_map(|piece| match piece {
+        Piece::Chunk(chunk) => Some(chunk.capacity()),
+        Piece::Shared(_) => None,
+    });
+    assert!(capacities.clone().count() >= 10 && capacities.sum::<usize>() < 200);
+}
+
+#[test]
+fn a_warm_outbox_reuses_its_backlog() {
+    // A vector stands for any chunk; its memory is not counted here, that of the backlog is.
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let large = Bytes::from(vec![2; 600]);
+    for _ in 0..3 {
+        outbox.append_frame(&large, &limits, &mut supply);
+        assert_eq!(take_all(&mut outbox).len(), 1);
+        outbox.settle(&limits, supply.spares());
+        assert!(format!("{:?}", supply.spares()).contains("1 backlogs"), "it went back to the spares");
+    }
+}
+
+#[test]
+fn the_limits_say_what_is_wrong_with_them() {
+    assert!(OutboxLimits::default().flaws().is_empty());
+    let wrong = OutboxLimits {
+        bytes_max: 0,
+        messages_max: 0,
+        watermark_high_bytes: 1,
+        watermark_low_bytes: 2,
+        slow_consumer: SlowConsumer::Refuse,
+    };
+    assert_eq!(wrong.flaws().len(), 4);
+    assert!(Chunk::is_empty(&Vec::new()));
+}
