@@ -1,4 +1,5 @@
-//! Every clause in force is quoted, as `//= OWN-1`, where it is obeyed and where it is tested.
+//! Every clause in force is quoted, as `//= OWN-1`, where it is obeyed and where it is tested: in the conformance suite, or,
+//! since that suite is about back ends, in the `tests` folder of a crate above them.
 
 use super::Finding;
 use super::tree::{File, Tree};
@@ -53,12 +54,16 @@ pub(crate) fn clauses(document: &File) -> Vec<Clause> {
         .collect()
 }
 
-/// The quotes in the crates' sources and those in the conformance suite.
+/// The crates above the provider, whose clauses are tested beside them.
+const TESTED_BESIDE: [&str; 2] = ["session", "raon"];
+
+/// The quotes in the crates' sources and those in tests.
 pub(crate) fn quotes(tree: &Tree) -> (Vec<Quote>, Vec<Quote>) {
     let (mut sources, mut tests) = (Vec::new(), Vec::new());
     for file in tree.with_extension("rs") {
         match file.path.split('/').collect::<Vec<_>>()[..] {
             ["crates", "conformance", ..] => tests.extend(quotes_in(file)),
+            ["crates", name, "tests", ..] if TESTED_BESIDE.contains(&name) => tests.extend(quotes_in(file)),
             ["crates", _, "src", ..] => sources.extend(quotes_in(file)),
             _ => {}
         }
@@ -129,7 +134,7 @@ fn coverage_findings(clause: &Clause, sources: &[Quote], tests: &[Quote]) -> Vec
         messages.push(format!("no source line quotes {id}; write `//= {id}` where it is obeyed"));
     }
     if clause.in_force && !tested {
-        messages.push(format!("no conformance test quotes {id}; write `//= {id}` above the test"));
+        messages.push(format!("no test of the suite quotes {id}; write `//= {id}` above the test"));
     }
     if !clause.in_force && obeyed && tested {
         messages.push(format!("{id} is obeyed and tested; strike it from \"Not yet in force\""));
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_clause_without_source_or_test_is_found() {
         assert!(messages(TWO, "", "//= OWN-1")[0].starts_with("no source line"));
-        assert!(messages(TWO, "//= OWN-1", "")[0].starts_with("no conformance test"));
+        assert!(messages(TWO, "//= OWN-1", "")[0].starts_with("no test of the suite"));
         assert_eq!(messages(TWO, "// OWN-1", "/// OWN-1").len(), 2);
     }
 
@@ -183,6 +188,18 @@ mod tests {
         let tree =
             Tree::of(&[(SEMANTICS, TWO), ("xtask/src/a.rs", "//= OWN-1"), ("crates/cli/tests/a.rs", "//= OWN-1")]);
         assert_eq!(check(&tree).len(), 2);
+    }
+
+    #[test]
+    fn the_crates_above_are_tested_beside_themselves() {
+        let tree = Tree::of(&[
+            (SEMANTICS, "### FRAME-1\nText.\n"),
+            ("crates/session/src/inbox.rs", "//= FRAME-1"),
+            ("crates/session/tests/inbox.rs", "    //= FRAME-1\nfn f() {}"),
+        ]);
+        assert!(check(&tree).is_empty());
+        let (_, tests) = quotes(&tree);
+        assert_eq!((tests[0].path.as_str(), tests[0].line), ("crates/session/tests/inbox.rs", 1));
     }
 
     #[test]
