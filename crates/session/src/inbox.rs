@@ -90,6 +90,7 @@ impl Inbox {
     }
 
     /// Forgets what is begun and gives its memory to the spares.
+    #[inline(never)]
     pub fn clear<C>(&mut self, spares: &mut Spares<C>) {
         spares.keep_assembly(std::mem::take(&mut self.partial));
         self.scanned = 0;

@@ -172,6 +172,15 @@ impl<C: Chunk> Session<C> {
         }
     }
 
+    /// Another sign of life than a message. For a peer that is not read from because it is slow: each time that it has read
+    /// something, so that what it sends meanwhile, unheard, is not taken for silence.
+    //= LIVE-2
+    pub fn alive(&mut self, now_ns: u64) {
+        if self.state.receives() {
+            self.liveness.heard(now_ns);
+        }
+    }
+
     /// Ends the handshake; the deadline for it is off.
     //= LIVE-1
     pub fn establish(&mut self) {

@@ -1,7 +1,11 @@
 //! The way in: what is copied and what is not, how much memory it takes, and what happens to the memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use raon_session::{
-    ByteOrder, Decoded, Delimiter, EncodeError, Framing, FramingError, Inbox, LengthPrefix, LengthWidth, Packet, Spares,
+    ByteOrder, Decoded, Delimiter, EncodeError, Framing, FramingError, Inbox, LengthPrefix, LengthWidth, Packet,
+    PacketHead, Spares,
 };
 
 type SpareMemory = Spares<Vec<u8>>;
@@ -151,6 +155,7 @@ fn a_framing_that_contradicts_itself_is_an_error_and_no_panic() {
         Decoded::Frame { head: (), body: 0..1, length: 0 },
         Decoded::Frame { head: (), body: 0..1, length: 5 },
         Decoded::Frame { head: (), body: 2..9, length: 4 },
+        Decoded::Frame { head: (), body: 1..4, length: 3 },
         Decoded::Incomplete { length: Some(4), scanned: 0 },
         Decoded::Incomplete { length: None, scanned: 5 },
     ];
@@ -164,6 +169,45 @@ fn a_framing_that_contradicts_itself_is_an_error_and_no_panic() {
         assert!(inbox.next(&honest, &mut &b"ab"[..], &mut spares).expect("honest").is_none());
         let result = inbox.next(&Liar(lie.clone(), 100), &mut &b"cd"[..], &mut spares).map(|_| ());
         assert_eq!(result, Err(FramingError::Inconsistent), "{lie:?}, assembled");
+    }
+}
+
+/// Notes how much was looked at.
+#[derive(Clone, Default)]
+struct Noting(Arc<AtomicUsize>);
+
+impl Framing for Noting {
+    type Head = PacketHead;
+
+    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded<PacketHead>, FramingError> {
+        self.0.fetch_max(input.len(), Ordering::Relaxed);
+        Packet::new().decode(input, scanned)
+    }
+
+    fn prefix_bytes(&self) -> usize {
+        Packet::new().prefix_bytes()
+    }
+
+    fn check(&self, head: PacketHead, body: &[u8]) -> Result<(), EncodeError> {
+        Packet::new().check(head, body)
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        Packet::new().message_bytes_max()
+    }
+}
+
+//= FRAME-2
+#[test]
+fn of_a_begun_frame_not_a_byte_too_many_is_copied() {
+    let stream = [packet(&[1; 100]), packet(&[2; 100])].concat();
+    for first in 1..104 {
+        let (framing, mut inbox, mut spares) = (Noting::default(), Inbox::default(), SpareMemory::default());
+        assert!(inbox.next(&framing, &mut &stream[..first], &mut spares).expect("good").is_none());
+        let mut input = &stream[first..];
+        assert_eq!(inbox.next(&framing, &mut input, &mut spares).expect("good").map(|body| body.len()), Some(100));
+        assert_eq!(framing.0.load(Ordering::Relaxed), 104, "cut at {first}");
+        assert_eq!(input.len(), 104);
     }
 }
 

@@ -164,6 +164,22 @@ fn bytes_that_are_no_message_keep_nobody_alive() {
     assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::IdleTimeout));
 }
 
+//= LIVE-2
+#[test]
+fn a_peer_that_reads_is_alive_though_nobody_listens() {
+    let config = silent(100, 60, 30);
+    let mut session = opened(&config, 0);
+    let timer = session.arm(&config).expect("a deadline");
+    assert_eq!(session.fired(&config, timer), Verdict::Heartbeat { at_ns: 90 * MS });
+    session.alive(80 * MS);
+    assert_eq!(session.state(), State::Opening, "that is no handshake");
+    assert_eq!(session.fired(&config, 90 * MS), Verdict::Rearm { at_ns: 140 * MS });
+    let keep = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..config };
+    session.peer_ended(&keep, 100 * MS);
+    session.alive(110 * MS);
+    assert_eq!(session.fired(&keep, 140 * MS), Verdict::Nothing, "its silence does not matter any more");
+}
+
 #[test]
 fn nothing_on_means_no_timer() {
     let config = silent(0, 0, 0);
