@@ -351,6 +351,23 @@ fn clearing_says_how_much_it_was() {
 }
 
 #[test]
+fn what_one_session_left_is_not_given_to_the_next() {
+    let limits = small_limits(SlowConsumer::DropOldestDroppable);
+    let (mut first, mut supply) = (Outbox::default(), Counted::default());
+    hold(&mut first, &limits, &mut supply);
+    for key in 0..4 {
+        first.append_droppable(Some(key), &Bytes::from_static(b"secret"), &limits, &mut supply);
+    }
+    first.clear(supply.spares());
+    let mut second = Outbox::default();
+    second.append_frame(&Bytes::from(vec![2; 600]), &OutboxLimits::default(), &mut supply);
+    assert_eq!(second.settle(&OutboxLimits::default(), supply.spares()).dropped, 0);
+    let outcome = second.append_droppable(Some(1), &Bytes::from_static(b"own"), &OutboxLimits::default(), &mut supply);
+    assert_eq!(outcome, SendOutcome::Queued);
+    assert_eq!(stream(&take_all(&mut second)), [&[2; 600][..], b"own"].concat());
+}
+
+#[test]
 fn a_slow_session_keeps_no_more_of_a_chunk_than_it_uses() {
     let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
     hold(&mut outbox, &limits, &mut supply);

@@ -1,8 +1,7 @@
 //! The part of an outbox that only some sessions have: what waits before the tail chunk.
 //!
 //! Entries are numbered in order, so that a key leads to its message without a search. What is superseded or dropped in
-//! the middle leaves a gap, which is skipped; gaps at the end vanish at once, and the others when they are the larger
-//! part.
+//! the middle leaves a gap, which is skipped; gaps are closed when they are the larger part.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -140,12 +139,6 @@ impl<C> Backlog<C> {
         };
         self.gaps += 1;
         self.forget(key, frame.len());
-        while matches!(self.entries.back(), Some(Entry::Gap)) {
-            self.entries.pop_back();
-            self.gaps -= 1;
-        }
-        // The numbers of gaps at the end are given out again.
-        self.oldest = self.oldest.min(self.number_first + self.entries.len() as u64);
         if self.gaps > GAPS_MIN.max(self.entries.len() / 2) {
             self.close_gaps();
         }
@@ -239,5 +232,16 @@ mod tests {
         assert_eq!(backlog.remove_key(5), None);
         assert_eq!(first_bytes(&mut backlog), [105, 106, 107, 7, 8]);
         assert_eq!(backlog.remove_oldest(), None);
+    }
+
+    #[test]
+    fn the_oldest_is_found_after_gaps_are_closed() {
+        let mut backlog = Backlog::default();
+        for frame in (1..=200).map(|length| vec![0; length]) {
+            backlog.push_back(Entry::<Vec<u8>>::Droppable { key: None, frame: frame.into() });
+        }
+        let removed: Vec<usize> = std::iter::from_fn(|| backlog.remove_oldest()).collect();
+        assert_eq!(removed, (1..=200).collect::<Vec<_>>());
+        assert!(backlog.is_empty() && backlog.entries.len() <= GAPS_MIN, "{} gaps", backlog.gaps);
     }
 }
