@@ -146,7 +146,7 @@ impl Liveness {
 
     /// The next deadline of a session that is neither closing nor closed.
     pub(crate) fn deadline_ns(&self, limits: &LivenessLimits, grace_ms: u32) -> u64 {
-        self.next(limits, grace_ms).0
+        self.next(limits, grace_ms, self.heard_ns).0
     }
 
     /// What is due by now, and the timer's next deadline.
@@ -154,7 +154,7 @@ impl Liveness {
     pub(crate) fn fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> Verdict {
         let mut has_asked = false;
         loop {
-            let (deadline_ns, due) = self.next(limits, grace_ms);
+            let (deadline_ns, due) = self.next(limits, grace_ms, now_ns);
             if deadline_ns > now_ns {
                 self.armed_ns = deadline_ns;
                 return match (deadline_ns, has_asked) {
@@ -174,13 +174,13 @@ impl Liveness {
     }
 
     /// The earliest deadline and what it is for. Of two at the same moment the one that closes counts.
-    fn next(&self, limits: &LivenessLimits, grace_ms: u32) -> (u64, Due) {
+    fn next(&self, limits: &LivenessLimits, grace_ms: u32, looked_ns: u64) -> (u64, Due) {
         let closing = [
             (self.stage_ns, CloseReason::HandshakeTimeout),
             (after(self.pressed_ns, grace_ms), CloseReason::SlowConsumer),
             (after(self.heard_ns, limits.idle_ms), CloseReason::IdleTimeout),
         ];
-        let mut next = self.heartbeat(limits);
+        let mut next = self.heartbeat(limits, looked_ns);
         for (deadline_ns, reason) in closing {
             if deadline_ns <= next.0 && deadline_ns != NEVER {
                 next = (deadline_ns, Due::Close(reason));
@@ -189,9 +189,11 @@ impl Liveness {
         next
     }
 
-    fn heartbeat(&self, limits: &LivenessLimits) -> (u64, Due) {
+    /// A handshake has none; but the timer looks whether it is over as often as one would be due, so that the first is not
+    /// late.
+    fn heartbeat(&self, limits: &LivenessLimits, looked_ns: u64) -> (u64, Due) {
         if self.stage_ns != NEVER {
-            return (NEVER, Due::Heartbeat);
+            return (after(looked_ns, limits.heartbeat_every_ms), Due::Heartbeat);
         }
         if self.asked_ns == NEVER {
             return (after(self.heard_ns, limits.heartbeat_every_ms), Due::Heartbeat);

@@ -164,6 +164,31 @@ fn bytes_that_are_no_message_keep_nobody_alive() {
     assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::IdleTimeout));
 }
 
+//= LIVE-1
+#[test]
+fn a_handshake_has_no_heartbeats_and_the_first_one_after_it_is_in_time() {
+    let limits = LivenessLimits { heartbeat_every_ms: 4000, heartbeat_answer_ms: 10, ..LivenessLimits::default() };
+    let config = config(limits);
+    let verdicts = play_timer(&mut opened(&config, 0), &config, vec![]);
+    assert_eq!(
+        verdicts,
+        [
+            (4000, Verdict::Rearm { at_ns: 8000 * MS }),
+            (8000, Verdict::Rearm { at_ns: 10_000 * MS }),
+            (10_000, Verdict::Close(CloseReason::HandshakeTimeout)),
+        ]
+    );
+    let verdicts = play_timer(&mut opened(&config, 0), &config, vec![1500]);
+    assert_eq!(
+        verdicts,
+        [
+            (4000, Verdict::Rearm { at_ns: 5500 * MS }),
+            (5500, Verdict::Heartbeat { at_ns: 5510 * MS }),
+            (5510, Verdict::Close(CloseReason::HeartbeatTimeout)),
+        ]
+    );
+}
+
 //= LIVE-2
 #[test]
 fn a_peer_that_reads_is_alive_though_nobody_listens() {
