@@ -9,6 +9,7 @@ mod backends;
 mod copy;
 mod driver;
 mod ending;
+mod session;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -18,9 +19,6 @@ use std::time::Instant;
 
 use copy::{Binary, Copy, Ended};
 
-/// Where all bugs are planted.
-const SOURCES: &str = "crates/provider/src";
-
 /// A planted bug.
 struct Mutant {
     name: &'static str,
@@ -28,7 +26,7 @@ struct Mutant {
     bug: &'static str,
     /// The clauses that it breaks.
     breaks: &'static [&'static str],
-    /// Below `SOURCES`.
+    /// Below the sources of the crate.
     file: &'static str,
     old: &'static str,
     new: &'static str,
@@ -42,6 +40,8 @@ enum Tests {
     Suite(&'static [&'static str], &'static [&'static str]),
     /// Unit tests of the provider.
     Unit(&'static [&'static str]),
+    /// A file of the session's tests, and the tests in it.
+    Session(&'static str, &'static [&'static str]),
 }
 
 impl Tests {
@@ -49,6 +49,15 @@ impl Tests {
         match self {
             Tests::Suite(..) => Binary::Suite,
             Tests::Unit(_) => Binary::Unit,
+            Tests::Session(file, _) => Binary::Session(file),
+        }
+    }
+
+    /// The crate that the bug is planted in.
+    fn sources(self) -> &'static str {
+        match self {
+            Tests::Suite(..) | Tests::Unit(_) => "crates/provider/src",
+            Tests::Session(..) => "crates/session/src",
         }
     }
 
@@ -58,14 +67,14 @@ impl Tests {
             Tests::Suite(setups, tests) => {
                 setups.iter().flat_map(|setup| tests.iter().map(move |test| format!("{setup}::{test}"))).collect()
             }
-            Tests::Unit(tests) => tests.iter().map(|test| (*test).to_owned()).collect(),
+            Tests::Unit(tests) | Tests::Session(_, tests) => tests.iter().map(|test| (*test).to_owned()).collect(),
         }
     }
 }
 
 impl Mutant {
     fn path(&self) -> String {
-        format!("{SOURCES}/{}", self.file)
+        format!("{}/{}", self.tests.sources(), self.file)
     }
 
     /// The file's text with the bug in it.
@@ -117,7 +126,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    [tables::MUTANTS, driver::MUTANTS, ending::MUTANTS, backends::MUTANTS].into_iter().flatten()
+    [tables::MUTANTS, driver::MUTANTS, ending::MUTANTS, backends::MUTANTS, session::MUTANTS].into_iter().flatten()
 }
 
 /// Those of these names; all, if none is given.
@@ -135,12 +144,10 @@ fn read(root: &Path, mutant: &Mutant) -> Result<String, String> {
 
 /// Nothing is caught by a test that fails anyway.
 fn check_unmutated(copy: &Copy, chosen: &[&Mutant]) -> Result<(), String> {
-    for binary in [Binary::Suite, Binary::Unit] {
+    let binaries: BTreeSet<Binary> = chosen.iter().map(|mutant| mutant.tests.binary()).collect();
+    for binary in binaries {
         let of_binary = chosen.iter().map(|mutant| mutant.tests).filter(|tests| tests.binary() == binary);
         let tests: BTreeSet<String> = of_binary.flat_map(Tests::names).collect();
-        if tests.is_empty() {
-            continue;
-        }
         let program = copy.build(binary).map_err(|error| format!("the copy does not build:\n{error}"))?;
         for test in &tests {
             if let Ended::Caught(how) = copy.run_test(binary, &program, test)? {

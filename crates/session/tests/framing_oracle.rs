@@ -29,7 +29,7 @@ fn there_and_back<F: Framing>(framing: &F, messages: &[(F::Head, Vec<u8>)], cuts
 }
 
 fn bodies(length_max: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
-    vec(prop_oneof![4 => vec(any::<u8>(), 0..40), 1 => vec(any::<u8>(), 0..=length_max)], 0..40)
+    vec(prop_oneof![4 => vec(any::<u8>(), 0..40), 1 => vec(any::<u8>(), 0..=length_max)], 0..16)
 }
 
 fn cuts() -> impl Strategy<Value = Vec<usize>> {

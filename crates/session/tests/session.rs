@@ -189,6 +189,8 @@ fn a_session_may_go_on_one_way() {
     assert_eq!(session.peer_ended(&config, MS), Step { action: Action::PeerEnded, has_ended: false });
     assert!(session.is_live() && session.reason().is_none());
     assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "told once");
+    assert_eq!(session.peer_ended(&SessionConfig::default(), MS), Step::NOTHING, "nor by another rule");
+    assert_eq!(session.reason(), None);
     assert_eq!(session.fired(&config, 20_000 * MS), Verdict::Nothing, "nor does the handshake matter any more");
     assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Action::Drain);
     assert_eq!(session.reason(), Some(CloseReason::Application(0)));

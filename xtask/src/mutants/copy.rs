@@ -10,12 +10,14 @@ const HANGS_AFTER: Duration = Duration::from_secs(150);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Which tests a program holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Binary {
     /// The conformance suite.
     Suite,
     /// The unit tests of the provider.
     Unit,
+    /// A file of the session's tests, by its name.
+    Session(&'static str),
 }
 
 impl Binary {
@@ -23,13 +25,15 @@ impl Binary {
         match self {
             Binary::Suite => "conformance",
             Binary::Unit => "provider",
+            Binary::Session(_) => "session",
         }
     }
 
-    fn target(self) -> &'static [&'static str] {
+    fn target(self) -> Vec<&'static str> {
         match self {
-            Binary::Suite => &["--test", "every_backend"],
-            Binary::Unit => &["--lib"],
+            Binary::Suite => vec!["--test", "every_backend"],
+            Binary::Unit => vec!["--lib"],
+            Binary::Session(file) => vec!["--test", file],
         }
     }
 }
