@@ -77,9 +77,11 @@ macro_rules! every_test {
             stale: ids_of_closed_sockets_are_refused ids_of_another_driver_are_refused forged_ids_are_refused
                 ids_of_ended_operations_are_refused a_receive_ended_by_a_close_is_stale;
             threads: what_may_go_anywhere_and_what_may_not eight_threads_while_the_driver_shuts_down
-                each_submitter_keeps_its_order many_submits_are_one_wake a_full_mailbox_gives_the_value_back
+                each_submitter_keeps_its_order many_submits_are_one_wake a_wake_without_an_operation_ends_a_wait
+                a_full_mailbox_gives_the_value_back
                 an_accepted_socket_goes_to_another_driver buffers_come_home_from_other_threads;
-            limits: a_peer_that_never_reads_makes_busy the_table_of_sockets_is_bounded
+            limits: a_peer_that_never_reads_makes_busy writable_comes_when_nothing_is_queued
+                the_table_of_sockets_is_bounded
                 the_table_of_operations_is_bounded a_socket_refused_for_want_of_operations_is_told
                 a_wrong_configuration_is_refused statistics_count_what_happened;
             starve: an_exhausted_pool_recovers buffers_from_another_thread_wake_a_sleeping_owner

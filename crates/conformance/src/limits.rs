@@ -57,6 +57,48 @@ pub fn a_peer_that_never_reads_makes_busy(setup: &Setup) {
     assert_pattern(0, &peer.read(&mut rig, 3 * BOUND));
 }
 
+/// Who keeps a queue of his own has at most one send in the driver, and hears when it has ended.
+pub fn writable_comes_when_nothing_is_queued(setup: &Setup) {
+    const LENGTH: usize = 2_000_000;
+    const EACH: usize = LENGTH / 20;
+    let mut rig = Rig::with(setup, |config| config.send_queue_bytes_max = 3_000_000);
+    let (socket, mut peer) = rig.peer_with_buffers(65_536, 65_536);
+    assert!(rig.driver.writable(socket, 1).unwrap());
+    rig.send_quiet(socket, pattern(0, 100), 2);
+    rig.until("a small send to end by itself", |rig| rig.driver.stats().pending == 0);
+    assert!(rig.driver.writable(socket, 3).unwrap());
+    for place in 0..20 {
+        rig.send_quiet(socket, pattern(100 + place * EACH, EACH), 4);
+    }
+    assert!(!rig.driver.writable(socket, 5).unwrap(), "it is queued");
+    rig.turns(3);
+    assert!(!rig.driver.writable(socket, 6).unwrap(), "the kernel does not take so much at once");
+    let mut received = peer.read(&mut rig, LENGTH / 2);
+    rig.assert_nothing_seen();
+    received.extend(peer.read(&mut rig, 100 + LENGTH / 2));
+    assert_pattern(0, &received);
+    let completion = rig.next_completion();
+    assert!(matches!(completion.outcome, Outcome::Writable), "{completion:?}");
+    assert_eq!((completion.token, completion.socket), (6, socket), "the last question counts");
+    assert!(rig.driver.writable(socket, 7).unwrap());
+    rig.settle();
+    rig.assert_nothing_seen();
+    // A queue that is emptied by a cancel, or by a failure, is empty too.
+    let send = rig.send(socket, vec![1; 10], 8);
+    assert!(!rig.driver.writable(socket, 9).unwrap());
+    rig.cancel(send);
+    assert!(matches!(rig.wait(9).outcome, Outcome::Writable));
+    rig.wait(8);
+    rig.shutdown_write(socket, 10);
+    assert_eq!(refusal(rig.driver.writable(socket, 11)), ErrorKind::WriteClosed);
+    rig.wait(10);
+    rig.abort(socket, 12);
+    assert_eq!(refusal(rig.driver.writable(socket, 13)), ErrorKind::Stale);
+    rig.wait_closed(12);
+    let (listener, _) = rig.listen();
+    assert_eq!(refusal(rig.driver.writable(listener, 14)), ErrorKind::InvalidInput);
+}
+
 pub fn the_table_of_sockets_is_bounded(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.sockets_max = 3);
     let (first, _first_peer) = rig.peer();

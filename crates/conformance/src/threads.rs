@@ -1,6 +1,6 @@
 //! What goes to other threads, and what comes from them.
 
-//= THREAD-1, ORDER-2, OWN-2, LIMIT-1
+//= THREAD-1, ORDER-2, OWN-2, LIMIT-1, WAKE-1
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -188,6 +188,38 @@ pub fn many_submits_are_one_wake(setup: &Setup) {
     }
     drop(ready);
     sender.join().unwrap();
+}
+
+/// What is put elsewhere is found after the wake: the owner means to wait for ever, and looks once per poll.
+pub fn a_wake_without_an_operation_ends_a_wait(setup: &Setup) {
+    const WAKES: usize = 2000;
+    let mut rig = Rig::new(setup);
+    let submitter = rig.driver.submitter();
+    submitter.wake();
+    submitter.wake();
+    assert_eq!(rig.poll(None), 0, "it came before the wait");
+    let (left, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let other = {
+        let (left, seen) = (left.clone(), seen.clone());
+        thread::spawn(move || {
+            for place in 1..=WAKES {
+                left.store(place, Ordering::SeqCst);
+                submitter.wake();
+                // In one case of two the owner has looked before, so that it is on its way to sleep, or asleep.
+                while place % 2 == 0 && seen.load(Ordering::SeqCst) < place {
+                    thread::yield_now();
+                }
+            }
+        })
+    };
+    while seen.load(Ordering::SeqCst) < WAKES {
+        assert_eq!(rig.poll(None), 0);
+        seen.store(left.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+    other.join().unwrap();
+    rig.timer(Duration::from_millis(1), 7);
+    rig.wait(7);
+    rig.assert_nothing_seen();
 }
 
 pub fn a_full_mailbox_gives_the_value_back(setup: &Setup) {

@@ -63,7 +63,9 @@ pub enum Outcome {
     Expired,
     /// The socket is gone: its last completion.
     Closed,
-    /// A socket that answered Busy has room again; the token is that of the send that was refused.
+    /// A socket that answered Busy has room again, or one that was asked whether it is
+    /// [`writable`](crate::Driver::writable) has nothing queued any more; the token is that of the refused send or of the
+    /// question, whichever was last.
     Writable,
     /// An accept stream lacks descriptors or memory, backs off and goes on (`more` is set).
     AcceptPaused(Error),

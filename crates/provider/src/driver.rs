@@ -102,7 +102,8 @@ pub struct Driver<P: Provider = AnyProvider> {
 
 impl<P: Provider> Driver<P> {
     /// One turn: hands over what was submitted, waits until something has ended or `timeout` is over (`None`: no limit;
-    /// zero: no wait), and puts what has ended into `completions`. Returns how many are there.
+    /// zero: no wait), and puts what has ended into `completions`. Returns how many are there: none at the time-out, and
+    /// when [`Submitter::wake`] ended the wait.
     ///
     /// Errors: what the operating system says when the wait itself fails; nothing is lost then, call again.
     //= TURN-1
@@ -120,7 +121,9 @@ impl<P: Provider> Driver<P> {
             }
             self.deliver(completions);
             let is_over = deadline_ns.is_none_or(|deadline_ns| self.now_ns >= deadline_ns);
-            if is_over || !completions.is_empty() {
+            //= WAKE-1
+            let is_woken = self.mailbox.take_wake();
+            if is_over || is_woken || !completions.is_empty() {
                 return Ok(completions.len());
             }
         }

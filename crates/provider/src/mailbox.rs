@@ -5,6 +5,9 @@
 //! 2. A submitter: pushes, then looks at `is_asleep`. Set: whoever clears it wakes, so N submits make one wake. Clear: the
 //!    owner is in its turn and looks into the queue before it next waits.
 //!
+//! 3. A wake without a message writes `is_woken` in place of the queue. It stays until a `poll` returns: whoever woke has
+//!    left something elsewhere, and the caller of `poll` looks there next.
+//!
 //! Both write first and look second, in the one order of sequentially consistent operations (the queue moves its tail by
 //! one of those), so at least one of them sees the other.
 //!
@@ -31,6 +34,7 @@ pub(crate) enum Message {
 pub(crate) struct Mailbox {
     queue: ArrayQueue<Message>,
     is_asleep: CachePadded<AtomicBool>,
+    is_woken: CachePadded<AtomicBool>,
     entering: CachePadded<AtomicUsize>,
     closed: AtomicBool,
     wakes: AtomicU64,
@@ -42,6 +46,7 @@ impl Mailbox {
         Arc::new(Mailbox {
             queue: ArrayQueue::new(capacity),
             is_asleep: CachePadded::new(AtomicBool::new(false)),
+            is_woken: CachePadded::new(AtomicBool::new(false)),
             entering: CachePadded::new(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             wakes: AtomicU64::new(0),
@@ -58,11 +63,30 @@ impl Mailbox {
             self.queue.push(message).map_err(|message| Refused::new(ErrorKind::Busy, message))
         };
         self.entering.fetch_sub(1, Ordering::SeqCst);
-        if pushed.is_ok() && self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::AcqRel) {
+        if pushed.is_ok() {
+            self.rouse();
+        }
+        pushed
+    }
+
+    /// Any thread: the owner's present or next `poll` does not wait any longer.
+    //= WAKE-1
+    pub(crate) fn wake(&self) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        self.rouse();
+    }
+
+    /// Wakes the owner if it sleeps and nobody else does so.
+    fn rouse(&self) {
+        if self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::AcqRel) {
             self.wakes.fetch_add(1, Ordering::Relaxed);
             self.waker.wake();
         }
-        pushed
+    }
+
+    /// Owner: whether somebody woke it since the last call.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.is_woken.load(Ordering::Relaxed) && self.is_woken.swap(false, Ordering::SeqCst)
     }
 
     /// Owner: the next message.
@@ -77,7 +101,7 @@ impl Mailbox {
     /// Owner: about to wait. False if there is something to do first.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.is_asleep.store(true, Ordering::SeqCst);
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && !self.is_woken.load(Ordering::SeqCst) {
             return true;
         }
         self.awake();
@@ -163,6 +187,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_wake_is_heard_by_a_sleeper_and_by_one_that_has_not_lain_down_yet() {
+        let mailbox = Mailbox::new(64, Arc::new(Bell::default()));
+        assert!(mailbox.fall_asleep());
+        (0..10).for_each(|_| mailbox.wake());
+        assert_eq!(mailbox.wakes(), 1, "ten wakes are one");
+        assert!(mailbox.take_wake() && !mailbox.take_wake());
+        mailbox.wake();
+        assert!(!mailbox.fall_asleep(), "it came before the sleep");
+        assert!(mailbox.take_wake());
+        assert!(mailbox.fall_asleep());
     }
 
     #[test]

@@ -59,6 +59,8 @@ impl Flags {
     pub(crate) const BROKEN: Flags = Flags(1 << 18);
     /// Its datagrams may come merged.
     pub(crate) const COALESCE: Flags = Flags(1 << 19);
+    /// `Writable` is owed when no send is queued any more, not before.
+    pub(crate) const EMPTY_AWAITED: Flags = Flags(1 << 20);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);

@@ -44,6 +44,24 @@ impl Submitter {
         })
     }
 
+    /// Wakes the driver without an operation: its [`poll`](crate::Driver::poll) that waits, or else the next one, returns
+    /// without waiting any further, perhaps with nothing. For whoever hands something over by another way.
+    ///
+    /// Wakes before that return count as one, and none is lost. It is never refused; after the end of the driver it does
+    /// nothing.
+    ///
+    /// ```
+    /// use raon_provider::{AnyProvider, Completions, Config, Driver};
+    /// let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+    /// let submitter = driver.submitter();
+    /// std::thread::spawn(move || submitter.wake());
+    /// assert_eq!(driver.poll(None, &mut Completions::with_capacity(16))?, 0);
+    /// # Ok::<(), raon_provider::Error>(())
+    /// ```
+    pub fn wake(&self) {
+        self.mailbox.wake();
+    }
+
     /// Cancels every operation that carries this token. Costs time linear in the operations of the driver.
     ///
     /// Errors: as [`submit`](Self::submit).

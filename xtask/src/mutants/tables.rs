@@ -77,8 +77,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         bug: "the owner falls asleep without a second look into the mailbox",
         breaks: &["THREAD-1"],
         file: "mailbox.rs",
-        old: "        if self.queue.is_empty() {\n            return true;",
-        new: "        if self.queue.capacity() > 0 {\n            return true;",
+        old: "if self.queue.is_empty() && !self.is_woken",
+        new: "if self.queue.capacity() > 0 && !self.is_woken",
         tests: Tests::Unit(&["mailbox::tests::many_messages_wake_a_sleeper_once"]),
     },
     Mutant {

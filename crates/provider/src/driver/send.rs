@@ -32,6 +32,24 @@ impl<P: Provider> Driver<P> {
         Ok(self.link_send(index, Operation::new(token, index, Body::ShutdownWrite)))
     }
 
+    /// Whether nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
+    /// comes once all of them have ended, unless the socket closes first. At most one `Writable` is owed to a socket: the
+    /// last token counts, and what this asks for also holds for a refused send's.
+    ///
+    /// A quiet send that the kernel takes at once has ended with the turn that hands it over.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (no stream), `NotConnected`, `WriteClosed`.
+    //= LIMIT-1
+    pub fn writable(&mut self, socket: SocketId, token: u64) -> Result<bool, Error> {
+        let index = self.check_send(socket)?;
+        if self.sockets[index].send_head == NONE {
+            return Ok(true);
+        }
+        self.owe_writable(index, token);
+        self.sockets[index].set(Flags::EMPTY_AWAITED, true);
+        Ok(false)
+    }
+
     pub(super) fn queue_send(
         &mut self,
         socket: SocketId,
@@ -112,11 +130,13 @@ impl<P: Provider> Driver<P> {
     pub(super) fn tell_writable(&mut self, index: u32) {
         let entry = &mut self.sockets[index];
         let low = self.config.send_queue_bytes_max / 2;
-        let has_room = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
+        let is_low = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
+        let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head == NONE } else { is_low };
         if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
             return;
         }
         entry.set(Flags::WRITABLE_OWED, false);
+        entry.set(Flags::EMPTY_AWAITED, false);
         let token = entry.writable_token;
         let socket = self.socket_id(index);
         let (operation, outcome) = (OperationId::NONE, Outcome::Writable);
