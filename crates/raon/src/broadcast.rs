@@ -1,0 +1,246 @@
+//! One message to all members of a group: encoded once, handed over once per shard.
+
+use bytes::Bytes;
+use raon_session::{COPY_BYTES_MAX, EncodeError, Framing, Refusal, SendOutcome, encode};
+
+use crate::application::{Application, Head};
+use crate::context::Context;
+use crate::group::GroupKey;
+use crate::id::SessionId;
+use crate::inlet::Command;
+use crate::shard::inside::Inside;
+
+/// What became of a broadcast.
+///
+/// ```
+/// use raon::Broadcast;
+/// let told = Broadcast { delivered: 3, refused: 1, shards: 0 };
+/// assert_eq!(told.delivered + told.refused, 4);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Broadcast {
+    /// Members on this shard for which it is queued.
+    pub delivered: usize,
+    /// Members on this shard that refused it, and other shards whose inlet had no room.
+    pub refused: usize,
+    /// Other shards that it was handed over to; what becomes of it there, their counters say.
+    pub shards: usize,
+}
+
+/// A group of sessions, of this shard and others, got by [`Context::group`]. A session that ends leaves its groups.
+///
+/// ```
+/// use raon::{Application, Context, Message, Raw};
+/// struct Chat;
+/// impl Application for Chat {
+///     type Framing = Raw;
+///     type Session = ();
+///     type Post = ();
+///     fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+///         ctx.group("lobby").join();
+///     }
+///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _: &mut (), message: Message<'_, ()>) {
+///         let own = ctx.id();
+///         ctx.group("lobby").broadcast(Some(own), (), &message);
+///     }
+/// }
+/// ```
+pub struct Group<'c, 'a, A: Application> {
+    ctx: &'c mut Context<'a, A>,
+    key: GroupKey,
+}
+
+impl<'c, 'a, A: Application> Group<'c, 'a, A> {
+    pub(crate) fn new(ctx: &'c mut Context<'a, A>, key: GroupKey) -> Self {
+        Group { ctx, key }
+    }
+
+    /// Puts the session that this callback is about in. False if it was in, or the callback is about none, or it is going.
+    pub fn join(self) -> bool {
+        let Some(index) = self.ctx.current() else { return false };
+        self.ctx.inside.join(index, self.key)
+    }
+
+    /// Takes the session that this callback is about out. False if it was not in.
+    pub fn leave(self) -> bool {
+        let Some(index) = self.ctx.current() else { return false };
+        self.ctx.inside.leave(index, &self.key)
+    }
+
+    /// Puts another session of this shard in. False if it was in, or is gone, or lives on another shard.
+    pub fn join_session(self, id: SessionId) -> bool {
+        let inside = &mut *self.ctx.inside;
+        inside.table.resolve_live(id).is_some_and(|index| inside.join(index, self.key))
+    }
+
+    /// Takes another session of this shard out. False if it was not in.
+    pub fn leave_session(self, id: SessionId) -> bool {
+        let inside = &mut *self.ctx.inside;
+        inside.table.resolve_live(id).is_some_and(|index| inside.leave(index, &self.key))
+    }
+
+    /// Members on this shard.
+    pub fn members_here(&self) -> usize {
+        self.ctx.inside.groups.count(&self.key)
+    }
+
+    /// Sends a message to all members but one, or to all.
+    pub fn broadcast(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> Broadcast {
+        let frame = encode(&self.ctx.inside.framing, head, body);
+        self.deliver(except, None, frame)
+    }
+
+    /// The same, encoded in place: `fill` gets `body_bytes_max` zeroed bytes and says how many of them it has written.
+    pub fn broadcast_with(
+        self,
+        except: Option<SessionId>,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Broadcast {
+        let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
+        self.deliver(except, None, frame)
+    }
+
+    /// Sends a message that need not arrive, such as a snapshot: for a member that is slow a later one with the same key
+    /// takes its place.
+    pub fn broadcast_droppable(self, except: Option<SessionId>, key: u32, head: Head<A>, body: &[u8]) -> Broadcast {
+        let frame = encode(&self.ctx.inside.framing, head, body);
+        self.deliver(except, Some(key), frame)
+    }
+
+    fn deliver(
+        self,
+        except: Option<SessionId>,
+        droppable: Option<u32>,
+        frame: Result<Bytes, EncodeError>,
+    ) -> Broadcast {
+        match frame {
+            Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), &frame, droppable),
+            Err(error) => {
+                self.ctx.unencodable(error);
+                Broadcast::default()
+            }
+        }
+    }
+}
+
+impl<A: Application> Inside<A> {
+    pub(crate) fn join(&mut self, index: u32, key: GroupKey) -> bool {
+        let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else { return false };
+        self.groups.join(key, index, &mut entry.groups)
+    }
+
+    pub(crate) fn leave(&mut self, index: u32, key: &GroupKey) -> bool {
+        let Some(entry) = self.table.get_mut(index) else { return false };
+        let mut own = std::mem::take(&mut entry.groups);
+        let table = &mut self.table;
+        let has_left = self.groups.leave(key, &mut own, |slot, moved| {
+            if let Some(other) = table.get_mut(slot) {
+                moved.apply(&mut other.groups);
+            }
+        });
+        if let Some(entry) = self.table.get_mut(index) {
+            entry.groups = own;
+        }
+        has_left
+    }
+
+    /// The session leaves all its groups.
+    pub(crate) fn leave_all(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index) else { return };
+        for membership in std::mem::take(&mut entry.groups) {
+            if let Some((slot, moved)) = self.groups.remove(membership)
+                && let Some(other) = self.table.get_mut(slot)
+            {
+                moved.apply(&mut other.groups);
+            }
+        }
+    }
+
+    /// To the members here, and once to each other shard that has any.
+    pub(crate) fn broadcast(
+        &mut self,
+        key: &GroupKey,
+        except: SessionId,
+        frame: &Bytes,
+        droppable: Option<u32>,
+    ) -> Broadcast {
+        self.stats.broadcasts += 1;
+        let mut result = self.broadcast_here(key, except, frame, droppable);
+        if self.router.shards() > 1 {
+            for shard in self.groups.elsewhere(key) {
+                let command = Command::Broadcast { group: key.clone(), except, frame: frame.clone(), droppable };
+                let put = self.router.inlet(shard).map(|inlet| inlet.put(command, frame.len()));
+                if put.is_some_and(|put| put.is_ok()) {
+                    result.shards += 1;
+                } else {
+                    result.refused += 1;
+                    self.stats.broadcast_refused += 1;
+                }
+            }
+        }
+        result
+    }
+
+    /// To the members here.
+    pub(crate) fn broadcast_here(
+        &mut self,
+        key: &GroupKey,
+        except: SessionId,
+        frame: &Bytes,
+        droppable: Option<u32>,
+    ) -> Broadcast {
+        let mut result = Broadcast::default();
+        let Some(group) = self.groups.number(key) else { return result };
+        let except = self.table.resolve(except);
+        // Nothing in here changes who is a member: no callback runs.
+        for place in 0.. {
+            let Some(index) = self.groups.member(group, place) else { break };
+            // Who is going has not left yet.
+            if Some(index) == except || !self.table.is_live(index) {
+                continue;
+            }
+            if self.queue_frame(index, frame, droppable).is_queued() {
+                result.delivered += 1;
+            } else {
+                result.refused += 1;
+            }
+        }
+        self.stats.broadcast_delivered += result.delivered as u64;
+        self.stats.broadcast_refused += result.refused as u64;
+        result
+    }
+
+    fn queue_frame(&mut self, index: u32, frame: &Bytes, droppable: Option<u32>) -> SendOutcome {
+        self.queue(index, |outbox, _, config, supply| {
+            if frame.len() > COPY_BYTES_MAX && !supply.charge(frame.len()) {
+                return SendOutcome::Refused(Refusal::Memory);
+            }
+            match droppable {
+                Some(key) => outbox.append_droppable(Some(key), frame, &config.outbox, supply),
+                None => outbox.append_frame(frame, &config.outbox, supply),
+            }
+        })
+    }
+}
+
+/// A frame of which `fill` writes the body.
+fn encode_with<F: Framing>(
+    framing: &F,
+    head: F::Head,
+    body_bytes_max: usize,
+    fill: impl FnOnce(&mut [u8]) -> usize,
+) -> Result<Bytes, EncodeError> {
+    let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
+    let length_max = prefix.saturating_add(body_bytes_max).saturating_add(suffix);
+    EncodeError::check_limit(length_max, framing.message_bytes_max())?;
+    let mut frame = vec![0; length_max];
+    let (before, rest) = frame.split_at_mut(prefix);
+    let body_bytes = fill(&mut rest[..body_bytes_max]).min(body_bytes_max);
+    framing.check(head, &rest[..body_bytes])?;
+    framing.write_prefix(head, body_bytes, before);
+    framing.write_suffix(&mut rest[body_bytes..body_bytes + suffix]);
+    frame.truncate(prefix + body_bytes + suffix);
+    Ok(frame.into())
+}

@@ -1,0 +1,207 @@
+//! Everything that can be set, with units in the names, from TOML and from the environment; all errors at once.
+
+mod check;
+mod source;
+
+use std::fmt;
+
+pub(crate) use check::{Listen, SESSIONS_PER_SHARD_MAX};
+use serde::{Deserialize, Serialize};
+
+/// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnPanic {
+    /// The other sessions go on.
+    #[default]
+    Continue,
+    /// The shard closes its sessions and stops: its state cannot be trusted any more. The other shards go on.
+    StopShard,
+}
+
+/// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowConsumerPolicy {
+    /// Messages are refused and counted.
+    #[default]
+    Refuse,
+    /// The oldest droppable messages make room.
+    DropOldestDroppable,
+    /// As `refuse`, and a session that stays over its high watermark for `slow_consumer_grace_ms` is closed.
+    Disconnect,
+}
+
+macro_rules! config {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
+        /// The configuration of a server. Each field is also a key of the TOML file, and in capitals behind `RAON_` a
+        /// variable of the environment, which has the last word. `RAON_BACKEND` replaces `auto` and only that.
+        ///
+        /// ```
+        /// use raon::Config;
+        /// let config = Config::from_toml("sessions_max = 500\ntick_ms = 50")?;
+        /// assert_eq!((config.sessions_max, config.handshake_timeout_ms), (500, 10_000));
+        /// let errors = Config::from_toml("sessions_max = -1\ntick = 50\nworkers = 1000").unwrap_err();
+        /// assert_eq!(errors.iter().count(), 3);
+        /// # Ok::<(), raon::ConfigErrors>(())
+        /// ```
+        #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
+        pub struct Config { $($(#[$doc])* pub $name: $type,)* }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Config { $($name: $default,)* }
+            }
+        }
+
+        impl Config {
+            const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+            /// Sets one field from a value of TOML. `None`: there is no such field.
+            fn set(&mut self, name: &str, value: toml::Value) -> Option<Result<(), String>> {
+                match name {
+                    $(stringify!($name) => Some(value.try_into().map(|value| self.$name = value).map_err(one_line)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+fn one_line(error: toml::de::Error) -> String {
+    error.message().trim().replace('\n', " ")
+}
+
+config! {
+    /// Where to listen: `ADDRESS:PORT`, `unix:/PATH`, `unix:@NAME`, or `inherit` for the listener of LISTEN_FDS.
+    listen: String = "127.0.0.1:9000".into(),
+    /// The back end: `auto`, `io_uring` or `epoll`.
+    backend: String = "auto".into(),
+    /// Shards, each with a thread of its own, 1 to 128; 0: one per core.
+    workers: u32 = 0,
+    /// Each shard listens by itself and the system spreads connections (SO_REUSEPORT); otherwise the first shard accepts
+    /// and hands each connection to the least loaded one.
+    reuse_port: bool = false,
+    /// Each shard's thread stays on a core of its own.
+    pin_shards: bool = false,
+    /// Connections that wait to be accepted.
+    backlog: u32 = 4096,
+    /// Most sessions of the server, at most 131,072 for each shard; beyond it connections are closed at once.
+    sessions_max: u32 = 65_536,
+    /// Most sessions from one IP address; 0: no limit.
+    sessions_per_address_max: u32 = 0,
+    /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools.
+    memory_bytes_max: u64 = 1 << 30,
+    /// Most bytes that wait in one session's outbox.
+    outbox_bytes_max: u32 = 256 * 1024,
+    /// Most messages that wait in one session's outbox.
+    outbox_messages_max: u32 = 4096,
+    /// A session with more bytes left in its outbox is under high pressure.
+    watermark_high_bytes: u32 = 64 * 1024,
+    /// And with at most so many it no longer is.
+    watermark_low_bytes: u32 = 16 * 1024,
+    /// A session under high pressure is not read from: its peer gets no answers that it does not fetch.
+    pause_receiving: bool = true,
+    /// What happens at the bound of an outbox: `refuse`, `drop_oldest_droppable` or `disconnect`.
+    slow_consumer: SlowConsumerPolicy = SlowConsumerPolicy::Refuse,
+    /// With `disconnect`: how long a session may stay under high pressure, in milliseconds.
+    slow_consumer_grace_ms: u32 = 5_000,
+    /// A session must have finished its handshake within this time; 0: no limit.
+    handshake_timeout_ms: u32 = 10_000,
+    /// The first message ends the handshake; otherwise only `Context::establish` does.
+    handshake_ends_with_message: bool = true,
+    /// A session from which nothing has come for so long is closed; 0: never.
+    idle_timeout_ms: u32 = 0,
+    /// After a silence of this length `on_heartbeat` is called; 0: never.
+    heartbeat_every_ms: u32 = 0,
+    /// A session that sends nothing for so long after that is closed; 0: a heartbeat needs no answer.
+    heartbeat_answer_ms: u32 = 0,
+    /// Messages per second that one session may send; 0: no limit.
+    messages_per_second_max: u32 = 0,
+    /// Messages that may come at once; 0: those of one second.
+    messages_burst: u32 = 0,
+    /// Bytes of messages per second that one session may send; 0: no limit.
+    bytes_per_second_max: u32 = 0,
+    /// Bytes that may come at once; 0: those of one second.
+    bytes_burst: u32 = 0,
+    /// How often `on_tick` is called, in milliseconds; 0: never.
+    tick_ms: u32 = 0,
+    /// Timers of the application on one shard, at most 131,072.
+    timers_max: u32 = 4096,
+    /// Most bytes that wait in one shard's inlet for its next turn.
+    inlet_bytes_max: u32 = 16 * 1024 * 1024,
+    /// Most commands that wait there.
+    inlet_commands_max: u32 = 262_144,
+    /// How long a session that is closed in order may take to deliver what waits, in milliseconds.
+    close_timeout_ms: u32 = 5_000,
+    /// What happens when a callback panics: `continue` or `stop_shard`.
+    on_panic: OnPanic = OnPanic::Continue,
+    /// Receive buffers of 4 KiB per shard, 1 to 32,768: at least as many as sessions have bytes at the same moment.
+    receive_buffers: u32 = 1024,
+    /// Send buffers of 4 KiB per shard, at most as many as receive buffers. What finds none goes by the heap.
+    send_buffers: u32 = 1024,
+}
+
+/// One thing that is wrong with a configuration.
+///
+/// ```
+/// let errors = raon::Config::from_toml("workers = 'many'").unwrap_err();
+/// assert_eq!(errors.iter().next().unwrap().field, "workers");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// The field; empty if it is about the text as a whole.
+    pub field: String,
+    /// Where its value comes from, for example `RAON_WORKERS`.
+    pub source: String,
+    /// What is wrong, and the remedy.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, source, problem } = self;
+        match (field.is_empty(), source.is_empty()) {
+            (true, _) => write!(f, "{source}: {problem}"),
+            (false, true) => write!(f, "{field}: {problem}"),
+            (false, false) => write!(f, "{field} ({source}): {problem}"),
+        }
+    }
+}
+
+/// All that is wrong with a configuration, at least one thing.
+///
+/// ```
+/// let errors = raon::Config::from_toml("workers = 1000\nbackend = 'magic'").unwrap_err();
+/// assert_eq!(errors.to_string().lines().count(), 2);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+
+    /// `Err` if there are any.
+    pub(crate) fn check(errors: Vec<ConfigError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, error) in self.0.iter().enumerate() {
+            if place > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

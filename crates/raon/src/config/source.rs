@@ -1,0 +1,151 @@
+//! Where the values come from: a TOML text, then the environment.
+
+use toml::{Table, Value};
+
+use super::{Config, ConfigError, ConfigErrors};
+
+/// What the names of variables begin with.
+const PREFIX: &str = "RAON_";
+/// Read by the provider, which replaces `auto` by it and nothing else.
+const BACKEND: &str = "RAON_BACKEND";
+
+impl Config {
+    /// Reads a TOML text and checks all values. Errors: all that is wrong.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
+        Config::from_sources(Some(("TOML", text)), std::iter::empty())
+    }
+
+    /// Reads the environment of the process over the defaults. Errors: all that is wrong.
+    pub fn from_environment() -> Result<Self, ConfigErrors> {
+        Config::from_sources(None, std::env::vars_os().filter_map(text_of))
+    }
+
+    /// Reads a file, if there is one, and the environment of the process over it. Errors: all that is wrong with either.
+    pub fn load(path: Option<&std::path::Path>) -> Result<Self, ConfigErrors> {
+        let name = path.map(|path| path.display().to_string()).unwrap_or_default();
+        let text = path.map(std::fs::read_to_string).transpose();
+        let variables = std::env::vars_os().filter_map(text_of);
+        match text {
+            Ok(text) => Config::from_sources(text.as_deref().map(|text| (name.as_str(), text)), variables),
+            Err(error) => {
+                let unread = ConfigError { field: String::new(), source: name, problem: error.to_string() };
+                let others = Config::from_sources(None, variables).err();
+                Err(ConfigErrors(std::iter::once(unread).chain(others.into_iter().flat_map(|all| all.0)).collect()))
+            }
+        }
+    }
+
+    /// Reads a TOML text with its name, and variables over it. Errors: all that is wrong with either.
+    pub fn from_sources(
+        toml: Option<(&str, &str)>,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let (mut config, mut errors) = (Config::default(), Vec::new());
+        if let Some((source, text)) = toml {
+            config.apply_toml(source, text, &mut errors);
+        }
+        config.apply_variables(variables, &mut errors);
+        // A field that could not be read keeps its default, which has no flaw of its own.
+        config.collect_flaws(&mut errors);
+        ConfigErrors::check(errors).map(|()| config)
+    }
+
+    fn apply_toml(&mut self, source: &str, text: &str, errors: &mut Vec<ConfigError>) {
+        let mut complain = |field: &str, problem: String| {
+            errors.push(ConfigError { field: field.to_owned(), source: source.to_owned(), problem });
+        };
+        let table: Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => return complain("", error.to_string().trim().to_owned()),
+        };
+        for (name, value) in table {
+            match self.set(&name, value) {
+                Some(Ok(())) => {}
+                Some(Err(problem)) => complain(&name, problem),
+                None => complain(&name, "there is no such field; correct its name or remove it".to_owned()),
+            }
+        }
+    }
+
+    fn apply_variables(&mut self, variables: impl Iterator<Item = (String, String)>, errors: &mut Vec<ConfigError>) {
+        for (variable, text) in variables.filter(|(variable, _)| variable != BACKEND) {
+            let Some(name) = variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
+            // Other variables of that prefix belong to others, for example to tests.
+            if !Config::NAMES.contains(&name.as_str()) {
+                continue;
+            }
+            if let Err(problem) = self.set_text(&name, text) {
+                errors.push(ConfigError { field: name, source: variable, problem });
+            }
+        }
+    }
+
+    /// A text may mean a number or a truth value, or itself.
+    fn set_text(&mut self, name: &str, text: String) -> Result<(), String> {
+        let value = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+        let read = value.and_then(|value| self.set(name, value));
+        match read {
+            Some(Ok(())) => Ok(()),
+            first => {
+                let second = self.set(name, Value::String(text)).unwrap_or(Ok(()));
+                second.map_err(|problem| first.and_then(Result::err).unwrap_or(problem))
+            }
+        }
+    }
+}
+
+fn text_of((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{OnPanic, SlowConsumerPolicy};
+
+    fn read(toml: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_sources(Some(("raon.toml", toml)), variables)
+    }
+
+    #[test]
+    fn the_environment_has_the_last_word() {
+        let toml = "listen = '0.0.0.0:7000'\nslow_consumer = 'disconnect'\nsessions_max = 10\nreuse_port = true";
+        let variables = [
+            ("RAON_SESSIONS_MAX", "20"),
+            ("RAON_ON_PANIC", "stop_shard"),
+            ("RAON_REUSE_PORT", "false"),
+            ("RAON_BACKEND", "nonsense, which the provider looks at"),
+            ("RAON_FAULTS", "not ours"),
+            ("PATH", "/bin"),
+        ];
+        let config = read(toml, &variables).unwrap();
+        assert_eq!((config.listen.as_str(), config.sessions_max, config.reuse_port), ("0.0.0.0:7000", 20, false));
+        assert_eq!((config.slow_consumer, config.on_panic), (SlowConsumerPolicy::Disconnect, OnPanic::StopShard));
+        assert_eq!(config.backend, "auto");
+    }
+
+    #[test]
+    fn all_errors_come_at_once() {
+        let toml = "sessions_max = 'many'\nno_such_field = 1\nwatermark_low_bytes = 100000\nbackend = 'magic'";
+        let errors = read(toml, &[("RAON_TICK_MS", "often"), ("RAON_WORKERS", "129")]).unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        let expected = ["sessions_max", "no_such_field", "tick_ms", "backend", "workers", "watermark_low_bytes"];
+        assert_eq!(fields.len(), expected.len(), "{errors}");
+        assert!(expected.iter().all(|field| fields.contains(field)), "{errors}");
+        assert!(errors.to_string().contains("RAON_TICK_MS"), "{errors}");
+    }
+
+    #[test]
+    fn a_text_that_is_no_toml_is_one_error() {
+        let errors = read("sessions_max = = 3", &[("RAON_WORKERS", "x")]).unwrap_err();
+        assert_eq!(errors.iter().count(), 2, "{errors}");
+        assert!(errors.iter().any(|error| error.field.is_empty() && error.source == "raon.toml"));
+    }
+
+    #[test]
+    fn what_was_written_reads_the_same() {
+        let config = Config { tick_ms: 33, on_panic: OnPanic::StopShard, ..Config::default() };
+        assert_eq!(read(&toml::to_string(&config).unwrap(), &[]).unwrap(), config);
+    }
+}

@@ -1,0 +1,305 @@
+//! What a callback can do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raon_provider::Address;
+use raon_session::{COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, SendOutcome, encode};
+
+use crate::application::{Application, Head};
+use crate::broadcast::Group;
+use crate::chunk::ChunkSupply;
+use crate::error::{InletRefusal, Refused};
+use crate::group::GroupKey;
+use crate::handle::post_to;
+use crate::id::SessionId;
+use crate::inlet::Command;
+use crate::metrics::Stats;
+use crate::shard::inside::Inside;
+
+/// A shard, as a callback of its application sees it, and the session that the callback is about, if it is about one.
+///
+/// Nothing is sent from inside a callback: it is queued, and leaves at the end of the turn. What a send returns may be
+/// ignored: refusals are counted, and follow the slow-consumer policy.
+///
+/// ```
+/// use raon::{Application, Context, Message, Raw, SessionId};
+/// struct Pairs { waiting: Option<SessionId> }
+/// impl Application for Pairs {
+///     type Framing = Raw;
+///     type Session = Option<SessionId>;
+///     type Post = ();
+///     fn on_open(&mut self, ctx: &mut Context<'_, Self>) -> Option<SessionId> {
+///         let Some(partner) = self.waiting.take() else {
+///             self.waiting = Some(ctx.id());
+///             return None;
+///         };
+///         let own = ctx.id();
+///         if let Some(session) = ctx.session_mut(partner) {
+///             *session = Some(own);
+///         }
+///         Some(partner)
+///     }
+///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, partner: &mut Option<SessionId>, message: Message<'_, ()>) {
+///         if let Some(partner) = *partner {
+///             ctx.send(partner, (), &message);
+///         }
+///     }
+/// }
+/// ```
+pub struct Context<'a, A: Application> {
+    pub(crate) inside: &'a mut Inside<A>,
+    /// The slot of the session that the callback is about.
+    current: Option<u32>,
+    id: SessionId,
+}
+
+impl<'a, A: Application> Context<'a, A> {
+    /// For a callback that is about a session.
+    #[inline]
+    pub(crate) fn of(inside: &'a mut Inside<A>, index: u32) -> Self {
+        let id = inside.table.id(index);
+        Context { inside, current: Some(index), id }
+    }
+
+    /// For a callback that is about none.
+    pub(crate) fn of_shard(inside: &'a mut Inside<A>) -> Self {
+        Context { inside, current: None, id: SessionId::NONE }
+    }
+
+    // Sending.
+
+    /// Sends a message to the session that this callback is about. `Gone` if it is about none.
+    #[inline]
+    pub fn reply(&mut self, head: Head<A>, body: &[u8]) -> SendOutcome {
+        match self.current {
+            Some(index) => self.inside.append(index, head, body),
+            None => SendOutcome::Gone,
+        }
+    }
+
+    /// The same, written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold anything, and says how
+    /// many of them it has written.
+    pub fn reply_with(
+        &mut self,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> SendOutcome {
+        self.send_with(self.id, head, body_bytes_max, fill)
+    }
+
+    /// Sends a message to any session of the server. To one of another shard it goes by that shard's inlet: `Queued` then
+    /// means that it is on its way, and `Refused(Refusal::Memory)` that the inlet is full.
+    pub fn send(&mut self, id: SessionId, head: Head<A>, body: &[u8]) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            let sent = self.inside.router.inlet(id.shard()).map(|inlet| inlet.send(id, head, body));
+            return outcome_of(sent.unwrap_or(Err(InletRefusal::Closed)));
+        }
+        self.queue(id, |outbox, framing, limits, supply| outbox.append(framing, head, body, limits, supply))
+    }
+
+    /// As [`send`](Self::send), written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold
+    /// anything, and says how many of them it has written.
+    pub fn send_with(
+        &mut self,
+        id: SessionId,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            let mut body = vec![0; body_bytes_max];
+            let length = fill(&mut body).min(body_bytes_max);
+            return self.send(id, head, &body[..length]);
+        }
+        self.queue(id, |outbox, framing, limits, supply| {
+            outbox.append_with(framing, head, body_bytes_max, limits, supply, fill)
+        })
+    }
+
+    /// As [`send`](Self::send), the body by reference if it is longer than 512 bytes: one body for many sessions.
+    pub fn send_shared(&mut self, id: SessionId, head: Head<A>, body: &Bytes) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            let command = Command::SendShared { id, head, body: body.clone() };
+            return self.put(id, command, body.len());
+        }
+        self.queue(id, |outbox, framing, limits, supply| {
+            if body.len() > COPY_BYTES_MAX && !supply.charge(body.len()) {
+                return SendOutcome::Refused(Refusal::Memory);
+            }
+            outbox.append_shared(framing, head, body, limits, supply)
+        })
+    }
+
+    /// Sends a message that need not arrive to a session of this shard: while it waits for a peer that is slow, a later one
+    /// with the same key takes its place, and it makes room for others if the policy says so.
+    ///
+    /// To a session of another shard it is sent as any other.
+    pub fn send_droppable(&mut self, id: SessionId, key: Option<u32>, head: Head<A>, body: &[u8]) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            return self.send(id, head, body);
+        }
+        match encode(&self.inside.framing, head, body) {
+            Ok(frame) => self.queue(id, |outbox, _, limits, supply| {
+                if supply.charge(frame.len()) {
+                    outbox.append_droppable(key, &frame, limits, supply)
+                } else {
+                    SendOutcome::Dropped
+                }
+            }),
+            Err(error) => self.unencodable(error),
+        }
+    }
+
+    /// The group of this name or number.
+    pub fn group(&mut self, key: impl Into<GroupKey>) -> Group<'_, 'a, A> {
+        Group::new(self, key.into())
+    }
+
+    // Sessions.
+
+    /// The session that this callback is about; [`SessionId::NONE`] if it is about none.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The application's state of another session of this shard. `None` for the session that this callback is about, whose
+    /// state the callback has; for one that is gone or going; and for one of another shard, to which one can post.
+    pub fn session_mut(&mut self, id: SessionId) -> Option<&mut A::Session> {
+        let index = self.inside.table.resolve_live(id)?;
+        self.inside.table.state_mut(index)
+    }
+
+    /// Ends the session that this callback is about, with a code of the application's own. What is queued still leaves;
+    /// what came behind this message is discarded and counted.
+    pub fn close(&mut self, code: u16) {
+        self.close_session(self.id, code);
+    }
+
+    /// Ends any session of the server. False if it is gone or going, or its shard's inlet has no room.
+    pub fn close_session(&mut self, id: SessionId, code: u16) -> bool {
+        let reason = CloseReason::Application(code);
+        if !self.inside.is_own(id) {
+            return self.put(id, Command::Close { id, reason }, 0) == SendOutcome::Queued;
+        }
+        let live = self.inside.table.resolve_live(id);
+        match live {
+            Some(index) => self.inside.close(index, reason),
+            None => self.inside.stats.late += 1,
+        }
+        live.is_some()
+    }
+
+    /// Ends the handshake of this session: its deadline is off. The first message does it too, unless
+    /// `handshake_ends_with_message` is false.
+    pub fn establish(&mut self) {
+        if let Some(entry) = self.current.and_then(|index| self.inside.table.get_mut(index)) {
+            entry.session.establish();
+        }
+    }
+
+    /// The address of this session's peer, if it is still connected.
+    pub fn peer_address(&self) -> Option<Address> {
+        let entry = self.inside.table.get(self.current?)?;
+        self.inside.driver.peer_address(entry.socket).ok()
+    }
+
+    /// Bytes that wait for a session of this shard; 0 for one that is gone.
+    pub fn queued_bytes(&self, id: SessionId) -> usize {
+        let index = self.inside.table.resolve_live(id);
+        index.and_then(|index| self.inside.table.get(index)).map_or(0, |entry| entry.session.outbox.bytes())
+    }
+
+    // The shard and the others.
+
+    /// Posts to the key's home shard, where `on_post` gets it: the same shard for the same key, posts of one sender in
+    /// order. So what has a key, a room for example, can live in one place.
+    ///
+    /// Errors, with the post: `Busy`, `Closed`.
+    pub fn post(&mut self, key: u64, post: A::Post) -> Result<(), Refused<A::Post>> {
+        let home = self.inside.router.home(key);
+        if home != usize::from(self.inside.number) {
+            return post_to(&self.inside.router, home, key, post);
+        }
+        if self.inside.posts.len() >= self.inside.settings.posts_max {
+            return Err(Refused { refusal: InletRefusal::Busy, value: post });
+        }
+        self.inside.posts.push_back((key, post));
+        Ok(())
+    }
+
+    /// Calls `on_timer` with this token after some time. It cannot be taken back: ignore what has become meaningless.
+    ///
+    /// Errors: `Busy` at `timers_max`.
+    pub fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), InletRefusal> {
+        self.inside.clock.set(&mut self.inside.driver, after, token)
+    }
+
+    /// The shard's clock in nanoseconds since some start: that of this turn.
+    pub fn now_ns(&self) -> u64 {
+        self.inside.driver.now_ns()
+    }
+
+    /// The number of this shard.
+    pub fn shard(&self) -> usize {
+        usize::from(self.inside.number)
+    }
+
+    /// Sessions of this shard, those that are going included.
+    pub fn sessions(&self) -> usize {
+        self.inside.table.len()
+    }
+
+    /// The counters of this shard so far.
+    pub fn stats(&self) -> &Stats {
+        &self.inside.stats
+    }
+
+    /// Ends the server, as [`ServerHandle::stop`](crate::ServerHandle::stop).
+    pub fn stop_server(&mut self, grace: Duration) {
+        self.inside.router.stop(grace.as_nanos().min(u128::from(u64::MAX)) as u64);
+    }
+
+    pub(crate) fn current(&self) -> Option<u32> {
+        self.current
+    }
+
+    pub(crate) fn unencodable(&mut self, error: EncodeError) -> SendOutcome {
+        self.inside.stats.messages_refused += 1;
+        SendOutcome::Refused(error.into())
+    }
+
+    /// Queues for a session of this shard.
+    #[inline]
+    fn queue(
+        &mut self,
+        id: SessionId,
+        append: impl FnOnce(
+            &mut Outbox<crate::chunk::OutChunk>,
+            &A::Framing,
+            &raon_session::OutboxLimits,
+            &mut ChunkSupply<'_>,
+        ) -> SendOutcome,
+    ) -> SendOutcome {
+        let Some(index) = self.inside.table.resolve(id) else {
+            self.inside.stats.late += 1;
+            return SendOutcome::Gone;
+        };
+        self.inside.queue(index, |outbox, framing, config, supply| append(outbox, framing, &config.outbox, supply))
+    }
+
+    /// Puts a command into the inlet of the session's shard.
+    fn put(&mut self, id: SessionId, command: Command<Head<A>, A::Post>, bytes: usize) -> SendOutcome {
+        let put = self.inside.router.inlet(id.shard()).map(|inlet| inlet.put(command, bytes));
+        outcome_of(put.map_or(Err(InletRefusal::Closed), |put| put.map_err(|refused| refused.refusal)))
+    }
+}
+
+fn outcome_of(put: Result<(), InletRefusal>) -> SendOutcome {
+    match put {
+        Ok(()) => SendOutcome::Queued,
+        Err(InletRefusal::Busy) => SendOutcome::Refused(Refusal::Memory),
+        Err(InletRefusal::Closed) => SendOutcome::Gone,
+    }
+}

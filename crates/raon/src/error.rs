@@ -1,0 +1,105 @@
+//! What can go wrong with a server as such, and what is not taken.
+
+use std::fmt;
+
+use crate::config::ConfigErrors;
+
+/// Why a server did not start, or did not go on.
+///
+/// ```
+/// use raon::{Raw, Server, ServerError};
+/// let server = Server::builder().listen("no address").framing(Raw).on_message(|ctx, message| ctx.reply(message));
+/// assert!(matches!(server.start(), Err(ServerError::Config(_))));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The configuration is wrong, in all these places.
+    Config(ConfigErrors),
+    /// The back end, the listener or the driver refused.
+    Provider(raon_provider::Error),
+    /// The operating system gave no thread, or no listener was inherited although one was asked for.
+    System(std::io::Error),
+    /// So many shards have stopped because a callback panicked, see `OnPanic::StopShard`.
+    ShardsStopped(usize),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Config(errors) => errors.fmt(f),
+            ServerError::Provider(error) => error.fmt(f),
+            ServerError::System(error) => error.fmt(f),
+            ServerError::ShardsStopped(count) => {
+                write!(f, "{count} shards have stopped because a callback of the application panicked; correct it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl From<ConfigErrors> for ServerError {
+    fn from(errors: ConfigErrors) -> Self {
+        ServerError::Config(errors)
+    }
+}
+
+impl From<raon_provider::Error> for ServerError {
+    fn from(error: raon_provider::Error) -> Self {
+        ServerError::Provider(error)
+    }
+}
+
+impl From<std::io::Error> for ServerError {
+    fn from(error: std::io::Error) -> Self {
+        ServerError::System(error)
+    }
+}
+
+/// Why something was not taken by a shard.
+///
+/// ```
+/// assert_eq!(raon::InletRefusal::Busy.to_string(), "the shard's inlet is full; try again later, or raise inlet_bytes_max");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InletRefusal {
+    /// The shard's inlet, or its table of timers, is full.
+    Busy,
+    /// The shard has stopped.
+    Closed,
+}
+
+impl fmt::Display for InletRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InletRefusal::Busy => "the shard's inlet is full; try again later, or raise inlet_bytes_max",
+            InletRefusal::Closed => "the shard has stopped",
+        })
+    }
+}
+
+impl std::error::Error for InletRefusal {}
+
+/// A value that was not taken: it comes back whole, with the reason.
+///
+/// ```
+/// use raon::{InletRefusal, Refused};
+/// let refused = Refused { refusal: InletRefusal::Closed, value: 7 };
+/// assert_eq!(refused.to_string(), "refused: the shard has stopped");
+/// ```
+#[derive(Debug)]
+pub struct Refused<T> {
+    /// Why it was not taken.
+    pub refusal: InletRefusal,
+    /// What was offered, untouched.
+    pub value: T,
+}
+
+impl<T> fmt::Display for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused: {}", self.refusal)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Refused<T> {}

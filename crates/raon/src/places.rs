@@ -1,0 +1,103 @@
+//! How many sessions there may be: in all, and from one address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use raon_session::CloseReason;
+
+/// A session's right to be there, from its accept to its end. Given back by [`Places::release`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// The peer's, if they are counted.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// The counts, shared by all shards.
+pub(crate) struct Places {
+    sessions: AtomicU32,
+    sessions_max: u32,
+    /// Sessions per address. One that has none has no entry: at most as many entries as sessions.
+    addresses: Mutex<BTreeMap<IpAddr, u32>>,
+    /// 0: not counted.
+    per_address_max: u32,
+}
+
+impl Places {
+    pub(crate) fn new(sessions_max: u32, per_address_max: u32) -> Self {
+        Places { sessions: AtomicU32::new(0), sessions_max, addresses: Mutex::default(), per_address_max }
+    }
+
+    /// A place for one more session. `address` is asked only if it counts; a peer without one is not counted.
+    ///
+    /// Errors: why it is closed instead.
+    pub(crate) fn claim(&self, address: impl FnOnce() -> Option<IpAddr>) -> Result<Place, CloseReason> {
+        if self.sessions.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(CloseReason::ServerFull);
+        }
+        let address = if self.per_address_max > 0 { address() } else { None };
+        if address.is_some_and(|address| !self.claim_address(address)) {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(CloseReason::AddressLimit);
+        }
+        Ok(Place { address })
+    }
+
+    /// The session has ended, or never began.
+    pub(crate) fn release(&self, place: Place) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = place.address else { return };
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+
+    /// Places that are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    fn claim_address(&self, address: IpAddr) -> bool {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(address).or_default();
+        let has_room = *count < self.per_address_max;
+        *count += u32::from(has_room);
+        has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    #[test]
+    fn both_limits_hold_and_places_come_back() {
+        let places = Places::new(3, 2);
+        let first = places.claim(|| Some(ONE)).unwrap();
+        places.claim(|| Some(ONE)).unwrap();
+        assert_eq!(places.claim(|| Some(ONE)), Err(CloseReason::AddressLimit));
+        let other = places.claim(|| Some(OTHER)).unwrap();
+        assert_eq!(places.claim(|| None), Err(CloseReason::ServerFull));
+        places.release(first);
+        assert_eq!(places.claim(|| Some(ONE)), Ok(first));
+        places.release(other);
+        places.release(first);
+        places.release(first);
+        assert_eq!((places.taken(), places.addresses.lock().unwrap().len()), (0, 0));
+    }
+
+    #[test]
+    fn an_address_is_not_asked_for_if_it_does_not_count() {
+        let places = Places::new(1, 0);
+        assert_eq!(places.claim(|| panic!("a system call for nothing")), Ok(Place { address: None }));
+    }
+}

@@ -1,0 +1,55 @@
+//! What depends on the operating system: threads, cores, and listeners that were inherited.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use raon_provider::AcceptedSocket;
+
+/// How many cores there are for us.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs a shard on a thread of its own, on the core of its number if that is wanted.
+pub(crate) fn spawn<T: Send + 'static>(
+    shard: usize,
+    is_pinned: bool,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(format!("raon-{shard}")).spawn(move || {
+        if is_pinned {
+            pin(shard);
+        }
+        run()
+    })
+}
+
+/// Keeps this thread on one of the cores that it may use. Where that is refused it stays as it is.
+#[cfg(target_os = "linux")]
+fn pin(shard: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let Some(core) = cores.get(shard % cores.len().max(1)) else { return };
+    let mut own = CpuSet::new();
+    own.set(*core);
+    // An error means that a container forbids it: the shard runs all the same.
+    let _ = sched_setaffinity(None, &own);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin(_shard: usize) {}
+
+/// The first listener that LISTEN_FDS and LISTEN_PID name, see sd_listen_fds(3). It comes once.
+pub(crate) fn inherited_listener() -> io::Result<AcceptedSocket> {
+    let mut inherited = listenfd::ListenFd::from_env();
+    if let Ok(Some(listener)) = inherited.take_tcp_listener(0) {
+        return Ok(AcceptedSocket::from(listener));
+    }
+    #[cfg(unix)]
+    if let Ok(Some(listener)) = inherited.take_unix_listener(0) {
+        return Ok(AcceptedSocket::from(listener));
+    }
+    let problem = "no listener is inherited: start the server by a manager that sets LISTEN_FDS and LISTEN_PID";
+    Err(io::Error::new(io::ErrorKind::NotFound, problem))
+}

@@ -1,0 +1,310 @@
+//! One shard: a driver, its sessions, an application. `step` is the unit, and all of it happens in there.
+//!
+//! One step:
+//! 1. One turn of the driver: what the last step has handed over goes out, what has come comes in.
+//! 2. Each completion is dealt with; the application is called for each message. What it sends is queued.
+//! 3. What others have put into the inlet, and what the shard has posted to itself.
+//! 4. The shutdown goes on, if there is one.
+//! 5. Each session that has something queued is flushed, once: one send per session and step, whatever was said.
+//!
+//! When a session ends while a callback runs, the application is told as soon as that callback is over, and before
+//! anything else (`tell_ended`): so no `on_close` is inside another callback, and each comes once.
+//!
+//! On drop the driver is dropped, which resets what is open (DROP-1); nobody is told any more.
+
+mod clock;
+pub(crate) mod fence;
+mod flush;
+pub(crate) mod inside;
+mod mail;
+mod receive;
+mod settings;
+mod shutdown;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raon_provider::{
+    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Outcome, SimNetwork, SocketId,
+};
+use raon_session::{CloseReason, Pressure, Spares};
+
+use crate::application::{Application, Head, ShardInfo};
+use crate::budget::Lease;
+use crate::config::{Config, OnPanic};
+use crate::context::Context;
+use crate::error::ServerError;
+use crate::group::Groups;
+use crate::id::Token;
+use crate::inlet::Batch;
+use crate::metrics::Stats;
+use crate::router::Router;
+use crate::server::Factory;
+use crate::table::Table;
+
+use self::clock::Clock;
+use self::inside::Inside;
+use self::settings::{Settings, driver_config, sessions_max};
+use self::shutdown::Stage;
+
+/// Completions that one turn delivers at most.
+const COMPLETIONS_MAX: usize = 1024;
+/// Turns in a row that may fail before the shard gives up.
+const FAILURES_MAX: u32 = 1000;
+
+/// Where a shard listens.
+pub(crate) enum ListenAt {
+    /// It gets its sessions from another shard.
+    Nowhere,
+    Address(Address),
+    Inherited(AcceptedSocket),
+}
+
+/// What a shard is made of.
+pub(crate) struct ShardParts<A: Application> {
+    pub(crate) number: usize,
+    pub(crate) config: Config,
+    /// The simulated network that it is in, if it is in one.
+    pub(crate) network: Option<SimNetwork>,
+    pub(crate) framing: A::Framing,
+    pub(crate) factory: Factory<A>,
+    pub(crate) router: Arc<Router<A>>,
+    pub(crate) listen: ListenAt,
+}
+
+/// See the module.
+pub(crate) struct Shard<A: Application> {
+    pub(crate) application: A,
+    pub(crate) inside: Inside<A>,
+    /// The framing once more, so that messages can be found while a callback has the inside.
+    framing: A::Framing,
+    completions: Completions,
+    batch: Batch<Head<A>, A::Post>,
+    pub(crate) listener: SocketId,
+    /// Each shard has a listener of its own and keeps what that yields.
+    pub(crate) is_alone: bool,
+    stage: Stage,
+    /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
+    has_turned: bool,
+    failures: u32,
+    /// Stopped by a panic of the application.
+    is_broken: bool,
+}
+
+impl<A: Application> Shard<A> {
+    /// Opens the driver on this thread, and the listener, and makes the application. Returns where it listens.
+    pub(crate) fn open(parts: ShardParts<A>) -> Result<(Self, Option<Address>), ServerError> {
+        let ShardParts { number, config, network, framing, factory, router, listen } = parts;
+        let mut driver = Driver::<AnyProvider>::open(&driver_config(&config, network.as_ref()))?;
+        let settings = Settings::new(&config);
+        let listener = open_listener(&mut driver, &config, listen)?;
+        let address = listener.map(|listener| driver.local_address(listener)).transpose()?;
+        let mut clock = Clock::new(settings.timers_max, settings.tick);
+        clock.start(&mut driver)?;
+        if let Some(inlet) = router.inlet(number) {
+            inlet.set_owner(driver.submitter());
+        }
+        let application = factory(ShardInfo::new(number, router.shards(), driver.info().kind));
+        let inside = Inside {
+            number: number as u8,
+            driver,
+            framing: framing.clone(),
+            settings,
+            table: Table::new(number as u8, sessions_max(&config) as usize),
+            groups: Groups::new(number, router.presence.clone()),
+            spares: Spares::default(),
+            lease: Lease::new(router.budget.clone()),
+            provisional_bytes: 0,
+            dirty: Vec::new(),
+            ended: Default::default(),
+            posts: Default::default(),
+            clock,
+            stats: Stats::default(),
+            router,
+        };
+        let shard = Shard {
+            application,
+            inside,
+            framing,
+            completions: Completions::with_capacity(COMPLETIONS_MAX),
+            batch: Batch::default(),
+            listener: listener.unwrap_or(SocketId::NONE),
+            is_alone: config.reuse_port,
+            stage: Stage::Running,
+            has_turned: false,
+            failures: 0,
+            is_broken: false,
+        };
+        Ok((shard, address))
+    }
+
+    /// Steps until the end.
+    pub(crate) fn run(mut self) -> Result<(), ServerError> {
+        while !self.is_over() {
+            self.step(None)?;
+        }
+        self.finish()
+    }
+
+    /// One step, see the module. Waits for at most so long if nothing is there; `None`: as long as it takes. Returns whether
+    /// there was anything to do.
+    ///
+    /// Errors: what the driver says, when it has said so for a long time.
+    pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
+        let is_idle = self.has_turned && self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        let wait = if is_idle { wait } else { Some(Duration::ZERO) };
+        self.has_turned = true;
+        self.turn(wait)?;
+        let mut completions = std::mem::replace(&mut self.completions, Completions::with_capacity(0));
+        let mut is_busy = !completions.is_empty();
+        while let Some(completion) = completions.pop() {
+            self.dispatch(completion);
+            self.tell_ended();
+        }
+        self.completions = completions;
+        is_busy |= self.take_mail();
+        is_busy |= self.take_posts();
+        self.go_on_stopping();
+        is_busy |= self.flush_all();
+        self.inside.settle_charges();
+        self.inside.stats.turns += 1;
+        self.publish();
+        Ok(is_busy)
+    }
+
+    /// When the driver's next timer is due, for whoever waits in its place.
+    pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
+        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
+    }
+
+    fn turn(&mut self, wait: Option<Duration>) -> Result<(), ServerError> {
+        match self.inside.driver.poll(wait, &mut self.completions) {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                if self.failures > FAILURES_MAX {
+                    self.inside.router.retire(usize::from(self.inside.number));
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, completion: Completion) {
+        let Completion { token, operation, more, outcome, .. } = completion;
+        match Token::of(token, self.inside.number) {
+            Token::Session(id) => match self.inside.table.resolve(id) {
+                Some(index) => self.on_session(index, more, outcome),
+                None => self.inside.stats.late += 1,
+            },
+            // A timer that was taken back ends too.
+            Token::Liveness(id) => {
+                if let (Some(index), Outcome::Expired) = (self.inside.table.resolve(id), outcome) {
+                    self.on_liveness(index, operation);
+                }
+            }
+            Token::Timer(place) => {
+                if let Some(token) = self.inside.clock.fired(place) {
+                    self.inside.stats.timers += 1;
+                    self.call(|application, ctx| application.on_timer(ctx, token));
+                }
+            }
+            Token::Tick => {
+                // Its operation has just ended, so there is room for the next one.
+                let _ = self.inside.clock.set_tick(&mut self.inside.driver);
+                self.call(|application, ctx| application.on_tick(ctx));
+            }
+            Token::Stage => {}
+            Token::Listener => self.on_listener(outcome),
+        }
+    }
+
+    /// Calls the application about no session in particular.
+    fn call(&mut self, callback: impl FnOnce(&mut A, &mut Context<'_, A>)) {
+        let (application, inside) = (&mut self.application, &mut self.inside);
+        let called = fence::fence(|| callback(application, &mut Context::of_shard(inside)));
+        if called.is_none() {
+            self.panicked();
+        }
+        self.tell_ended();
+    }
+
+    /// Tells the application of sessions that have ended.
+    pub(crate) fn tell_ended(&mut self) {
+        while let Some(index) = self.inside.ended.pop_front() {
+            self.inside.leave_all(index);
+            let Some(entry) = self.inside.table.get(index) else { continue };
+            let reason = entry.session.reason().unwrap_or(CloseReason::Shutdown);
+            self.inside.stats.count_close(reason);
+            // None: `on_open` has panicked, so the application knows of no session.
+            let Some(state) = self.inside.table.take_state(index) else { continue };
+            self.inside.stats.sessions -= 1;
+            let (application, inside) = (&mut self.application, &mut self.inside);
+            let told = fence::fence(|| application.on_close(&mut Context::of(inside, index), state, reason));
+            if told.is_none() {
+                self.panicked();
+            }
+        }
+    }
+
+    /// A callback has panicked.
+    pub(crate) fn panicked(&mut self) {
+        self.inside.stats.panics += 1;
+        if self.inside.settings.on_panic == OnPanic::StopShard {
+            self.is_broken = true;
+        }
+    }
+
+    /// True if there was anything to flush.
+    fn flush_all(&mut self) -> bool {
+        let is_any = !self.inside.dirty.is_empty();
+        // What is queued by `on_pressure` is flushed too; each watermark is passed once, so this ends.
+        while let Some(index) = self.inside.dirty.pop() {
+            let pressure = self.inside.flush(index);
+            if let Some(pressure) = pressure {
+                self.on_pressure(index, pressure);
+            }
+            self.tell_ended();
+        }
+        is_any
+    }
+
+    fn on_pressure(&mut self, index: u32, pressure: Pressure) {
+        self.inside.press(index, pressure);
+        self.call_session(index, |application, ctx, state| application.on_pressure(ctx, state, pressure));
+    }
+
+    /// Calls the application about a session, if it has one of this slot.
+    fn call_session(&mut self, index: u32, callback: impl FnOnce(&mut A, &mut Context<'_, A>, &mut A::Session)) {
+        if !self.inside.table.is_live(index) {
+            return;
+        }
+        let Some(mut state) = self.inside.table.take_state(index) else { return };
+        let (application, inside) = (&mut self.application, &mut self.inside);
+        let called = fence::fence(|| callback(application, &mut Context::of(inside, index), &mut state));
+        self.inside.table.put_state(index, state);
+        if called.is_none() {
+            self.inside.close(index, CloseReason::ApplicationPanic);
+            self.panicked();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.inside.stats.memory_bytes = self.inside.lease.used_bytes() as u64;
+        self.inside.router.publish(usize::from(self.inside.number), &self.inside.stats);
+    }
+}
+
+fn open_listener(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Option<SocketId>, ServerError> {
+    let options =
+        raon_provider::ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port, ..Default::default() };
+    let listener = match listen {
+        ListenAt::Nowhere => return Ok(None),
+        ListenAt::Address(address) => driver.listen(address, &options)?,
+        ListenAt::Inherited(socket) => driver.adopt(socket).map_err(|refused| refused.error)?,
+    };
+    driver.accept(listener, Token::Listener.bits())?;
+    Ok(Some(listener))
+}

@@ -1,0 +1,37 @@
+//! What keeps a panic of the application from taking the shard with it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a callback; `None` if it has panicked. What it had borrowed is whole as far as the engine goes, because the engine
+/// changes nothing across a callback; what the application had begun is its own.
+#[inline]
+pub(crate) fn fence<R>(callback: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(callback)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // What was thrown may panic when it is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thorn;
+
+    impl Drop for Thorn {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_panic_stays_inside_also_when_its_payload_panics() {
+        assert_eq!(fence(|| 7), Some(7));
+        assert_eq!(fence(|| panic!("an ordinary one")), None::<()>);
+        assert_eq!(fence(|| std::panic::panic_any(Thorn)), None::<()>);
+    }
+}

@@ -1,0 +1,130 @@
+//! The end of a turn: what was queued is handed to the driver, once per session that has anything.
+//!
+//! 1. If the driver has nothing of the session, it gets what waits: up to `HAND_OVER_BYTES_MAX`, as quiet sends that leave
+//!    as one.
+//! 2. Otherwise, or if something is left, all that waits stays in the outbox, where it can still be superseded, until the
+//!    driver says `Writable`. So the outbox is the only queue that grows.
+//! 3. What is left is settled: watermarks, charges, and the end of a session that was only waiting for this.
+
+use raon_provider::Payload;
+use raon_session::{CloseReason, Pressure, State, TransportFailure};
+
+use super::inside::Inside;
+use super::settings::SENDS_PER_FLUSH;
+use crate::application::Application;
+use crate::chunk::payload;
+use crate::id::Token;
+
+/// Most bytes that the driver gets of a session at once, and the most pieces of them: what fills a socket's buffer, and
+/// what one `writev` takes.
+const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
+const GATHER_PIECES_MAX: usize = 1000;
+/// A larger hand-over is charged until the driver has finished it. Smaller ones are the driver's share: 16 KiB per session.
+const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
+
+impl<A: Application> Inside<A> {
+    /// Flushes a session if it is due. Returns the watermark that it has passed.
+    pub(crate) fn flush(&mut self, index: u32) -> Option<Pressure> {
+        let entry = self.table.get_mut(index).filter(|entry| entry.is_dirty)?;
+        entry.is_dirty = false;
+        if entry.session.state() == State::Closed {
+            return None;
+        }
+        if !entry.is_awaited && !entry.session.outbox.is_empty() && self.is_writable(index) {
+            self.hand_over(index);
+        }
+        self.settle(index)
+    }
+
+    /// The driver has nothing of this session any more.
+    pub(crate) fn writable(&mut self, index: u32) {
+        if let Some(entry) = self.table.get_mut(index) {
+            entry.is_awaited = false;
+            entry.handed_bytes = 0;
+            self.mark_dirty(index);
+        }
+    }
+
+    /// The provisional charges of the turn end: what is left was charged session by session.
+    pub(crate) fn settle_charges(&mut self) {
+        self.lease.release(std::mem::take(&mut self.provisional_bytes));
+    }
+
+    /// Whether the driver has nothing of this session; if not, `Writable` will come.
+    fn is_writable(&mut self, index: u32) -> bool {
+        let token = Token::Session(self.table.id(index)).bits();
+        let Some(entry) = self.table.get_mut(index) else { return false };
+        // An error means that the socket is closing already: its last completion is on its way.
+        let is_writable = self.driver.writable(entry.socket, token).unwrap_or(false);
+        entry.is_awaited = !is_writable;
+        is_writable
+    }
+
+    fn hand_over(&mut self, index: u32) {
+        let mut bytes = 0;
+        let mut is_refused = false;
+        for _ in 1..SENDS_PER_FLUSH {
+            let Some(piece) = self.take_piece(index, &mut bytes) else { break };
+            is_refused |= !self.send(index, piece);
+        }
+        if let Some(first) = self.take_piece(index, &mut bytes) {
+            let mut pieces = vec![first];
+            while pieces.len() < GATHER_PIECES_MAX {
+                let Some(piece) = self.take_piece(index, &mut bytes) else { break };
+                pieces.push(piece);
+            }
+            is_refused |= !self.send(index, Payload::Gather(pieces));
+        }
+        self.stats.bytes_handed_over += bytes as u64;
+        if is_refused {
+            // There is a place for every send of a flush: a driver that refuses one is at its end.
+            return self.abort(index, CloseReason::Transport(TransportFailure::NoResources));
+        }
+        let is_left = self.table.get(index).is_some_and(|entry| !entry.session.outbox.is_empty());
+        if (is_left || bytes > UNCHARGED_BYTES_MAX)
+            && !self.is_writable(index)
+            && let Some(entry) = self.table.get_mut(index)
+        {
+            entry.handed_bytes = bytes as u32;
+        }
+    }
+
+    fn take_piece(&mut self, index: u32, bytes: &mut usize) -> Option<Payload> {
+        if *bytes >= HAND_OVER_BYTES_MAX {
+            return None;
+        }
+        let piece = self.table.get_mut(index)?.session.outbox.take()?;
+        *bytes += piece.len();
+        Some(payload(piece))
+    }
+
+    fn send(&mut self, index: u32, payload: Payload) -> bool {
+        let token = Token::Session(self.table.id(index)).bits();
+        let Some(entry) = self.table.get(index) else { return false };
+        self.driver.send_quiet(entry.socket, payload, token).is_ok()
+    }
+
+    fn settle(&mut self, index: u32) -> Option<Pressure> {
+        let now_ns = self.driver.now_ns();
+        let entry = self.table.get_mut(index)?;
+        let settled = entry.session.settle(&self.settings.session, now_ns, &mut self.spares);
+        self.stats.messages_dropped += u64::from(settled.dropped);
+        let left = entry.session.outbox.bytes() as u32 + entry.handed_bytes;
+        let charged = std::mem::replace(&mut entry.charged_bytes, left);
+        if left > charged {
+            // It was charged when it was queued; what an earlier turn left in the pool's buffers may come on top.
+            let growth = (left - charged) as usize;
+            let kept = growth.min(self.provisional_bytes);
+            self.provisional_bytes -= kept;
+            self.lease.charge_anyway(growth - kept);
+        } else {
+            self.lease.release((charged - left) as usize);
+        }
+        if entry.session.state() == State::Closing {
+            let step = entry.session.drained();
+            self.follow(index, step);
+            return None;
+        }
+        settled.pressure
+    }
+}

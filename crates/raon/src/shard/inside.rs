@@ -1,0 +1,206 @@
+//! All of a shard but its application, so that a callback can be given both.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raon_provider::{CloseMode, Driver, ErrorKind, OperationId, SocketId};
+use raon_session::{Action, CloseReason, Outbox, SendOutcome, SessionConfig, Spares, Step, TransportFailure};
+
+use crate::application::{Application, Head};
+use crate::budget::Lease;
+use crate::chunk::{ChunkSupply, OutChunk};
+use crate::group::Groups;
+use crate::id::{SessionId, Token};
+use crate::metrics::Stats;
+use crate::router::Router;
+use crate::shard::clock::Clock;
+use crate::shard::settings::Settings;
+use crate::table::Table;
+
+/// See the module.
+pub(crate) struct Inside<A: Application> {
+    pub(crate) number: u8,
+    pub(crate) driver: Driver,
+    pub(crate) framing: A::Framing,
+    pub(crate) settings: Settings,
+    pub(crate) router: Arc<Router<A>>,
+    pub(crate) table: Table<A::Session>,
+    pub(crate) groups: Groups,
+    pub(crate) spares: Spares<OutChunk>,
+    pub(crate) lease: Lease,
+    /// Charged in this turn for what was queued; at its end what is left takes its place.
+    pub(crate) provisional_bytes: usize,
+    /// Sessions to be flushed.
+    pub(crate) dirty: Vec<u32>,
+    /// Sessions that have ended, of which the application has not been told.
+    pub(crate) ended: VecDeque<u32>,
+    /// Posts to keys that are at home here, by this shard itself.
+    pub(crate) posts: VecDeque<(u64, A::Post)>,
+    pub(crate) clock: Clock,
+    pub(crate) stats: Stats,
+}
+
+impl<A: Application> Inside<A> {
+    /// Queues something for a live session by `append`, which is given what it needs.
+    #[inline]
+    pub(crate) fn queue(
+        &mut self,
+        index: u32,
+        append: impl FnOnce(&mut Outbox<OutChunk>, &A::Framing, &SessionConfig, &mut ChunkSupply<'_>) -> SendOutcome,
+    ) -> SendOutcome {
+        let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
+            self.stats.late += 1;
+            return SendOutcome::Gone;
+        };
+        let mut supply = ChunkSupply {
+            driver: &mut self.driver,
+            spares: &mut self.spares,
+            lease: &mut self.lease,
+            provisional_bytes: &mut self.provisional_bytes,
+        };
+        let outcome = append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply);
+        if outcome == SendOutcome::Queued {
+            self.stats.messages_queued += 1;
+        } else {
+            count_unusual(&mut self.stats, outcome);
+        }
+        if outcome.is_queued() && !entry.is_dirty {
+            entry.is_dirty = true;
+            self.dirty.push(index);
+        }
+        outcome
+    }
+
+    /// Queues a message with its body copied.
+    #[inline]
+    pub(crate) fn append(&mut self, index: u32, head: Head<A>, body: &[u8]) -> SendOutcome {
+        self.queue(index, |outbox, framing, config, supply| outbox.append(framing, head, body, &config.outbox, supply))
+    }
+
+    /// Ends a session. What that calls for is done now; the application is told when no callback runs.
+    pub(crate) fn close(&mut self, index: u32, reason: CloseReason) {
+        let now_ns = self.driver.now_ns();
+        if let Some(entry) = self.table.get_mut(index) {
+            let step = entry.session.close(&self.settings.session, now_ns, reason);
+            self.follow(index, step);
+        }
+    }
+
+    /// Ends a session at once, whatever waits.
+    pub(crate) fn abort(&mut self, index: u32, reason: CloseReason) {
+        if let Some(entry) = self.table.get_mut(index) {
+            let step = entry.session.abort(reason);
+            self.follow(index, step);
+        }
+    }
+
+    /// Does what a session's step calls for.
+    pub(crate) fn follow(&mut self, index: u32, step: Step) {
+        if step.has_ended {
+            self.ended.push_back(index);
+        }
+        match step.action {
+            Action::Nothing | Action::PeerEnded | Action::Release => {}
+            Action::Drain => {
+                self.arm(index);
+                self.mark_dirty(index);
+            }
+            Action::CloseGracefully => {
+                let deadline = self.settings.close_timeout;
+                self.close_socket(index, CloseMode::Graceful { deadline });
+            }
+            Action::CloseAbruptly => {
+                self.lose_queued(index);
+                self.close_socket(index, CloseMode::Abort);
+            }
+        }
+    }
+
+    /// Sets the session's timer if it is needed earlier than it is set.
+    pub(crate) fn arm(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index) else { return };
+        if let Some(at_ns) = entry.session.arm(&self.settings.session) {
+            self.set_timer(index, at_ns);
+        }
+    }
+
+    /// Sets the session's timer in place of the one that is set.
+    pub(crate) fn set_timer(&mut self, index: u32, at_ns: u64) {
+        let token = Token::Liveness(self.table.id(index)).bits();
+        let Some(entry) = self.table.get_mut(index) else { return };
+        if entry.timer != OperationId::NONE {
+            // It may have fired in this turn: then it is stale, and what it brings is early and does nothing.
+            let _ = self.driver.cancel(entry.timer);
+        }
+        let after = std::time::Duration::from_nanos(at_ns.saturating_sub(self.driver.now_ns()));
+        // Refused only for want of operations, of which there is one per session for this.
+        entry.timer = self.driver.timer(after, token).unwrap_or(OperationId::NONE);
+    }
+
+    /// The session is flushed at the end of this turn.
+    pub(crate) fn mark_dirty(&mut self, index: u32) {
+        if let Some(entry) = self.table.get_mut(index).filter(|entry| !entry.is_dirty) {
+            entry.is_dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// The slot is free: the driver has closed the socket.
+    pub(crate) fn release(&mut self, index: u32) {
+        self.lose_queued(index);
+        let Some(mut entry) = self.table.remove(index) else { return };
+        entry.session.clear(&mut self.spares);
+        if entry.timer != OperationId::NONE {
+            let _ = self.driver.cancel(entry.timer);
+        }
+        self.lease.release((entry.charged_bytes + entry.inbox_charged_bytes) as usize);
+        self.router.places.release(entry.place);
+        self.router.let_go(usize::from(self.number));
+    }
+
+    /// Whether the session of this id is one of this shard's.
+    pub(crate) fn is_own(&self, id: SessionId) -> bool {
+        id.shard() == usize::from(self.number)
+    }
+
+    fn close_socket(&mut self, index: u32, mode: CloseMode) {
+        let token = Token::Session(self.table.id(index)).bits();
+        let socket = self.table.get(index).map_or(SocketId::NONE, |entry| entry.socket);
+        // Stale if it is closing already: then `Closed` is on its way.
+        let _ = self.driver.close(socket, mode, token);
+    }
+
+    fn lose_queued(&mut self, index: u32) {
+        if let Some(entry) = self.table.get_mut(index) {
+            self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.spares));
+        }
+    }
+}
+
+#[cold]
+fn count_unusual(stats: &mut Stats, outcome: SendOutcome) {
+    match outcome {
+        SendOutcome::Queued => {}
+        SendOutcome::Superseded => {
+            stats.messages_queued += 1;
+            stats.messages_dropped += 1;
+        }
+        SendOutcome::Dropped => stats.messages_dropped += 1,
+        SendOutcome::Refused(_) => stats.messages_refused += 1,
+        SendOutcome::Gone => stats.late += 1,
+    }
+}
+
+/// What the end of a connection means for its session.
+pub(crate) fn reason_of(kind: ErrorKind) -> CloseReason {
+    CloseReason::Transport(match kind {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return CloseReason::PeerReset,
+        ErrorKind::TimedOut => TransportFailure::TimedOut,
+        ErrorKind::Unreachable => TransportFailure::Unreachable,
+        ErrorKind::ConnectionAborted => TransportFailure::Aborted,
+        ErrorKind::OutOfMemory | ErrorKind::NoBuffers | ErrorKind::DescriptorLimit | ErrorKind::Busy => {
+            TransportFailure::NoResources
+        }
+        _ => TransportFailure::Other,
+    })
+}

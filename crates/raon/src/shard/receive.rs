@@ -1,0 +1,167 @@
+//! What comes from a session's connection, and from its timer.
+
+use raon_provider::{OperationId, Outcome};
+use raon_session::{CloseReason, Inbox, Pressure, State, Verdict};
+
+use super::Shard;
+use super::fence::fence;
+use super::inside::{Inside, reason_of};
+use crate::application::Application;
+use crate::context::Context;
+
+impl<A: Application> Shard<A> {
+    /// Something of a session's connection has ended or come.
+    #[inline]
+    pub(super) fn on_session(&mut self, index: u32, more: bool, outcome: Outcome) {
+        match outcome {
+            Outcome::Received(buffer) if buffer.is_empty() && !more => self.on_peer_end(index),
+            Outcome::Received(buffer) => self.on_received(index, &buffer),
+            Outcome::Writable => self.inside.writable(index),
+            Outcome::Closed => {
+                // Only after a reset that we did not ask for is the application not told yet.
+                if let Some(entry) = self.inside.table.get_mut(index) {
+                    let step = entry.session.socket_closed();
+                    self.inside.follow(index, step);
+                }
+                self.tell_ended();
+                self.inside.release(index);
+            }
+            Outcome::Failed { error, .. } => self.inside.connection_failed(index, reason_of(error.kind())),
+            // A session's socket is asked for nothing else.
+            _ => {}
+        }
+    }
+
+    /// The session's timer has fired.
+    pub(super) fn on_liveness(&mut self, index: u32, operation: OperationId) {
+        let now_ns = self.inside.driver.now_ns();
+        let Some(entry) = self.inside.table.get_mut(index) else { return };
+        if entry.timer == operation {
+            entry.timer = OperationId::NONE;
+        }
+        match entry.session.fired(&self.inside.settings.session, now_ns) {
+            Verdict::Nothing => {}
+            Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
+            Verdict::Heartbeat { at_ns } => {
+                self.inside.set_timer(index, at_ns);
+                self.call_session(index, |application, ctx, state| application.on_heartbeat(ctx, state));
+            }
+            Verdict::Close(reason) => self.inside.close(index, reason),
+            Verdict::Abort => {
+                self.inside.stats.forced += 1;
+                self.inside.abort(index, CloseReason::ShutdownForced);
+            }
+        }
+    }
+
+    fn on_peer_end(&mut self, index: u32) {
+        let now_ns = self.inside.driver.now_ns();
+        if let Some(entry) = self.inside.table.get_mut(index) {
+            self.inside.stats.bytes_discarded += entry.session.inbox.partial_bytes() as u64;
+            let step = entry.session.peer_ended(&self.inside.settings.session, now_ns);
+            self.inside.follow(index, step);
+        }
+    }
+
+    /// Gives each message in a receive buffer to the application. The state and the begun frame are taken out of the slot
+    /// once for all of them, so that callbacks can have the rest.
+    fn on_received(&mut self, index: u32, bytes: &[u8]) {
+        self.inside.stats.bytes_received += bytes.len() as u64;
+        let is_live = self.inside.table.is_live(index);
+        let Some(mut state) = (if is_live { self.inside.table.take_state(index) } else { None }) else {
+            self.inside.stats.bytes_discarded += bytes.len() as u64;
+            return;
+        };
+        let mut inbox = self.inside.take_inbox(index);
+        let mut input = bytes;
+        let (application, inside, framing) = (&mut self.application, &mut self.inside, &self.framing);
+        let given = fence(|| give_messages(application, inside, framing, index, &mut state, &mut inbox, &mut input));
+        self.inside.table.put_state(index, state);
+        self.inside.put_inbox(index, inbox);
+        match given {
+            Some(Ok(())) => {}
+            Some(Err(reason)) => self.inside.close(index, reason),
+            None => {
+                self.inside.close(index, CloseReason::ApplicationPanic);
+                self.panicked();
+            }
+        }
+        self.inside.stats.bytes_discarded += input.len() as u64;
+    }
+}
+
+/// Until the input is used up, or the session has ended: then the rest stays in `input`. Errors: why it is to end.
+#[inline]
+fn give_messages<A: Application>(
+    application: &mut A,
+    inside: &mut Inside<A>,
+    framing: &A::Framing,
+    index: u32,
+    state: &mut A::Session,
+    inbox: &mut Inbox,
+    input: &mut &[u8],
+) -> Result<(), CloseReason> {
+    let now_ns = inside.driver.now_ns();
+    let is_exact = inside.settings.session.rate.is_on();
+    let mut ctx = Context::of(inside, index);
+    let mut is_first = true;
+    while let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? {
+        if is_first || is_exact {
+            is_first = false;
+            if let Some(entry) = ctx.inside.table.get_mut(index) {
+                entry.session.received(&ctx.inside.settings.session, now_ns, 1, message.len() as u32)?;
+            }
+        }
+        ctx.inside.stats.messages_received += 1;
+        application.on_message(&mut ctx, state, message);
+        if !ctx.inside.table.is_live(index) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl<A: Application> Inside<A> {
+    /// A watermark was passed: its peer is not read from until it reads.
+    pub(super) fn press(&mut self, index: u32, pressure: Pressure) {
+        self.arm(index);
+        let pauses = self.settings.pause_receiving;
+        let Some(entry) = self.table.get_mut(index) else { return };
+        let is_paused = pauses && pressure == Pressure::High;
+        if is_paused == entry.is_paused {
+            return;
+        }
+        entry.is_paused = is_paused;
+        self.stats.pauses += u64::from(is_paused);
+        // Stale if the socket is closing: then nothing is delivered any more anyway.
+        let _ = if is_paused { self.driver.pause(entry.socket) } else { self.driver.resume(entry.socket) };
+    }
+
+    /// A send or the stream of input has failed. What the peer does not take any more is given up.
+    fn connection_failed(&mut self, index: u32, reason: CloseReason) {
+        if self.table.get(index).is_some_and(|entry| entry.session.state() != State::Closed) {
+            self.close(index, reason);
+        }
+    }
+
+    fn take_inbox(&mut self, index: u32) -> Inbox {
+        self.table.get_mut(index).map(|entry| std::mem::take(&mut entry.session.inbox)).unwrap_or_default()
+    }
+
+    /// Puts the begun frame back and charges what it takes.
+    fn put_inbox(&mut self, index: u32, mut inbox: Inbox) {
+        let Some(entry) = self.table.get_mut(index) else { return };
+        if !entry.session.is_live() {
+            inbox.clear(&mut self.spares);
+        }
+        let bytes = inbox.charged_bytes() as u32;
+        let charged = std::mem::replace(&mut entry.inbox_charged_bytes, bytes);
+        entry.session.inbox = inbox;
+        if bytes <= charged {
+            self.lease.release((charged - bytes) as usize);
+        } else if !self.lease.charge((bytes - charged) as usize) {
+            entry.inbox_charged_bytes = charged;
+            self.close(index, CloseReason::MemoryBudget);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a shard needs of the configuration, in the form in which it needs it.
+
+use std::time::Duration;
+
+use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
+use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
+
+use crate::config::{Config, OnPanic, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
+
+/// Sends that one hand-over of a session makes at most, see `flush.rs`.
+pub(crate) const SENDS_PER_FLUSH: u32 = 3;
+/// The accept, the listener, the tick and the two stages of a shutdown.
+const OPERATIONS_OF_THE_SHARD: u32 = 8;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) session: SessionConfig,
+    pub(crate) close_timeout: Duration,
+    pub(crate) tick: Option<Duration>,
+    pub(crate) timers_max: usize,
+    pub(crate) posts_max: usize,
+    pub(crate) on_panic: OnPanic,
+    pub(crate) pause_receiving: bool,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config) -> Self {
+        let milliseconds = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds));
+        Settings {
+            session: session_config(config),
+            close_timeout: milliseconds(config.close_timeout_ms),
+            tick: (config.tick_ms > 0).then(|| milliseconds(config.tick_ms)),
+            timers_max: config.timers_max as usize,
+            posts_max: config.inlet_commands_max as usize,
+            on_panic: config.on_panic,
+            pause_receiving: config.pause_receiving,
+        }
+    }
+}
+
+fn session_config(config: &Config) -> SessionConfig {
+    let slow_consumer = match config.slow_consumer {
+        SlowConsumerPolicy::Refuse => SlowConsumer::Refuse,
+        SlowConsumerPolicy::DropOldestDroppable => SlowConsumer::DropOldestDroppable,
+        SlowConsumerPolicy::Disconnect => SlowConsumer::DisconnectAfter { grace_ms: config.slow_consumer_grace_ms },
+    };
+    let handshake_end =
+        if config.handshake_ends_with_message { HandshakeEnd::FirstMessage } else { HandshakeEnd::Explicit };
+    SessionConfig {
+        outbox: OutboxLimits {
+            bytes_max: config.outbox_bytes_max,
+            messages_max: config.outbox_messages_max,
+            watermark_high_bytes: config.watermark_high_bytes,
+            watermark_low_bytes: config.watermark_low_bytes,
+            slow_consumer,
+        },
+        liveness: LivenessLimits {
+            handshake_ms: config.handshake_timeout_ms,
+            handshake_end,
+            idle_ms: config.idle_timeout_ms,
+            heartbeat_every_ms: config.heartbeat_every_ms,
+            heartbeat_answer_ms: config.heartbeat_answer_ms,
+        },
+        rate: RateLimits {
+            messages_per_second: config.messages_per_second_max,
+            messages_burst: config.messages_burst,
+            bytes_per_second: config.bytes_per_second_max,
+            bytes_burst: config.bytes_burst,
+        },
+        on_peer_end: PeerEnd::Close,
+        drain_ms: config.close_timeout_ms.max(1),
+    }
+}
+
+/// Most sessions of one shard.
+pub(crate) fn sessions_max(config: &Config) -> u32 {
+    config.sessions_max.min(SESSIONS_PER_SHARD_MAX)
+}
+
+/// The configuration of a shard's driver: everything that its sessions may need at once has a place.
+pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> provider::Config {
+    let sessions = sessions_max(config);
+    // A session: its stream of input, its timer, and the sends of one hand-over.
+    let operations_max = sessions * (2 + SENDS_PER_FLUSH) + config.timers_max + OPERATIONS_OF_THE_SHARD;
+    let base = match network {
+        Some(network) => provider::Config::simulated(network),
+        None => provider::Config::default(),
+    };
+    let backend: Backend = match network {
+        Some(_) => base.backend,
+        None => config.backend.parse().unwrap_or_default(),
+    };
+    provider::Config {
+        backend,
+        sockets_max: sessions + 1,
+        operations_max,
+        // The outbox is the queue that has a bound; the driver gets no more than one hand-over.
+        send_queue_bytes_max: u32::MAX,
+        pool: PoolConfig { receive_count: config.receive_buffers, send_count: config.send_buffers, ..base.pool },
+        ..base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raon_provider::{AnyProvider, Driver};
+
+    use super::*;
+
+    #[test]
+    fn a_driver_opens_at_the_bounds_of_the_configuration() {
+        let network = SimNetwork::new(1);
+        for sessions_max in [1, 65_536, SESSIONS_PER_SHARD_MAX * 128] {
+            let config = Config { sessions_max, timers_max: 1 << 17, ..Config::default() };
+            assert_eq!(config.check(), Ok(()));
+            let opened = Driver::<AnyProvider>::open(&driver_config(&config, Some(&network)));
+            assert!(opened.is_ok(), "{sessions_max}: {:?}", opened.err());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The sessions of one shard: slots with a generation, and the application's state of each beside them.
+//!
+//! 1. `insert` takes the slot that was freed last, or the next new one; memory that was never needed is never touched.
+//! 2. The application's state comes when `on_open` has returned, is taken out while one of its callbacks runs, and for good
+//!    when the session has ended.
+//! 3. `remove`, when the driver has closed the socket, makes the id stale. A slot whose generation is used up is never
+//!    used again.
+
+use raon_provider::{OperationId, SocketId};
+use raon_session::Session;
+
+use crate::chunk::OutChunk;
+use crate::group::Membership;
+use crate::id::{SLOT_BITS, SessionId};
+use crate::places::Place;
+
+/// What a shard keeps of a session.
+pub(crate) struct Entry {
+    pub(crate) session: Session<OutChunk>,
+    pub(crate) socket: SocketId,
+    /// The timer that is set, or `NONE`.
+    pub(crate) timer: OperationId,
+    pub(crate) groups: Vec<Membership>,
+    /// Charged for the outbox, and for what the driver has of it.
+    pub(crate) charged_bytes: u32,
+    /// Charged for the begun frame.
+    pub(crate) inbox_charged_bytes: u32,
+    /// With the driver, of a large hand-over that it has not finished.
+    pub(crate) handed_bytes: u32,
+    pub(crate) place: Place,
+    /// In the list of sessions to be flushed.
+    pub(crate) is_dirty: bool,
+    /// The driver has a send, and `Writable` will come.
+    pub(crate) is_awaited: bool,
+    /// Its stream of input is paused.
+    pub(crate) is_paused: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(session: Session<OutChunk>, socket: SocketId, place: Place) -> Self {
+        Entry {
+            session,
+            socket,
+            timer: OperationId::NONE,
+            groups: Vec::new(),
+            charged_bytes: 0,
+            inbox_charged_bytes: 0,
+            handed_bytes: 0,
+            place,
+            is_dirty: false,
+            is_awaited: false,
+            is_paused: false,
+        }
+    }
+}
+
+struct Slot {
+    generation: u32,
+    next_free: u32,
+    entry: Option<Entry>,
+}
+
+// What an idle session costs beside the driver and the application's state.
+const _: () = assert!(size_of::<Slot>() <= 256);
+
+const NONE: u32 = u32::MAX;
+
+/// The table.
+pub(crate) struct Table<S> {
+    shard: u8,
+    slots: Vec<Slot>,
+    states: Vec<Option<S>>,
+    free_head: u32,
+    length: usize,
+    capacity: usize,
+}
+
+impl<S> Table<S> {
+    pub(crate) fn new(shard: u8, capacity: usize) -> Self {
+        let capacity = capacity.min(1 << SLOT_BITS);
+        Table { shard, slots: Vec::new(), states: Vec::new(), free_head: NONE, length: 0, capacity }
+    }
+
+    /// Puts a session in, or gives it back when the table is full.
+    pub(crate) fn insert(&mut self, entry: Entry) -> Result<u32, Box<Entry>> {
+        let index = self.free_head;
+        if index != NONE {
+            let slot = &mut self.slots[index as usize];
+            self.free_head = slot.next_free;
+            slot.entry = Some(entry);
+        } else if self.slots.len() == self.capacity {
+            return Err(Box::new(entry));
+        } else {
+            self.slots.push(Slot { generation: 1, next_free: NONE, entry: Some(entry) });
+            self.states.push(None);
+        }
+        self.length += 1;
+        Ok(if index == NONE { self.slots.len() as u32 - 1 } else { index })
+    }
+
+    /// Takes a session out; its id is stale from then on.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Entry> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let entry = slot.entry.take()?;
+        self.length -= 1;
+        if slot.generation < u32::MAX {
+            slot.generation += 1;
+            slot.next_free = self.free_head;
+            self.free_head = index;
+        }
+        Some(entry)
+    }
+
+    /// The slot of a session of this shard that is there, also while it is closing.
+    #[inline]
+    pub(crate) fn resolve(&self, id: SessionId) -> Option<u32> {
+        let slot = self.slots.get(id.slot() as usize)?;
+        let is_it = slot.generation == id.generation() && id.shard() == usize::from(self.shard);
+        (is_it && slot.entry.is_some()).then_some(id.slot())
+    }
+
+    /// The slot of a session that messages can be sent to.
+    #[inline]
+    pub(crate) fn resolve_live(&self, id: SessionId) -> Option<u32> {
+        self.resolve(id).filter(|index| self.is_live(*index))
+    }
+
+    #[inline]
+    pub(crate) fn is_live(&self, index: u32) -> bool {
+        self.get(index).is_some_and(|entry| entry.session.is_live())
+    }
+
+    pub(crate) fn id(&self, index: u32) -> SessionId {
+        SessionId::new(self.shard, index, self.slots[index as usize].generation)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<&Entry> {
+        self.slots.get(index as usize)?.entry.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        self.slots.get_mut(index as usize)?.entry.as_mut()
+    }
+
+    /// The application's state, unless one of the session's callbacks has it.
+    #[inline]
+    pub(crate) fn state_mut(&mut self, index: u32) -> Option<&mut S> {
+        self.states.get_mut(index as usize)?.as_mut()
+    }
+
+    #[inline]
+    pub(crate) fn take_state(&mut self, index: u32) -> Option<S> {
+        self.states.get_mut(index as usize)?.take()
+    }
+
+    #[inline]
+    pub(crate) fn put_state(&mut self, index: u32, state: S) {
+        self.states[index as usize] = Some(state);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Slots that were ever used: where to look for all sessions.
+    pub(crate) fn indices(&self) -> std::ops::Range<u32> {
+        0..self.slots.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raon_session::SessionConfig;
+
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry::new(Session::new(&SessionConfig::default(), 0), SocketId::NONE, Place { address: None })
+    }
+
+    #[test]
+    fn an_id_is_stale_once_its_session_is_gone() {
+        let mut table = Table::<u8>::new(3, 2);
+        let first = table.insert(entry()).ok().unwrap();
+        let id = table.id(first);
+        assert_eq!((table.resolve(id), table.resolve_live(id), id.shard()), (Some(first), Some(first), 3));
+        assert!(table.remove(first).is_some() && table.remove(first).is_none());
+        let second = table.insert(entry()).ok().unwrap();
+        assert_eq!((second, table.resolve(id)), (first, None), "the same slot, another session");
+        assert_eq!(table.resolve(SessionId::new(2, second, 2)), None, "another shard's");
+        assert_eq!(table.resolve(SessionId::NONE), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut table = Table::<u8>::new(0, 1);
+        assert!(table.insert(entry()).is_ok());
+        assert!(table.insert(entry()).is_err());
+        assert_eq!(table.len(), 1);
+    }
+}
