@@ -54,7 +54,8 @@ pub struct Simulation {
 /// How far the clock goes at once while something may still be under way that is due at no time, such as the rest of a send
 /// that was cut short.
 const STRIDE: Duration = Duration::from_millis(10);
-/// And with each round in which nothing happens twice as far, up to so many doublings: about ten seconds.
+/// While no client can do anything either, with each round in which nothing happens twice as far, up to so many doublings:
+/// about ten seconds.
 const DOUBLINGS_MAX: u32 = 10;
 
 impl Simulation {
@@ -119,12 +120,17 @@ impl Simulation {
 
     /// One step of every shard, in some order, then the clock goes on to what is due next.
     pub fn step(&mut self) {
+        self.idle_rounds = 0;
         self.step_within(Duration::MAX);
     }
 
     /// Steps until this much time has passed in the network.
     pub fn run_for(&mut self, duration: Duration) {
-        self.run_until(duration, || false);
+        let end_ns = self.network.now_ns().saturating_add(nanoseconds(duration));
+        self.idle_rounds = 0;
+        while self.network.now_ns() < end_ns {
+            self.step_within(Duration::from_nanos(end_ns - self.network.now_ns()));
+        }
     }
 
     /// Steps until the condition holds, which is asked before each step, or until this much time has passed. True if it
@@ -139,6 +145,8 @@ impl Simulation {
             if now_ns >= end_ns {
                 return false;
             }
+            // What the condition does to a client may be something that no shard hears of yet.
+            self.idle_rounds = 0;
             self.step_within(Duration::from_nanos(end_ns - now_ns));
         }
     }
@@ -148,6 +156,7 @@ impl Simulation {
     /// Errors: as [`RunningServer::join`](crate::RunningServer::join).
     pub fn run_to_end(&mut self, limit: Duration) -> Result<bool, ServerError> {
         let end_ns = self.network.now_ns().saturating_add(nanoseconds(limit));
+        self.idle_rounds = 0;
         while !self.shards.is_empty() && self.network.now_ns() < end_ns {
             self.step_within(Duration::from_nanos(end_ns - self.network.now_ns()));
         }

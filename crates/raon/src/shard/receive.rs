@@ -1,7 +1,7 @@
 //! What comes from a session's connection, and from its timer.
 
 use raon_provider::{OperationId, Outcome};
-use raon_session::{CloseReason, Inbox, Pressure, State, Verdict};
+use raon_session::{CloseReason, Inbox, Pressure, RateLimit, State, Verdict};
 
 use super::Shard;
 use super::fence::fence;
@@ -108,9 +108,7 @@ fn give_messages<A: Application>(
     while let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? {
         if is_first || is_exact {
             is_first = false;
-            if let Some(entry) = ctx.inside.table.get_mut(index) {
-                entry.session.received(&ctx.inside.settings.session, now_ns, 1, message.len() as u32)?;
-            }
+            ctx.inside.heard(index, now_ns, message.len() as u32)?;
         }
         ctx.inside.stats.messages_received += 1;
         application.on_message(&mut ctx, state, message);
@@ -122,6 +120,19 @@ fn give_messages<A: Application>(
 }
 
 impl<A: Application> Inside<A> {
+    /// A message has come. Errors: the session has sent more than it may.
+    #[inline]
+    fn heard(&mut self, index: u32, now_ns: u64, bytes: u32) -> Result<(), RateLimit> {
+        let Some(entry) = self.table.get_mut(index) else { return Ok(()) };
+        let was_open = entry.session.state() != State::Opening;
+        entry.session.received(&self.settings.session, now_ns, 1, bytes)?;
+        if !was_open {
+            // Heartbeats begin with the end of the handshake, and may be due before its deadline.
+            self.arm(index);
+        }
+        Ok(())
+    }
+
     /// A watermark was passed: its peer is not read from until it reads.
     pub(super) fn press(&mut self, index: u32, pressure: Pressure) {
         self.arm(index);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod frames;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

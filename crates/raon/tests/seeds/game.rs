@@ -168,7 +168,7 @@ impl Application for Game {
     }
 
     fn on_tick(&mut self, ctx: &mut Context<'_, Self>) {
-        if ctx.now_ns() % 3 == 0 {
+        if ctx.now_ns().is_multiple_of(3) {
             self.post(ctx);
         }
     }
