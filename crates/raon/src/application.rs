@@ -92,7 +92,7 @@ pub trait Application: Sized + 'static {
         let _ = (ctx, key, post);
     }
 
-    /// The server has stopped accepting and will end: the moment to say goodbye.
+    /// The server has stopped accepting and will end: the moment to say goodbye, on each shard to its own sessions.
     fn on_shutdown(&mut self, ctx: &mut Context<'_, Self>) {
         let _ = ctx;
     }

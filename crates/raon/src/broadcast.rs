@@ -90,7 +90,22 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         self.deliver(except, None, frame)
     }
 
-    /// The same, encoded in place: `fill` gets `body_bytes_max` zeroed bytes and says how many of them it has written.
+    /// The same to the members on this shard only: what `on_shutdown` says, for example, which every shard is asked for.
+    pub fn broadcast_here(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> Broadcast {
+        let inside = &mut *self.ctx.inside;
+        match encode(&inside.framing, head, body) {
+            Ok(frame) => {
+                inside.stats.broadcasts += 1;
+                inside.broadcast_here(&self.key, except.unwrap_or(SessionId::NONE), &frame, None)
+            }
+            Err(error) => {
+                self.ctx.unencodable(error);
+                Broadcast::default()
+            }
+        }
+    }
+
+    /// As [`broadcast`](Self::broadcast), encoded in place: `fill` gets `body_bytes_max` zeroed bytes and says how many of them it has written.
     pub fn broadcast_with(
         self,
         except: Option<SessionId>,

@@ -134,6 +134,11 @@ impl<H, P> Inlet<H, P> {
         }
     }
 
+    /// True if there is nothing to fetch.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().commands.is_empty()
+    }
+
     /// Owner: refuses everything from now on.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;

@@ -151,8 +151,9 @@ impl<A: Application> Shard<A> {
     ///
     /// Errors: what the driver says, when it has said so for a long time.
     pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
-        let is_idle = self.has_turned && self.inside.posts.is_empty() && self.inside.dirty.is_empty();
-        let wait = if is_idle { wait } else { Some(Duration::ZERO) };
+        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        let may_wait = is_idle && self.has_turned && self.stage != Stage::Forced;
+        let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
         self.turn(wait)?;
         let mut completions = std::mem::replace(&mut self.completions, Completions::with_capacity(0));
@@ -174,7 +175,9 @@ impl<A: Application> Shard<A> {
 
     /// When the driver's next timer is due, for whoever waits in its place.
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        let inlet = self.inside.router.inlet(usize::from(self.inside.number));
+        let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
+        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail;
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 

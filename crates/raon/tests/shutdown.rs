@@ -1,0 +1,193 @@
+//! How a server ends, and how the next one takes its listener over.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::frames::{Frames, packet};
+use common::{BACKENDS, PATIENCE, address_of};
+use raon::{
+    Application, CloseReason, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle, SimPeer, Simulation,
+};
+
+/// Echoes, says goodbye, and answers id 2 with a lot.
+struct Polite;
+
+impl Application for Polite {
+    type Framing = Packet;
+    type Session = ();
+    type Post = ();
+
+    fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+        ctx.group("all").join();
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_, Self>, _session: &mut (), message: Message<'_, PacketHead>) {
+        if message.head().id == 2 {
+            for _ in 0..200 {
+                ctx.reply(PacketHead { id: 3 }, &[0; 1000]);
+            }
+        }
+        ctx.reply(message.head(), &message);
+    }
+
+    fn on_shutdown(&mut self, ctx: &mut Context<'_, Self>) {
+        ctx.group("all").broadcast_here(None, PacketHead { id: 99 }, b"goodbye");
+    }
+}
+
+fn serve(clients: usize) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
+    let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
+    let mut simulation = Simulation::with_faults(1, plan);
+    let server = Server::builder().workers(2).application(Packet::new(), |_| Polite);
+    let handle = simulation.serve(server).unwrap();
+    let clients = (0..clients).map(|_| simulation.connect()).collect();
+    simulation.run_for(Duration::from_millis(10));
+    (simulation, handle, clients)
+}
+
+#[test]
+fn everybody_hears_the_goodbye_and_then_the_end() {
+    let (mut simulation, handle, mut clients) = serve(4);
+    clients[0].write(&packet(1, b"last words")).unwrap();
+    handle.stop(Duration::from_secs(10));
+    let mut all: Vec<Frames> = clients.iter().map(|_| Frames::default()).collect();
+    let are_over = simulation.run_until(Duration::from_secs(5), || {
+        for (frames, client) in all.iter_mut().zip(&mut clients) {
+            frames.read(client, 4096);
+        }
+        all.iter().all(|frames| frames.end == Some(true))
+    });
+    assert!(are_over, "{}", handle.stats());
+    assert!(all.iter().all(|frames| frames.last().unwrap().1 == b"goodbye"));
+    let refused = simulation.connect();
+    drop(clients);
+    assert!(simulation.run_to_end(Duration::from_secs(1)).unwrap());
+    assert!(!refused.is_connected(), "nobody is let in any more");
+    let stats = handle.stats();
+    assert_eq!((stats.closed_for(CloseReason::Shutdown), stats.forced, handle.sessions()), (4, 0, 0), "{stats}");
+}
+
+#[test]
+fn what_waits_is_delivered_first_if_its_peer_reads_in_time() {
+    let (mut simulation, handle, mut clients) = serve(1);
+    clients[0].write(&packet(2, b"much")).unwrap();
+    simulation.run_for(Duration::from_millis(10));
+    handle.stop(Duration::from_secs(10));
+    let mut frames = Frames::default();
+    simulation.run_until(Duration::from_secs(9), || {
+        frames.read(&mut clients[0], 4096);
+        frames.end.is_some()
+    });
+    assert_eq!((frames.count(), frames.end), (202, Some(true)), "200, the echo and the goodbye");
+}
+
+#[test]
+fn a_peer_that_never_reads_is_reset_when_the_grace_is_over() {
+    let (mut simulation, handle, mut clients) = serve(2);
+    clients[0].write(&packet(2, b"much")).unwrap();
+    simulation.run_for(Duration::from_millis(10));
+    let start_ns = simulation.network().now_ns();
+    handle.stop(Duration::from_secs(4));
+    assert!(simulation.run_to_end(Duration::from_secs(20)).unwrap());
+    let took = Duration::from_nanos(simulation.network().now_ns() - start_ns);
+    assert!((Duration::from_secs(4)..Duration::from_millis(4100)).contains(&took), "{took:?}");
+    let stats = handle.stats();
+    assert!(stats.forced > 0 && stats.memory_bytes == 0, "{stats}");
+    assert_eq!((handle.sessions(), stats.closed_for(CloseReason::Shutdown)), (0, 2), "{stats}");
+    let mut frames = Frames::default();
+    simulation.run_until(Duration::from_secs(1), || {
+        frames.read(&mut clients[0], 65_536);
+        frames.end.is_some()
+    });
+    assert_eq!(frames.end, Some(false), "a reset");
+}
+
+#[test]
+fn a_stopped_shard_takes_nothing_any_more() {
+    let (mut simulation, handle, clients) = serve(1);
+    handle.stop(Duration::ZERO);
+    assert!(simulation.run_to_end(Duration::from_secs(1)).unwrap());
+    let id = raon::SessionId::from_bits(1);
+    assert_eq!(handle.send(id, PacketHead { id: 1 }, b"x"), Err(raon::InletRefusal::Closed));
+    assert_eq!(handle.post(1, ()).unwrap_err().refusal, raon::InletRefusal::Closed);
+    drop(clients);
+}
+
+#[test]
+fn a_server_on_threads_ends_within_its_grace() {
+    for backend in BACKENDS {
+        let server = Server::builder()
+            .listen("127.0.0.1:0")
+            .workers(2)
+            .configure(|config| config.backend = backend.into())
+            .application(Packet::new(), |_| Polite)
+            .start()
+            .unwrap();
+        let handle = server.handle().clone();
+        let mut clients: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(address_of(&handle)).unwrap()).collect();
+        common::until("all to be in", || handle.stats().opened == 6);
+        // One never reads, and has more waiting than the system takes.
+        clients[0].write_all(&packet(2, b"much")).unwrap();
+        handle.stop(Duration::from_millis(500));
+        let mut heard = Vec::new();
+        clients[1].set_read_timeout(Some(PATIENCE)).unwrap();
+        clients[1].read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, packet(99, b"goodbye"), "{backend}");
+        let stopped = std::time::Instant::now();
+        server.join().unwrap();
+        assert!(stopped.elapsed() < Duration::from_secs(3), "{backend}: it does not wait for those who do not end");
+        assert_eq!((handle.sessions(), handle.stats().closed()), (0, 6), "{backend}: {}", handle.stats());
+        assert!(TcpStream::connect(address_of(&handle)).is_err(), "{backend}: nobody listens any more");
+    }
+}
+
+/// Played in a process of its own by the test below: a server on the listener that it has inherited.
+#[test]
+fn inherited_child() {
+    if std::env::var_os("LISTEN_FDS").is_none() {
+        return;
+    }
+    let server =
+        Server::builder().listen("inherit").workers(2).framing(Raw).on_message(|ctx, message| ctx.reply(message));
+    let server = server.start().unwrap();
+    let handle = server.handle().clone();
+    common::until("a session to come", || handle.stats().opened == 1);
+    handle.stop(Duration::from_millis(300));
+    server.join().unwrap();
+}
+
+#[test]
+fn a_listener_is_inherited_with_the_connections_that_wait_in_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // It connects before the server is there, and is served all the same.
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(b"early").unwrap();
+    let program = std::env::current_exe().unwrap();
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" --exact inherited_child";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(program)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = Vec::new();
+    let heard = client.read_to_end(&mut bytes);
+    assert!(child.wait().unwrap().success());
+    assert_eq!((heard.unwrap(), bytes.as_slice()), (5, &b"early"[..]));
+}
+
+#[test]
+fn without_an_inherited_listener_the_server_says_so() {
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        return;
+    }
+    let server = Server::builder().listen("inherit").workers(1).framing(Raw).start();
+    let error = server.err().expect("there is none").to_string();
+    assert!(error.contains("LISTEN_FDS"), "{error}");
+}
