@@ -194,10 +194,8 @@ impl<'a, A: Application> Context<'a, A> {
     /// Ends the handshake of this session: its deadline is off. The first message does it too, unless
     /// `handshake_ends_with_message` is false.
     pub fn establish(&mut self) {
-        let Some(index) = self.current else { return };
-        if let Some(entry) = self.inside.table.get_mut(index) {
+        if let Some(entry) = self.current.and_then(|index| self.inside.table.get_mut(index)) {
             entry.session.establish();
-            self.inside.arm(index);
         }
     }
 

@@ -95,6 +95,11 @@ pub struct ServerBuilder<A: Application> {
 }
 
 impl<A: Application> ServerBuilder<A> {
+    /// Changes the configuration once more: a test, for example, that runs a server as it is.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+    }
+
     /// Starts the shards, each on a thread, and returns when all of them run.
     ///
     /// Errors: all that is wrong with the configuration; what the back end says, or the system of the listener.

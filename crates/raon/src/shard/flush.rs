@@ -41,6 +41,10 @@ impl<A: Application> Inside<A> {
         if let Some(entry) = self.table.get_mut(index) {
             entry.is_awaited = false;
             entry.handed_bytes = 0;
+            if entry.is_paused {
+                // It reads, and what it says to that we do not hear.
+                entry.session.alive(self.driver.now_ns());
+            }
             self.mark_dirty(index);
         }
     }

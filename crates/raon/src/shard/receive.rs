@@ -123,14 +123,8 @@ impl<A: Application> Inside<A> {
     /// A message has come. Errors: the session has sent more than it may.
     #[inline]
     fn heard(&mut self, index: u32, now_ns: u64, bytes: u32) -> Result<(), RateLimit> {
-        let Some(entry) = self.table.get_mut(index) else { return Ok(()) };
-        let was_open = entry.session.state() != State::Opening;
-        entry.session.received(&self.settings.session, now_ns, 1, bytes)?;
-        if !was_open {
-            // Heartbeats begin with the end of the handshake, and may be due before its deadline.
-            self.arm(index);
-        }
-        Ok(())
+        let session = self.table.get_mut(index).map(|entry| &mut entry.session);
+        session.map_or(Ok(()), |session| session.received(&self.settings.session, now_ns, 1, bytes))
     }
 
     /// A watermark was passed: its peer is not read from until it reads.
