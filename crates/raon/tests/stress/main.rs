@@ -1,0 +1,333 @@
+//! Many at once, on each back end: game threads against sessions that come and go, bursts of ends, slow readers.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fleet;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use common::{BACKENDS, address_of, until};
+use fleet::Fleet;
+use raon::{
+    Application, CloseReason, Config, Context, InletRefusal, Message, Packet, PacketHead, RunningServer, Server,
+    ServerBuilder, ServerHandle, SessionId, SimPeer, Simulation, SlowConsumerPolicy,
+};
+use socket2::{Domain, Socket, Type};
+
+/// Tells each client its id, keeps a list of all, and broadcasts what is posted.
+struct Hall {
+    open: Arc<RwLock<Vec<SessionId>>>,
+}
+
+impl Application for Hall {
+    type Framing = Packet;
+    type Session = ();
+    type Post = Vec<u8>;
+
+    fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+        let id = ctx.id();
+        ctx.group("all").join();
+        ctx.reply(PacketHead { id: 1 }, &id.to_bits().to_le_bytes());
+        self.open.write().unwrap().push(id);
+    }
+
+    /// Those who say something get more than the others.
+    fn on_message(&mut self, ctx: &mut Context<'_, Self>, _session: &mut (), _message: Message<'_, PacketHead>) {
+        ctx.group("much").join();
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_, Self>, _session: (), _reason: CloseReason) {
+        let id = ctx.id();
+        self.open.write().unwrap().retain(|open| *open != id);
+    }
+
+    fn on_post(&mut self, ctx: &mut Context<'_, Self>, _key: u64, post: Vec<u8>) {
+        ctx.group("all").broadcast(None, PacketHead { id: 3 }, &post);
+        ctx.group("much").broadcast(None, PacketHead { id: 4 }, &[9; 60_000]);
+    }
+}
+
+struct Rig {
+    builder: ServerBuilder<Hall>,
+    open: Arc<RwLock<Vec<SessionId>>>,
+}
+
+fn rig(change: impl FnOnce(&mut Config)) -> Rig {
+    let open = Arc::new(RwLock::new(Vec::new()));
+    let shared = open.clone();
+    let builder = Server::builder().listen("127.0.0.1:0").workers(2).configure(|config| {
+        config.handshake_timeout_ms = 0;
+        config.outbox_bytes_max = 16 << 20;
+        config.outbox_messages_max = 1 << 20;
+        change(config);
+    });
+    Rig { builder: builder.application(Packet::with_limit(65_535), move |_| Hall { open: shared.clone() }), open }
+}
+
+fn start(rig: Rig) -> (RunningServer<Hall>, ServerHandle<Hall>, Arc<RwLock<Vec<SessionId>>>) {
+    let server = rig.builder.start().unwrap();
+    let handle = server.handle().clone();
+    (server, handle, rig.open)
+}
+
+const SESSIONS: usize = 1000;
+const THREADS: u64 = 4;
+const SENDS: u64 = 100_000;
+/// Every so many-th session is closed now and then.
+const CHURNED: usize = 10;
+
+/// What the game threads have sent to whom, and it was taken.
+type Sent = Arc<Mutex<BTreeMap<SessionId, u64>>>;
+
+/// One of the game threads: to each session that is there, in turn.
+fn play(thread: u64, handle: &ServerHandle<Hall>, open: &RwLock<Vec<SessionId>>, sent: &Sent) {
+    let (mut own, mut random) = (BTreeMap::<SessionId, u64>::new(), thread + 1);
+    let mut count = 0;
+    while count < SENDS {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let id = {
+            let open = open.read().unwrap();
+            open[(random >> 33) as usize % open.len()]
+        };
+        count += 1;
+        let words = [id.to_bits(), thread, count];
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        while let Err(refusal) = handle.send(id, PacketHead { id: 2 }, &body) {
+            assert_eq!(refusal, InletRefusal::Busy);
+            std::thread::yield_now();
+        }
+        *own.entry(id).or_default() += 1;
+    }
+    let mut sent = sent.lock().unwrap();
+    own.into_iter().for_each(|(id, count)| *sent.entry(id).or_default() += count);
+}
+
+/// The game threads, and one that closes sessions meanwhile. Returns what was sent.
+fn play_all(handle: &ServerHandle<Hall>, open: &Arc<RwLock<Vec<SessionId>>>, churned: Vec<SessionId>) -> Sent {
+    let sent = Sent::default();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let closer = {
+        let (handle, is_over) = (handle.clone(), is_over.clone());
+        std::thread::spawn(move || {
+            for id in churned {
+                while !is_over.load(Ordering::Relaxed) && handle.close(id, 1) == Err(InletRefusal::Busy) {
+                    std::thread::yield_now();
+                }
+            }
+        })
+    };
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (handle, open, sent) = (handle.clone(), open.clone(), sent.clone());
+            std::thread::spawn(move || play(thread, &handle, &open, &sent))
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    is_over.store(true, Ordering::Relaxed);
+    closer.join().unwrap();
+    sent
+}
+
+#[test]
+fn game_threads_send_to_sessions_that_come_and_go() {
+    for backend in BACKENDS {
+        let (server, handle, open) = start(rig(|config| config.backend = backend.into()));
+        let fleet = Fleet::launch(address_of(&handle), SESSIONS);
+        until("all to be in", || open.read().unwrap().len() == SESSIONS);
+        let stable = open.read().unwrap().clone();
+        let churned: Vec<SessionId> = stable.iter().copied().step_by(CHURNED).collect();
+        let sent = play_all(&handle, &open, churned.clone());
+        let sent = sent.lock().unwrap();
+        let is_stable = |id: &&SessionId| !churned.contains(id);
+        let expected: u64 = stable.iter().filter(is_stable).filter_map(|id| sent.get(id)).sum();
+        until("the sessions that stayed to have heard all", || {
+            let heard = fleet.heard();
+            stable.iter().filter(is_stable).filter_map(|id| heard.get(id)).sum::<u64>() == expected
+        });
+        let stats = handle.stats();
+        assert_eq!(stats.messages_refused, 0, "{backend}: {stats}");
+        assert_eq!(stats.closed_for(CloseReason::Application(1)), churned.len() as u64, "{backend}: {stats}");
+        let heard = fleet.land();
+        for (id, count) in &heard {
+            let said = sent.get(id).copied().unwrap_or(0);
+            assert!(*count <= said, "{backend}: {id} has heard {count} of {said}");
+            assert!(!stable.contains(id) || churned.contains(id) || *count == said, "{backend}: {id} has lost some");
+        }
+        handle.stop(Duration::from_secs(2));
+        server.join().unwrap();
+        assert_eq!(handle.stats().opened, handle.stats().closed(), "{backend}");
+    }
+}
+
+#[test]
+fn game_threads_send_into_a_simulation() {
+    let mut simulation = Simulation::new(1);
+    let Rig { builder, open } = rig(|_| {});
+    let handle = simulation.serve(builder).unwrap();
+    let mut clients: Vec<(SimPeer, common::frames::Frames)> =
+        (0..SESSIONS).map(|_| (simulation.connect(), Default::default())).collect();
+    simulation.run_for(Duration::from_millis(100));
+    assert_eq!(open.read().unwrap().len(), SESSIONS);
+    let players = {
+        let (handle, open) = (handle.clone(), open.clone());
+        std::thread::spawn(move || play_all(&handle, &open, Vec::new()))
+    };
+    while !players.is_finished() {
+        simulation.step();
+        for (peer, frames) in &mut clients {
+            frames.read(peer, 65_536);
+        }
+    }
+    let sent = players.join().unwrap();
+    simulation.run_for(Duration::from_millis(100));
+    for (peer, frames) in &mut clients {
+        while frames.read(peer, 65_536) > 0 && simulation_has_more(peer, frames) {}
+        let mut heard = fleet::Ear::default();
+        frames.take().iter().for_each(|(id, body)| heard.hear(*id, body));
+        let id = heard.id.expect("a welcome");
+        assert_eq!(heard.count, sent.lock().unwrap().get(&id).copied().unwrap_or(0), "{id}");
+    }
+    assert_eq!(handle.stats().messages_refused, 0);
+}
+
+/// Reads on; false when nothing more has come.
+fn simulation_has_more(peer: &mut SimPeer, frames: &mut common::frames::Frames) -> bool {
+    let before = frames.count();
+    frames.read(peer, 65_536) > before
+}
+
+/// As many descriptors as this process may have for the two ends of each connection.
+fn clients_max(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3)).and_then(|soft| soft.parse::<usize>().ok());
+    wanted.min(soft.unwrap_or(1024).saturating_sub(300) / 2)
+}
+
+#[test]
+fn five_thousand_clients_vanish_in_one_burst() {
+    let count = clients_max(5000);
+    for backend in BACKENDS {
+        let (server, handle, _) = start(rig(|config| config.backend = backend.into()));
+        let address = address_of(&handle);
+        let clients: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
+        until("all to be in", || handle.stats().opened == count as u64);
+        // None has read its welcome: the ends are resets.
+        drop(clients);
+        until("all to be gone", || handle.sessions() == 0);
+        let mut survivor = TcpStream::connect(address).unwrap();
+        let mut bytes = [0; 12];
+        std::io::Read::read_exact(&mut survivor, &mut bytes).unwrap();
+        until("the survivor to be counted", || handle.stats().opened == count as u64 + 1);
+        assert_eq!(handle.stats().closed(), count as u64, "{backend}: {}", handle.stats());
+        handle.stop(Duration::from_millis(200));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn five_thousand_clients_vanish_from_a_simulation() {
+    let mut simulation = Simulation::new(1);
+    let handle = simulation.serve(rig(|_| {}).builder).unwrap();
+    let clients: Vec<SimPeer> = (0..5000).map(|_| simulation.connect()).collect();
+    simulation.run_for(Duration::from_millis(500));
+    assert_eq!(handle.sessions(), 5000);
+    for (place, client) in clients.into_iter().enumerate() {
+        if place % 2 == 0 { client.reset() } else { drop(client) }
+    }
+    simulation.run_for(Duration::from_millis(500));
+    let stats = handle.stats();
+    assert_eq!((handle.sessions(), stats.opened, stats.closed(), stats.memory_bytes), (0, 5000, 5000, 0), "{stats}");
+}
+
+/// A client that never reads, and whose system takes little for it.
+fn slow_reader(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Before the handshake: the window that is offered depends on it.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.send(&[4, 0, 1, 0]).unwrap();
+    socket
+}
+
+const SLOW: usize = 100;
+const BROADCASTS: u64 = 100;
+
+fn slow_policy(config: &mut Config) {
+    config.slow_consumer = SlowConsumerPolicy::Disconnect;
+    config.slow_consumer_grace_ms = 300;
+    config.outbox_bytes_max = 2 << 20;
+}
+
+#[test]
+fn slow_readers_meet_the_policy_and_the_fast_ones_hear_all() {
+    for backend in BACKENDS {
+        let (server, handle, _) = start(rig(|config| {
+            config.backend = backend.into();
+            slow_policy(config);
+        }));
+        let address = address_of(&handle);
+        let fleet = Fleet::launch(address, SESSIONS - SLOW);
+        let slow: Vec<Socket> = (0..SLOW).map(|_| slow_reader(address)).collect();
+        until("all to be in", || handle.stats().messages_received == SLOW as u64);
+        until("all to be in", || handle.stats().opened == SESSIONS as u64);
+        // Enough for the buffers of the system on both sides to fill up.
+        let mut said = 0;
+        until("the slow ones to be sent away", || {
+            if said < BROADCASTS || handle.stats().closed_for(CloseReason::SlowConsumer) < SLOW as u64 {
+                said += u64::from(handle.post(1, vec![7; 100]).is_ok());
+            }
+            until("the fast ones to keep up", || fleet.broadcasts_min() + 20 >= said);
+            handle.stats().closed_for(CloseReason::SlowConsumer) == SLOW as u64
+        });
+        until("the fast ones to have heard all", || fleet.broadcasts_min() == said);
+        assert_eq!(handle.stats().closed(), SLOW as u64, "{backend}: {}", handle.stats());
+        fleet.land();
+        drop(slow);
+        handle.stop(Duration::from_secs(2));
+        server.join().unwrap();
+    }
+}
+
+/// When the fast ones have heard everything, on the clock of the network; and how many slow ones were sent away.
+fn fast_ones_done_ns(slow: usize) -> (u64, u64) {
+    let plan = raon::FaultPlan {
+        latency_min: Duration::from_millis(1),
+        latency_max: Duration::from_millis(1),
+        send_buffer_bytes: 16_384,
+        receive_buffer_bytes: 16_384,
+        ..Default::default()
+    };
+    let mut simulation = Simulation::with_faults(1, plan);
+    let handle = simulation.serve(rig(slow_policy).builder).unwrap();
+    let mut fast: Vec<(SimPeer, common::frames::Frames)> =
+        (0..200).map(|_| (simulation.connect(), Default::default())).collect();
+    let deaf: Vec<SimPeer> = (0..slow).map(|_| simulation.connect()).collect();
+    simulation.run_for(Duration::from_millis(100));
+    let mut said = 0;
+    let are_done = simulation.run_until(Duration::from_secs(10), || {
+        if said < BROADCASTS {
+            handle.post(1, vec![7; 2000]).unwrap();
+            said += 1;
+        }
+        let heard = fast.iter_mut().map(|(peer, frames)| frames.read(peer, 1 << 20)).min();
+        heard == Some(BROADCASTS as usize + 1)
+    });
+    assert!(are_done);
+    let done_ns = simulation.network().now_ns();
+    simulation.run_for(Duration::from_secs(1));
+    drop(deaf);
+    (done_ns, handle.stats().closed_for(CloseReason::SlowConsumer))
+}
+
+#[test]
+fn slow_readers_cost_the_fast_ones_no_time() {
+    let (alone_ns, _) = fast_ones_done_ns(0);
+    let (together_ns, sent_away) = fast_ones_done_ns(30);
+    assert_eq!(sent_away, 30);
+    assert!(together_ns <= alone_ns + 1_000_000, "{together_ns} ns with slow ones, {alone_ns} ns without");
+}
