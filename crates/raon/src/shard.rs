@@ -156,13 +156,11 @@ impl<A: Application> Shard<A> {
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
         self.turn(wait)?;
-        let mut completions = std::mem::replace(&mut self.completions, Completions::with_capacity(0));
-        let mut is_busy = !completions.is_empty();
-        while let Some(completion) = completions.pop() {
+        let mut is_busy = !self.completions.is_empty();
+        while let Some(completion) = self.completions.pop() {
             self.dispatch(completion);
             self.tell_ended();
         }
-        self.completions = completions;
         is_busy |= self.take_mail();
         is_busy |= self.take_posts();
         self.go_on_stopping();
