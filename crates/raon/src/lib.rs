@@ -59,3 +59,8 @@ pub use raon_session::{
 };
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
 pub use simulation::Simulation;
+
+/// The guide's examples are tested like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+struct Guide;
