@@ -9,6 +9,7 @@ mod backends;
 mod copy;
 mod driver;
 mod ending;
+mod engine;
 mod session;
 mod tables;
 
@@ -42,6 +43,8 @@ enum Tests {
     Unit(&'static [&'static str]),
     /// A file of the session's tests, and the tests in it.
     Session(&'static str, &'static [&'static str]),
+    /// The same of the engine's.
+    Engine(&'static str, &'static [&'static str]),
 }
 
 impl Tests {
@@ -50,6 +53,7 @@ impl Tests {
             Tests::Suite(..) => Binary::Suite,
             Tests::Unit(_) => Binary::Unit,
             Tests::Session(file, _) => Binary::Session(file),
+            Tests::Engine(file, _) => Binary::Engine(file),
         }
     }
 
@@ -58,6 +62,7 @@ impl Tests {
         match self {
             Tests::Suite(..) | Tests::Unit(_) => "crates/provider/src",
             Tests::Session(..) => "crates/session/src",
+            Tests::Engine(..) => "crates/raon/src",
         }
     }
 
@@ -67,7 +72,9 @@ impl Tests {
             Tests::Suite(setups, tests) => {
                 setups.iter().flat_map(|setup| tests.iter().map(move |test| format!("{setup}::{test}"))).collect()
             }
-            Tests::Unit(tests) | Tests::Session(_, tests) => tests.iter().map(|test| (*test).to_owned()).collect(),
+            Tests::Unit(tests) | Tests::Session(_, tests) | Tests::Engine(_, tests) => {
+                tests.iter().map(|test| (*test).to_owned()).collect()
+            }
         }
     }
 }
@@ -126,7 +133,9 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    [tables::MUTANTS, driver::MUTANTS, ending::MUTANTS, backends::MUTANTS, session::MUTANTS].into_iter().flatten()
+    [tables::MUTANTS, driver::MUTANTS, ending::MUTANTS, backends::MUTANTS, session::MUTANTS, engine::MUTANTS]
+        .into_iter()
+        .flatten()
 }
 
 /// Those of these names; all, if none is given.

@@ -18,14 +18,18 @@ pub(super) enum Binary {
     Unit,
     /// A file of the session's tests, by its name.
     Session(&'static str),
+    /// The same of the engine's.
+    Engine(&'static str),
 }
 
 impl Binary {
-    fn package(self) -> &'static str {
+    /// Its package and, below `crates`, its folder.
+    fn package(self) -> (&'static str, &'static str) {
         match self {
-            Binary::Suite => "conformance",
-            Binary::Unit => "provider",
-            Binary::Session(_) => "session",
+            Binary::Suite => ("raon-conformance", "conformance"),
+            Binary::Unit => ("raon-provider", "provider"),
+            Binary::Session(_) => ("raon-session", "session"),
+            Binary::Engine(_) => ("raon", "raon"),
         }
     }
 
@@ -33,7 +37,7 @@ impl Binary {
         match self {
             Binary::Suite => vec!["--test", "every_backend"],
             Binary::Unit => vec!["--lib"],
-            Binary::Session(file) => vec!["--test", file],
+            Binary::Session(file) | Binary::Engine(file) => vec!["--test", file],
         }
     }
 }
@@ -84,7 +88,7 @@ impl Copy {
     pub(super) fn build(&self, binary: Binary) -> Result<PathBuf, String> {
         let output = Command::new("cargo")
             .args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"])
-            .args(["--package", &format!("raon-{}", binary.package())])
+            .args(["--package", binary.package().0])
             .args(binary.target())
             .current_dir(self.sources())
             .env("CARGO_TARGET_DIR", self.folder.join("target"))
@@ -105,7 +109,7 @@ impl Copy {
         let log = fs::File::create(self.log()).map_err(failed)?;
         let mut child = Command::new(program)
             .args(["--exact", test])
-            .current_dir(self.sources().join("crates").join(binary.package()))
+            .current_dir(self.sources().join("crates").join(binary.package().1))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
