@@ -13,7 +13,7 @@ use raon_session::{CloseReason, Session};
 use crate::application::Application;
 use crate::context::Context;
 use crate::id::Token;
-use crate::inlet::Command;
+use crate::inlet::{Arrival, Command};
 use crate::places::Place;
 use crate::shard::inside::reason_of;
 use crate::shard::{Shard, fence};
@@ -56,11 +56,11 @@ impl<A: Application> Shard<A> {
     fn hand_off(&mut self, shard: usize, socket: AcceptedSocket, place: Place) {
         let router = self.inside.router.clone();
         let Some(inlet) = router.inlet(shard) else { return self.give_up(place, CloseReason::Shutdown) };
-        if let Err(refused) = inlet.put(Command::Adopt { socket, place }, 0) {
+        if let Err(refused) = inlet.put(Command::Adopt(Box::new(Arrival { socket, place })), 0) {
             router.let_go(shard);
-            if let Command::Adopt { socket, place } = refused.value {
+            if let Command::Adopt(arrival) = refused.value {
                 router.take_on(usize::from(self.inside.number));
-                self.open_session(socket, place);
+                self.open_session(arrival.socket, arrival.place);
             }
         }
     }

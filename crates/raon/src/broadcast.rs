@@ -7,7 +7,7 @@ use crate::application::{Application, Head};
 use crate::context::Context;
 use crate::group::GroupKey;
 use crate::id::SessionId;
-use crate::inlet::Command;
+use crate::inlet::{Broadcasting, Command};
 use crate::shard::inside::Inside;
 
 /// What became of a broadcast.
@@ -185,7 +185,8 @@ impl<A: Application> Inside<A> {
         let mut result = self.broadcast_here(key, except, frame, droppable);
         if self.router.shards() > 1 {
             for shard in self.groups.elsewhere(key) {
-                let command = Command::Broadcast { group: key.clone(), except, frame: frame.clone(), droppable };
+                let broadcasting = Broadcasting { group: key.clone(), except, frame: frame.clone(), droppable };
+                let command = Command::Broadcast(Box::new(broadcasting));
                 let put = self.router.inlet(shard).map(|inlet| inlet.put(command, frame.len()));
                 if put.is_some_and(|put| put.is_ok()) {
                     result.shards += 1;

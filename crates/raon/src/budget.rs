@@ -1,5 +1,7 @@
 //! Memory that queues may take, server-wide: one counter, leased to the shards in portions.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +21,56 @@ impl Budget {
     /// Bytes that no shard has leased.
     pub(crate) fn left_bytes(&self) -> u64 {
         self.left_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A copy of a message that outlives its callback. It is charged to the server's memory until it is dropped, wherever that
+/// is; [`Context::keep`](crate::Context::keep) makes it.
+///
+/// ```
+/// use raon::{Application, Context, Kept, Message, Raw};
+/// struct Diary(Vec<Kept>);
+/// impl Application for Diary {
+///     type Framing = Raw;
+///     type Session = ();
+///     type Post = ();
+///     fn on_open(&mut self, _ctx: &mut Context<'_, Self>) {}
+///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _: &mut (), message: Message<'_, ()>) {
+///         self.0.extend(ctx.keep(&message));
+///     }
+/// }
+/// ```
+pub struct Kept {
+    bytes: Box<[u8]>,
+    budget: Arc<Budget>,
+}
+
+impl Kept {
+    /// `None` if the server has no more memory for it.
+    pub(crate) fn new(budget: &Arc<Budget>, bytes: &[u8]) -> Option<Self> {
+        let take = |left: u64| left.checked_sub(bytes.len() as u64);
+        budget.left_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Kept { bytes: bytes.into(), budget: budget.clone() })
+    }
+}
+
+impl Deref for Kept {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({} bytes)", self.bytes.len())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.budget.left_bytes.fetch_add(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -123,6 +175,16 @@ mod tests {
         second.release(3 * PORTION_BYTES);
         drop((first, second));
         assert_eq!(budget.left_bytes(), 4 * PORTION_BYTES as u64);
+    }
+
+    #[test]
+    fn what_is_kept_is_charged_until_it_is_dropped() {
+        let budget = Budget::new(10);
+        let first = Kept::new(&budget, b"hello").unwrap();
+        let second = Kept::new(&budget, b"hello").unwrap();
+        assert!(Kept::new(&budget, b"x").is_none());
+        drop(first);
+        assert_eq!((budget.left_bytes(), &second[..]), (5, &b"hello"[..]));
     }
 
     #[test]

@@ -110,6 +110,9 @@ config! {
     slow_consumer_grace_ms: u32 = 5_000,
     /// A session must have finished its handshake within this time; 0: no limit.
     handshake_timeout_ms: u32 = 10_000,
+    /// A session whose peer has ended its side goes on one way until the application closes it; otherwise it ends then, and
+    /// what is queued still leaves.
+    keep_half_closed: bool = false,
     /// The first message ends the handshake; otherwise only `Context::establish` does.
     handshake_ends_with_message: bool = true,
     /// A session from which nothing has come for so long is closed; 0: never.

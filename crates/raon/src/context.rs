@@ -8,6 +8,7 @@ use raon_session::{COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, Se
 
 use crate::application::{Application, Head};
 use crate::broadcast::Group;
+use crate::budget::Kept;
 use crate::chunk::ChunkSupply;
 use crate::error::{InletRefusal, Refused};
 use crate::group::GroupKey;
@@ -189,6 +190,12 @@ impl<'a, A: Application> Context<'a, A> {
             None => self.inside.stats.late += 1,
         }
         live.is_some()
+    }
+
+    /// Copies a message, so that it outlives the callback. The copy is charged to the server's memory until it is dropped.
+    /// `None` if there is no more.
+    pub fn keep(&self, message: &[u8]) -> Option<Kept> {
+        Kept::new(&self.inside.router.budget, message)
     }
 
     /// Ends the handshake of this session: its deadline is off. The first message does it too, unless

@@ -33,9 +33,26 @@ pub(crate) enum Command<H, P> {
     /// Something for the application.
     Post { key: u64, post: P },
     /// A whole frame for all members here.
-    Broadcast { group: GroupKey, except: SessionId, frame: Bytes, droppable: Option<u32> },
+    Broadcast(Box<Broadcasting>),
     /// A new session.
-    Adopt { socket: AcceptedSocket, place: Place },
+    Adopt(Box<Arrival>),
+}
+
+/// What is rare is boxed: thousands of sends wait in a batch.
+const _: () = assert!(size_of::<Command<u64, [u64; 4]>>() <= 56);
+
+/// A broadcast on its way to another shard.
+pub(crate) struct Broadcasting {
+    pub(crate) group: GroupKey,
+    pub(crate) except: SessionId,
+    pub(crate) frame: Bytes,
+    pub(crate) droppable: Option<u32>,
+}
+
+/// A connection on its way to its shard.
+pub(crate) struct Arrival {
+    pub(crate) socket: AcceptedSocket,
+    pub(crate) place: Place,
 }
 
 /// Bytes that a command counts for beside those it carries: about what it takes in the batch.

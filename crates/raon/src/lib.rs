@@ -44,6 +44,7 @@ mod table;
 
 pub use application::{Application, Head, ShardInfo};
 pub use broadcast::{Broadcast, Group};
+pub use budget::Kept;
 pub use closures::{ClosureBuilder, Closures, Exchange};
 pub use config::{Config, ConfigError, ConfigErrors, OnPanic, SlowConsumerPolicy};
 pub use context::Context;

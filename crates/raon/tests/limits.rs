@@ -205,6 +205,34 @@ fn a_bad_frame_ends_its_session_with_a_reason_and_no_other() {
 }
 
 #[test]
+fn a_peer_that_has_ended_its_side_is_still_told_if_that_is_wanted() {
+    for keeps in [false, true] {
+        let (mut simulation, handle) = serve(|config| config.keep_half_closed = keeps);
+        let mut client = connect(&mut simulation);
+        client.write(&packet(1, b"last words")).unwrap();
+        client.shut_write().unwrap();
+        simulation.run_for(Duration::from_secs(30));
+        let id = raon::SessionId::from_bits(1);
+        assert_eq!((id.shard(), handle.stats().sessions), (0, u64::from(keeps)));
+        handle.send(id, PacketHead { id: 2 }, b"news").unwrap();
+        handle.close(id, 3).unwrap();
+        let mut frames = Frames::default();
+        assert!(simulation.run_until(LIMIT, || {
+            frames.read(&mut client, 1000);
+            frames.end.is_some()
+        }));
+        let told = if keeps {
+            vec![(1, b"last words".to_vec()), (2, b"news".to_vec())]
+        } else {
+            vec![(1, b"last words".to_vec())]
+        };
+        assert_eq!((frames.end, frames.take()), (Some(true), told), "keeps: {keeps}");
+        let reason = if keeps { CloseReason::Application(3) } else { CloseReason::PeerClosed };
+        assert_eq!(handle.stats().closed_for(reason), 1);
+    }
+}
+
+#[test]
 fn ends_of_the_peer_are_told_apart() {
     let (mut simulation, handle) = serve(|_| {});
     let (leaver, breaker) = (connect(&mut simulation), connect(&mut simulation));

@@ -47,8 +47,16 @@ impl Config {
         let mut complain = |field: &str, problem: String| {
             errors.push(ConfigError { field: field.to_owned(), source: String::new(), problem });
         };
-        if let Err(problem) = self.listen.parse::<Listen>() {
-            complain("listen", problem);
+        match self.listen.parse::<Listen>() {
+            Err(problem) => complain("listen", problem),
+            Ok(Listen::At(address)) if address.ip().is_some() => {}
+            Ok(_) if self.reuse_port => {
+                complain("reuse_port", format!("only a port can be shared; switch it off for `{}`", self.listen));
+            }
+            Ok(_) => {}
+        }
+        if self.heartbeat_answer_ms > 0 && self.heartbeat_every_ms == 0 {
+            complain("heartbeat_answer_ms", "no heartbeat is asked for; set heartbeat_every_ms too".to_owned());
         }
         if let Err(error) = self.backend.parse::<Backend>() {
             complain("backend", error.to_string());
@@ -97,7 +105,9 @@ mod tests {
 
     #[test]
     fn each_bound_is_checked() {
-        let changes: [fn(&mut Config); 8] = [
+        let changes: [fn(&mut Config); 10] = [
+            |config| (config.listen, config.reuse_port) = ("unix:@raon".into(), true),
+            |config| config.heartbeat_answer_ms = 5,
             |config| config.workers = 129,
             |config| config.sessions_max = 0,
             |config| config.memory_bytes_max = 1,

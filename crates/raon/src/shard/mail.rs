@@ -5,7 +5,7 @@ use raon_session::{COPY_BYTES_MAX, CloseReason, Refusal, SendOutcome};
 use super::Shard;
 use crate::application::{Application, Head};
 use crate::id::SessionId;
-use crate::inlet::Command;
+use crate::inlet::{Broadcasting, Command};
 
 impl<A: Application> Shard<A> {
     /// Everything that was there at once, in order. True if there was anything.
@@ -59,10 +59,11 @@ impl<A: Application> Shard<A> {
             },
             Command::Close { id, reason } => self.close_live(id, reason),
             Command::Post { key, post } => self.on_post(key, post),
-            Command::Broadcast { group, except, frame, droppable } => {
+            Command::Broadcast(broadcasting) => {
+                let Broadcasting { group, except, frame, droppable } = *broadcasting;
                 inside.broadcast_here(&group, except, &frame, droppable);
             }
-            Command::Adopt { socket, place } => self.open_session(socket, place),
+            Command::Adopt(arrival) => self.open_session(arrival.socket, arrival.place),
         }
     }
 

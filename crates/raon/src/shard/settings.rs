@@ -68,7 +68,7 @@ fn session_config(config: &Config) -> SessionConfig {
             bytes_per_second: config.bytes_per_second_max,
             bytes_burst: config.bytes_burst,
         },
-        on_peer_end: PeerEnd::Close,
+        on_peer_end: if config.keep_half_closed { PeerEnd::KeepOpen } else { PeerEnd::Close },
         drain_ms: config.close_timeout_ms.max(1),
     }
 }
