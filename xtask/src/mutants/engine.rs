@@ -10,7 +10,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "table.rs",
         old: "let is_it = slot.generation == id.generation() && id.shard()",
         new: "let is_it = id.shard()",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_goes_on_behind_the_end",
@@ -19,7 +19,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard/receive.rs",
         old: "if !ctx.inside.table.is_live(index) {\n            break;",
         new: "if !ctx.inside.table.is_live(index) && is_exact {\n            break;",
-        tests: Tests::Engine("seeds", &["every_odd_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_second_half_holds"]),
     },
     Mutant {
         name: "engine_hands_over_without_asking",
@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard/receive.rs",
         old: "entry.session.inbox = inbox;",
         new: "drop(inbox);",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_charges_leak",
@@ -73,7 +73,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard/inside.rs",
         old: "self.lease.release((entry.charged_bytes + entry.inbox_charged_bytes) as usize);",
         new: "",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_places_leak",
@@ -91,7 +91,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard.rs",
         old: "            self.inside.leave_all(index);\n",
         new: "",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_posts_backwards",
@@ -100,7 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard/mail.rs",
         old: "self.inside.posts.pop_front()",
         new: "self.inside.posts.pop_back()",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_pieces_backwards",
@@ -109,7 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "shard/flush.rs",
         old: "is_refused |= !self.send(index, Payload::Gather(pieces));",
         new: "pieces.reverse();\n            is_refused |= !self.send(index, Payload::Gather(pieces));",
-        tests: Tests::Engine("seeds", &["every_even_seed_holds"]),
+        tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },
     Mutant {
         name: "engine_grace_without_end",

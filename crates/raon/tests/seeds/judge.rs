@@ -71,12 +71,7 @@ fn judge_client(weather: Weather, client: &Client, account: &Account, faults: &m
         faults.push(format!("{:?}: {} replies came, {} were queued", client.id, client.replies, account.replies));
     }
     let is_whole = client.has_ended && !client.is_broken;
-    let is_abrupt = matches!(
-        reason,
-        Some(
-            CloseReason::SlowConsumer | CloseReason::MemoryBudget | CloseReason::Transport(_) | CloseReason::PeerReset
-        )
-    );
+    let is_abrupt = reason.is_some_and(CloseReason::is_abrupt);
     // The server's orderly end comes after everything that it had queued.
     if is_whole && !is_abrupt && weather != Weather::Stormy && client.replies != account.replies {
         faults.push(format!(

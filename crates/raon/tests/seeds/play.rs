@@ -107,6 +107,10 @@ fn server(random: &mut Random, memory_bytes_max: u64, log: SharedLog) -> ServerB
         config.slow_consumer_grace_ms = 300;
         config.pause_receiving = random.percent(80);
         config.idle_timeout_ms = random.one_of(&[0, 500]);
+        config.keep_half_closed = random.percent(20);
+        config.heartbeat_every_ms = random.one_of(&[0, 0, 100]);
+        config.heartbeat_answer_ms = if config.heartbeat_every_ms > 0 { random.one_of(&[0, 50]) } else { 0 };
+        config.messages_per_second_max = random.one_of(&[0, 0, 0, 40]);
         config.tick_ms = random.one_of(&[0, 7]);
         config.timers_max = random.one_of(&[2, 100]);
         config.inlet_bytes_max = random.one_of(&[4000, 1 << 20]);
