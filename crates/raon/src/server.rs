@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use raon_provider::Address;
+use raon_provider::{AcceptedSocket, Address};
 use raon_session::Framing;
 
 use crate::application::{Application, ShardInfo};
@@ -77,7 +77,7 @@ impl Builder {
         framing: A::Framing,
         factory: impl Fn(ShardInfo) -> A + Send + Sync + 'static,
     ) -> ServerBuilder<A> {
-        ServerBuilder { config: self.config, framing, factory: Arc::new(factory) }
+        ServerBuilder { config: self.config, framing, factory: Arc::new(factory), listener: None }
     }
 }
 
@@ -92,9 +92,17 @@ pub struct ServerBuilder<A: Application> {
     pub(crate) config: Config,
     pub(crate) framing: A::Framing,
     pub(crate) factory: Factory<A>,
+    pub(crate) listener: Option<AcceptedSocket>,
 }
 
 impl<A: Application> ServerBuilder<A> {
+    /// Takes a listener that is open already, with whatever options it was given, in place of `Config::listen`. The first
+    /// shard accepts on it, and the others get their sessions from there.
+    pub fn listener(mut self, listener: impl Into<AcceptedSocket>) -> Self {
+        self.listener = Some(listener.into());
+        self
+    }
+
     /// Changes the configuration once more: a test, for example, that runs a server as it is.
     pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
@@ -104,7 +112,9 @@ impl<A: Application> ServerBuilder<A> {
     ///
     /// Errors: all that is wrong with the configuration; what the back end says, or the system of the listener.
     pub fn start(self) -> Result<RunningServer<A>, ServerError> {
-        let ServerBuilder { config, framing, factory } = self;
+        let ServerBuilder { mut config, framing, factory, mut listener } = self;
+        let has_listener = listener.is_some();
+        config.reuse_port &= !has_listener;
         config.check()?;
         let shards =
             if config.workers == 0 { platform::cores().min(crate::SHARDS_MAX) } else { config.workers as usize };
@@ -112,7 +122,11 @@ impl<A: Application> ServerBuilder<A> {
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;
         for number in 0..shards {
-            let listen = listen_at(&config, number, address.as_ref())?;
+            let listen = match listener.take() {
+                Some(listener) => ListenAt::Inherited(listener),
+                None if has_listener => ListenAt::Nowhere,
+                None => listen_at(&config, number, address.as_ref())?,
+            };
             let parts = ShardParts {
                 number,
                 config: config.clone(),

@@ -81,7 +81,8 @@ impl Simulation {
     ///
     /// Errors: as [`ServerBuilder::start`].
     pub fn serve<A: Application>(&mut self, server: ServerBuilder<A>) -> Result<ServerHandle<A>, ServerError> {
-        let ServerBuilder { config, framing, factory } = server;
+        // A listener of the system has no place in a simulated network.
+        let ServerBuilder { config, framing, factory, listener: _ } = server;
         config.check()?;
         let count = config.workers.max(1) as usize;
         let router = Router::<A>::new(&config, count);
