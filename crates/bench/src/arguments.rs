@@ -191,8 +191,8 @@ const BROADCAST_SERVERS: &str = "raon-io_uring+broadcast,floor_broadcast,floor_b
 const DATAGRAM_SERVERS: &str = "raon-io_uring+datagrams,raon-io_uring+datagrams+coalesce,floor_datagram,\
     floor_datagram+offload,raon-epoll+datagrams,raon-epoll+datagrams+coalesce,epoll_datagram,epoll_datagram+offload,\
     tokio_datagram,quinn_udp";
-const FRAMED_SERVERS: &str =
-    "framed_floor,framed_epoll,framed_tokio+per-session-buffer,framed_tokio+tuned,framed_tokio";
+const FRAMED_SERVERS: &str = "raon-engine-io_uring,framed_floor,raon-engine-epoll,framed_epoll,framed_tokio+per-session-buffer,\
+    framed_tokio+tuned,framed_tokio";
 const CONNECTIONS_SERVERS: &str = "raon-io_uring,raon-epoll,epoll_raw,tokio_echo";
 
 /// Servers that are no part of the default comparisons, for `smoke`.

@@ -1,9 +1,10 @@
-//! Raon's own servers in the comparisons: the provider alone, as lean as a user would write them. One more is a file in
+//! Raon's own servers in the comparisons: the provider alone, as lean as a user would write them, and the engine. One more is a file in
 //! `raon/`, a flag of [`Options`] and an arm in [`serve`]; `raon-FLAG-BACKEND` names it in a comparison.
 
 mod broadcast;
 mod datagrams;
 mod echo;
+mod engine;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Datagrams instead of connections.
     #[arg(long, conflicts_with = "broadcast")]
     datagrams: bool,
+    /// Frames, by the whole engine: sessions, limits, counters.
+    #[arg(long, conflicts_with_all = ["broadcast", "datagrams", "report"])]
+    engine: bool,
     /// Take datagrams of one sender together, where the kernel can.
     #[arg(long, requires = "datagrams")]
     coalesce: bool,
@@ -59,6 +63,7 @@ pub(crate) fn serve(options: &Options) -> io::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
     }
     match options {
+        Options { engine: true, .. } => engine::serve(options),
         Options { datagrams: true, .. } => datagrams::serve(options),
         Options { broadcast: true, .. } => serve_connections(options, broadcast::Broadcast::default()),
         _ => serve_connections(options, echo::Echo::default()),
