@@ -1,5 +1,6 @@
 //! Arguments that several verbs share, and the forms in which durations, rates and CPUs are written.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use raon_provider::{Address, Backend, Kind};
 /// Which back end, on how many threads, on which CPUs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Threads {
-    /// auto, io_uring or epoll; auto takes the best that works here, RAON_BACKEND may name another
-    #[arg(long, default_value = "auto", value_name = "NAME", value_parser = backend)]
-    pub(crate) backend: Backend,
-    /// Threads, each with a driver of its own
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) workers: u16,
+    /// auto, io_uring or epoll; auto takes the best that works here, RAON_BACKEND may name another [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = backend)]
+    pub(crate) backend: Option<Backend>,
+    /// Threads, each with a driver of its own [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
     /// CPUs for the threads in turn, such as 0,1 or 0-3
     #[arg(long, value_name = "CPUS")]
     pub(crate) pin: Option<Cpus>,
@@ -24,6 +25,16 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// The back end, `auto` unless another one is named.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend.unwrap_or(Backend::Auto)
+    }
+
+    /// How many there are, one unless it is said.
+    pub(crate) fn workers(&self) -> u16 {
+        self.workers.unwrap_or(1)
+    }
+
     /// The CPU for a worker, if threads are to be pinned.
     pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
         self.pin.as_ref().map(|cpus| cpus.0[worker % cpus.0.len()])
@@ -51,6 +62,22 @@ impl FromStr for Cpus {
             cpus.extend(first..=last);
         }
         Ok(Cpus(cpus))
+    }
+}
+
+/// Versions from one to another, both included.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Versions(pub(crate) RangeInclusive<u32>);
+
+impl FromStr for Versions {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "write versions as 3 or 3-5, the lower one first";
+        let number = |text: &str| text.parse::<u32>().map_err(|_| WANTED);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last { Err(WANTED) } else { Ok(Versions(first..=last)) }
     }
 }
 
@@ -158,6 +185,14 @@ mod tests {
         assert_eq!("0-2,5".parse(), Ok(Cpus(vec![0, 1, 2, 5])));
         for wrong in ["", "a", "1-", "2-1", "0,,1", "99999"] {
             assert!(wrong.parse::<Cpus>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn versions_are_one_or_a_range() {
+        assert_eq!(("3".parse(), "3-5".parse()), (Ok(Versions(3..=3)), Ok(Versions(3..=5))));
+        for wrong in ["", "-", "5-3", "a", "3-", "4294967296"] {
+            assert!(wrong.parse::<Versions>().is_err(), "{wrong}");
         }
     }
 

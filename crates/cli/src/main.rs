@@ -1,8 +1,8 @@
 //! `raon`: looks at the back ends of this machine, serves, loads, and compares.
 //!
 //! One file per verb in `command/`. What they do is in `echo_server/` and `datagram_server.rs` (serve) and in
-//! `generator/` (load), all on `raon-provider`; pictures are drawn in `plot/`; what is particular to the platform is in
-//! `platform.rs`.
+//! `generator/` (load), all on `raon-provider`, and in `pingpong/` (serve), on the engine; pictures are drawn in `plot/`;
+//! what is particular to the platform is in `platform.rs`.
 
 mod arguments;
 mod command;
@@ -11,6 +11,7 @@ mod datagrams;
 mod echo_server;
 mod failure;
 mod generator;
+mod pingpong;
 mod platform;
 mod plot;
 mod progress;

@@ -1,4 +1,4 @@
-//! Stopping: Ctrl-C and SIGTERM set a flag and wake every driver; a second one ends the process at once.
+//! Stopping: Ctrl-C and SIGTERM set a flag and tell everyone who wants to know; a second one ends the process at once.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,14 @@ pub(crate) const WAKE: u64 = u64::MAX;
 /// What a shell reports of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The flag, with those who want to be woken when it is set.
+/// Told when it is time to stop.
+type Listener = Box<dyn Fn() + Send>;
+
+/// The flag, with those who want to be told when it is set.
 #[derive(Default)]
 pub(crate) struct Stop {
     is_asked: AtomicBool,
-    sleepers: Mutex<Vec<Submitter>>,
+    listeners: Mutex<Vec<Listener>>,
 }
 
 impl Stop {
@@ -39,9 +42,7 @@ impl Stop {
     /// Asks everyone to stop. True if that had been asked before.
     pub(crate) fn ask(&self) -> bool {
         let was_asked = self.is_asked.swap(true, Ordering::SeqCst);
-        for sleeper in self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            wake(sleeper);
-        }
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener());
         was_asked
     }
 
@@ -52,11 +53,17 @@ impl Stop {
 
     /// Registers a driver to be woken; at once if the flag is set already.
     pub(crate) fn wakes(&self, sleeper: Submitter) {
-        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).push(sleeper.clone());
-        // Asked for just before it was on the list: nobody else wakes it.
+        self.tells(move || wake(&sleeper));
+    }
+
+    /// Registers what is to be done when it is time to stop; at once if the flag is set already. It may be done twice.
+    pub(crate) fn tells(&self, listener: impl Fn() + Send + 'static) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked for just before it was on the list: nobody else tells it.
         if self.is_asked() {
-            wake(&sleeper);
+            listener();
         }
+        listeners.push(Box::new(listener));
     }
 }
 

@@ -1,17 +1,22 @@
-//! `raon serve`: a server of raw bytes, over streams (`echo_server/`) or datagrams (`datagram_server.rs`).
+//! `raon serve`: a server of raw bytes, over streams (`echo_server/`) or datagrams (`datagram_server.rs`), or one on the
+//! engine (`engine.rs`).
 
+mod check;
+mod engine;
 mod workers;
 
 use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use raon_provider::Address;
 use serde::Serialize;
 
-use crate::arguments::{self, Threads};
+use crate::arguments::{self, Threads, Versions};
 use crate::datagrams::{self, BYTES_ORDINARY};
 use crate::echo_server::{Loads, Service};
 use crate::failure::Failure;
@@ -30,18 +35,23 @@ const EXAMPLES: &str = "Examples:
   raon serve echo --udp --workers 2                        datagrams, on two sockets that share the port
   raon serve echo --udp --datagram-max 65000               longer ones than an ordinary buffer takes
 
-Ctrl-C or SIGTERM stops it: connections get 2 seconds to end, then the summary is printed on standard error. With --udp it
-says what became of each datagram: sent back, dropped because the system had no room for it, or too long.";
+  raon serve pingpong                                      packets {size, id, body}: connect, then ping and pong
+  raon serve pingpong --client-versions 3-5 --clients-max 1000 --workers 4
+  raon serve pingpong --config server.toml --json          limits, timeouts, policies: all fields of the engine
+
+Ctrl-C or SIGTERM stops it: connections get 2 seconds, or --grace, to end, then the summary is printed on standard error.
+With --udp it says what became of each datagram: sent back, dropped because the system had no room for it, or too long.
+That of pingpong says why sessions have ended.";
 
 /// Arguments of `raon serve`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// What to do with the bytes that come: echo sends them back, sink drops them
+    /// What to do: echo sends back the bytes that come, sink drops them, pingpong answers packets
     service: ServiceName,
-    /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:/PATH or unix:@NAME
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
-    listen: Address,
+    /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:/PATH or unix:@NAME [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDR", value_parser = arguments::address)]
+    listen: Option<Address>,
     /// Serves datagrams instead of connections; each goes back to its sender
     #[arg(long)]
     udp: bool,
@@ -53,12 +63,34 @@ pub(crate) struct Arguments {
     /// Prints the summary as one line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineArguments,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// Those of the servers on the engine.
+#[derive(Args)]
+#[command(next_help_heading = "Engine (pingpong)")]
+struct EngineArguments {
+    /// Reads the engine's configuration from a TOML file; RAON_… variables replace its fields, arguments replace both
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// How long sessions may take to end when the server is stopped [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = arguments::timeout)]
+    grace: Option<Duration>,
+    /// Clients that may be connected at the same time; others are told that it is full [default: sessions_max of the
+    /// configuration]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    clients_max: Option<u32>,
+    /// Client versions that are accepted, such as 3 or 3-5 [default: all]
+    #[arg(long, value_name = "FROM-TO")]
+    client_versions: Option<Versions>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ServiceName {
     Echo,
     Sink,
+    Pingpong,
 }
 
 /// What the server did in its life, as `--json` prints it.
@@ -92,6 +124,12 @@ impl Total {
 }
 
 impl Arguments {
+    /// Where to listen, unless a configuration says it.
+    fn listen(&self) -> Address {
+        const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
+        self.listen.clone().unwrap_or(DEFAULT.into())
+    }
+
     fn datagram_bytes_max(&self) -> u32 {
         self.datagram_max.unwrap_or(BYTES_ORDINARY)
     }
@@ -99,16 +137,20 @@ impl Arguments {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    check(arguments)?;
+    check::check(arguments)?;
     if arguments.threads.with_parent {
         platform::end_with_parent()?;
     }
     platform::raise_descriptor_limit();
-    let service = match arguments.service {
-        ServiceName::Echo => Service::Echo,
-        ServiceName::Sink => Service::Sink,
-    };
-    let workers = arguments.threads.workers;
+    match arguments.service {
+        ServiceName::Echo => serve_bytes(arguments, Service::Echo),
+        ServiceName::Sink => serve_bytes(arguments, Service::Sink),
+        ServiceName::Pingpong => engine::pingpong(arguments),
+    }
+}
+
+fn serve_bytes(arguments: &Arguments, service: Service) -> Result<ExitCode, Failure> {
+    let workers = arguments.threads.workers();
     let shared = Shared { service, loads: Arc::new(Loads::new(usize::from(workers))), stop: Stop::install()? };
     let start = Instant::now();
     let (threads, kind) = start_all(arguments, &shared)?;
@@ -122,32 +164,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Arguments that do not go together.
-fn check(arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.udp && arguments.listen.ip().is_none() {
-        return Err(Failure::usage(datagrams::no_names(&arguments.listen, "--listen")));
-    }
-    if !arguments.udp && arguments.datagram_max.is_some() {
-        return Err(Failure::usage("--datagram-max is about datagrams: add --udp, or drop it"));
-    }
-    Ok(())
-}
-
 fn summarize(arguments: &Arguments, summary: &Summary) {
     if arguments.json {
         eprintln!("{}", serde_json::to_string(summary).unwrap_or_default());
         return;
     }
-    if io::stderr().is_terminal() {
-        // Below the ^C that the terminal has drawn.
-        eprintln!();
-    }
+    start_line();
     let rows = match (&summary.streams, &summary.datagrams) {
         (_, Some(tally)) => datagram_rows(tally),
         (Some(tally), None) => stream_rows(tally),
         (None, None) => Vec::new(),
     };
     eprintln!("served for {:.1} s on {}\n{}", summary.duration_s, summary.backend, report::rows(&rows));
+}
+
+/// Below the ^C that a terminal has drawn.
+fn start_line() {
+    if io::stderr().is_terminal() {
+        eprintln!();
+    }
 }
 
 fn stream_rows(tally: &echo_server::Tally) -> Vec<(&'static str, String)> {

@@ -58,7 +58,7 @@ impl Crew {
     pub(crate) fn start(plans: Vec<Plan>, threads: &Threads, stop: &Arc<Stop>) -> Result<Self, Failure> {
         let (report, reports) = mpsc::channel();
         let mut members = Vec::new();
-        let mut backend = threads.backend;
+        let mut backend = threads.backend();
         for (number, plan) in plans.into_iter().enumerate() {
             let (member, kind) = start(number, plan, backend, threads.cpu(number), stop.clone(), report.clone())?;
             members.push(member);

@@ -5,4 +5,5 @@ mod datagrams;
 mod load;
 mod local;
 mod open;
+mod pingpong;
 mod support;

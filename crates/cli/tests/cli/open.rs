@@ -1,41 +1,8 @@
 //! The open loop, sweeps and pictures.
 
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::Value;
 
-use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
-
-/// A file of one test, which goes when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        Scratch(std::env::temp_dir().join(format!("raon-{}-{name}", std::process::id())))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn assert_is_picture(&self, parts: &[&str]) {
-        let svg = fs::read_to_string(&self.0).unwrap();
-        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
-        assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
-        assert!(!svg.contains("NaN") && !svg.contains("inf,"), "{svg}");
-        for part in parts {
-            assert!(svg.contains(part), "no {part:?} in {svg}");
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A test that failed early has not made it.
-        let _ = fs::remove_file(&self.0);
-    }
-}
+use crate::support::{Scratch, Server, assert_fails, backends, raon, run, run_json, text};
 
 fn load(server: &Server, arguments: &[&str]) -> Value {
     let fixed = ["load", "echo", "--json", "--connect", &server.address];

@@ -1,6 +1,8 @@
 //! Runs the real program, and ends it whatever happens to the test.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
@@ -93,7 +95,16 @@ impl Server {
 
     /// Starts one there and waits until it says that it listens.
     pub(crate) fn start_at(address: &str, arguments: &[&str]) -> Server {
-        let mut process = Running::start(&[&["serve"], arguments, &["--listen", address, "--json"]].concat());
+        Server::start_process(&[&["serve"], arguments, &["--listen", address, "--json"]].concat())
+    }
+
+    /// One on a free port whose summary is for people.
+    pub(crate) fn start_telling_people(arguments: &[&str]) -> Server {
+        Server::start_process(&[&["serve"], arguments, &["--listen", "127.0.0.1:0"]].concat())
+    }
+
+    fn start_process(arguments: &[&str]) -> Server {
+        let mut process = Running::start(arguments);
         let mut line = String::new();
         BufReader::new(process.0.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next());
@@ -107,5 +118,35 @@ impl Server {
         let (status, words) = self.process.end();
         assert!(status.success(), "{status}: {words}");
         serde_json::from_str(words.lines().last().unwrap_or_default()).expect("the summary is JSON")
+    }
+}
+
+/// A file of one test, which goes when the test ends.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        Scratch(std::env::temp_dir().join(format!("raon-{}-{name}", std::process::id())))
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    pub(crate) fn assert_is_picture(&self, parts: &[&str]) {
+        let svg = fs::read_to_string(&self.0).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+        assert!(!svg.contains("NaN") && !svg.contains("inf,"), "{svg}");
+        for part in parts {
+            assert!(svg.contains(part), "no {part:?} in {svg}");
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A test that failed early has not made it.
+        let _ = fs::remove_file(&self.0);
     }
 }

@@ -58,7 +58,7 @@ fn contradiction(arguments: &Arguments) -> Option<&'static str> {
 
 fn check_connections(arguments: &Arguments) -> Result<(), Failure> {
     let (connections, workers) =
-        (u64::from(arguments.connections) + u64::from(arguments.idle), arguments.threads.workers);
+        (u64::from(arguments.connections) + u64::from(arguments.idle), arguments.threads.workers());
     if connections == 0 {
         return Err(Failure::usage("no connections to open: set --connections or --idle above 0"));
     }

@@ -121,7 +121,7 @@ impl<'a> Session<'a> {
 
 /// Each worker's share.
 fn plans(arguments: &Arguments) -> Vec<Plan> {
-    let workers = u32::from(arguments.threads.workers);
+    let workers = u32::from(arguments.threads.workers());
     let share = |total: u32, worker: u32| total / workers + u32::from(worker < total % workers);
     let random = RandomState::new();
     let plan = |worker| {

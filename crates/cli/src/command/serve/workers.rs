@@ -53,15 +53,15 @@ pub(super) type Thread = JoinHandle<Result<Total, Failure>>;
 pub(super) fn start_all(arguments: &Arguments, shared: &Shared) -> Result<(Vec<Thread>, Kind), Failure> {
     let threads = &arguments.threads;
     let (meet, colleagues) = mpsc::channel();
-    let shares = threads.workers > 1;
+    let shares = threads.workers() > 1;
     let duty = match arguments.udp {
-        true => datagram_duty(arguments, &arguments.listen, shares)?,
-        false => Duty::Accept(arguments.listen.clone(), colleagues),
+        true => datagram_duty(arguments, &arguments.listen(), shares)?,
+        false => Duty::Accept(arguments.listen(), colleagues),
     };
-    let (thread, first) = start(Start { number: 0, backend: threads.backend, cpu: threads.cpu(0), duty }, shared)?;
-    let address = first.address.unwrap_or_else(|| arguments.listen.clone());
+    let (thread, first) = start(Start { number: 0, backend: threads.backend(), cpu: threads.cpu(0), duty }, shared)?;
+    let address = first.address.unwrap_or_else(|| arguments.listen());
     let (mut all, mut submitters) = (vec![thread], Vec::new());
-    for number in 1..usize::from(threads.workers) {
+    for number in 1..usize::from(threads.workers()) {
         let backend = Backend::Named(first.kind);
         let duty = if arguments.udp { datagrams_at(arguments, address.clone(), shares) } else { Duty::Serve };
         let (thread, ready) = start(Start { number, backend, cpu: threads.cpu(number), duty }, shared)?;
@@ -171,7 +171,7 @@ fn say_ready(driver: &Driver, address: Option<Address>, tell: &Sender<Ready>) {
     let _ = tell.send(Ready { submitter: driver.submitter(), kind: driver.info().kind, address });
 }
 
-fn cannot_listen(address: &Address, error: Error) -> Failure {
+pub(super) fn cannot_listen(address: &Address, error: Error) -> Failure {
     let doing = format!("cannot listen on {address}");
     let is_nowhere = std::io::Error::from_raw_os_error(error.os_code()).kind() == std::io::ErrorKind::NotFound;
     match address.ip() {
