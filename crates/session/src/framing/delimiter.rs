@@ -50,8 +50,10 @@ impl Delimiter {
     }
 
     /// Another limit for a whole frame, in bytes: from the delimiter alone to [`FRAME_BYTES_CEILING`].
-    pub fn with_limit(self, bytes_max: u32) -> Self {
-        Delimiter { bytes_max: bytes_max.clamp(u32::from(self.delimiter_bytes), FRAME_BYTES_CEILING), ..self }
+    pub const fn with_limit(self, bytes_max: u32) -> Self {
+        let least = self.delimiter_bytes as u32;
+        let bytes_max = if bytes_max < FRAME_BYTES_CEILING { bytes_max } else { FRAME_BYTES_CEILING };
+        Delimiter { bytes_max: if bytes_max < least { least } else { bytes_max }, ..self }
     }
 
     #[inline]
