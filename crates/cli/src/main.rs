@@ -1,10 +1,12 @@
 //! `raon`: looks at the back ends of this machine, serves, loads, and compares.
 //!
 //! One file per verb in `command/`. What they do is in `echo_server/` and `datagram_server.rs` (serve) and in
-//! `generator/` (load), all on `raon-provider`, and in `pingpong/` (serve), on the engine; pictures are drawn in `plot/`;
+//! `generator/` (load), all on `raon-provider`, and in `pingpong/` and `chat.rs` (serve), on
+//! the engine; pictures are drawn in `plot/`;
 //! what is particular to the platform is in `platform.rs`.
 
 mod arguments;
+mod chat;
 mod command;
 mod datagram_server;
 mod datagrams;

@@ -26,6 +26,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   raon demo                                  both back ends side by side, in a few seconds
   raon serve echo                            an echo server on 127.0.0.1:9000
+  raon serve chat                            rooms of people who write lines; nc 127.0.0.1 9000 is a client
   raon load echo --connections 1000          load it for 10 seconds and verify every byte
   raon info                                  what this machine offers, and what limits it";
 
@@ -33,7 +34,7 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Shows back ends, features, limits, and which back end auto chooses
     Info(info::Arguments),
-    /// Serves raw bytes over TCP, UDP or Unix sockets: echo sends them back, sink drops them
+    /// Serves: raw bytes (echo, sink) over TCP, UDP or Unix sockets, packets (pingpong), lines (chat)
     Serve(serve::Arguments),
     /// Loads an echo server, verifies every byte and measures
     Load(load::Arguments),

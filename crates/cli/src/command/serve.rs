@@ -39,15 +39,20 @@ const EXAMPLES: &str = "Examples:
   raon serve pingpong --client-versions 3-5 --clients-max 1000 --workers 4
   raon serve pingpong --config server.toml --json          limits, timeouts, policies: all fields of the engine
 
+  raon serve chat                                          /join ROOM, /leave, /name NAME; try it with nc 127.0.0.1 9000
+  RAON_SLOW_CONSUMER=disconnect raon serve chat            who does not read for 5 seconds is left behind
+
 Ctrl-C or SIGTERM stops it: connections get 2 seconds, or --grace, to end, then the summary is printed on standard error.
 With --udp it says what became of each datagram: sent back, dropped because the system had no room for it, or too long.
-That of pingpong says why sessions have ended.";
+Those of pingpong and chat say why sessions have ended; they have a worker per core unless --workers or the configuration
+says otherwise.";
 
 /// Arguments of `raon serve`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// What to do: echo sends back the bytes that come, sink drops them, pingpong answers packets
+    /// What to do: echo sends back the bytes that come, sink drops them, pingpong answers packets, chat has
+    /// rooms of people who write lines to each other
     service: ServiceName,
     /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:/PATH or unix:@NAME [default: 127.0.0.1:9000]
     #[arg(long, value_name = "ADDR", value_parser = arguments::address)]
@@ -69,7 +74,7 @@ pub(crate) struct Arguments {
 
 /// Those of the servers on the engine.
 #[derive(Args)]
-#[command(next_help_heading = "Engine (pingpong)")]
+#[command(next_help_heading = "Engine (pingpong and chat)")]
 struct EngineArguments {
     /// Reads the engine's configuration from a TOML file; RAON_… variables replace its fields, arguments replace both
     #[arg(long, value_name = "FILE.toml")]
@@ -77,11 +82,11 @@ struct EngineArguments {
     /// How long sessions may take to end when the server is stopped [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = arguments::timeout)]
     grace: Option<Duration>,
-    /// Clients that may be connected at the same time; others are told that it is full [default: sessions_max of the
+    /// Of pingpong: clients that may be connected at the same time; others are told that it is full [default: sessions_max of the
     /// configuration]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     clients_max: Option<u32>,
-    /// Client versions that are accepted, such as 3 or 3-5 [default: all]
+    /// Of pingpong: client versions that are accepted, such as 3 or 3-5 [default: all]
     #[arg(long, value_name = "FROM-TO")]
     client_versions: Option<Versions>,
 }
@@ -91,6 +96,7 @@ enum ServiceName {
     Echo,
     Sink,
     Pingpong,
+    Chat,
 }
 
 /// What the server did in its life, as `--json` prints it.
@@ -146,6 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         ServiceName::Echo => serve_bytes(arguments, Service::Echo),
         ServiceName::Sink => serve_bytes(arguments, Service::Sink),
         ServiceName::Pingpong => engine::pingpong(arguments),
+        ServiceName::Chat => engine::chat(arguments),
     }
 }
 

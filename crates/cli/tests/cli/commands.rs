@@ -73,7 +73,7 @@ fn wrong_arguments_are_told() {
         (&["serve", "echo", "--backend", "sim"], "sim is for tests inside one process"),
         (&["serve", "echo", "--listen", "here"], "--listen"),
         (&["serve"], "<SERVICE>"),
-        (&["serve", "discard"], "possible values: echo, sink, pingpong"),
+        (&["serve", "discard"], "possible values: echo, sink, pingpong, chat"),
         (&["load", "echo", "--duration", "10"], "500ms, 10s or 2m"),
         (&["load", "echo", "--conections", "1"], "--connections"),
         (&["load", "echo", "--connections", "0"], "--idle"),

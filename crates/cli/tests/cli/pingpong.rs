@@ -182,7 +182,8 @@ fn what_cannot_be_served_is_told() {
     );
     let mut other = raon(&["serve", "pingpong", "--listen", "127.0.0.1:0"]);
     assert_fails(other.env("RAON_BACKEND", "iocp"), 1, &["RAON_BACKEND=iocp"]);
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
+        (&["serve", "chat", "--clients-max", "3"], "RAON_SESSIONS_MAX"),
         (&["serve", "pingpong", "--udp"], "--udp"),
         (&["serve", "echo", "--config", "x.toml"], "serve pingpong"),
         (&["serve", "pingpong", "--client-versions", "5-3"], "lower one first"),

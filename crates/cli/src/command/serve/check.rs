@@ -19,7 +19,7 @@ fn of_bytes(arguments: &Arguments) -> Option<String> {
         ("--client-versions", engine.client_versions.is_some()),
     ];
     if let Some((name, _)) = of_engine.into_iter().find(|(_, is_given)| *is_given) {
-        return Some(format!("{name} is for servers on the engine: drop it, or serve pingpong"));
+        return Some(format!("{name} is for servers on the engine: drop it, or serve pingpong or chat"));
     }
     if arguments.udp && arguments.listen().ip().is_none() {
         return Some(datagrams::no_names(&arguments.listen(), "--listen"));
@@ -32,5 +32,11 @@ fn of_engine(arguments: &Arguments) -> Option<String> {
     if arguments.udp || arguments.datagram_max.is_some() {
         return Some("--udp and --datagram-max are for echo and sink: sessions are connections, so drop them".into());
     }
-    None
+    let engine = &arguments.engine;
+    let is_lost = matches!(arguments.service, ServiceName::Chat)
+        && (engine.clients_max.is_some() || engine.client_versions.is_some());
+    is_lost.then(|| {
+        "--clients-max and --client-versions belong to the protocol of pingpong: drop them; RAON_SESSIONS_MAX limits a chat"
+            .into()
+    })
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::workers::{cannot_listen, died};
 use super::{Arguments, start_line};
 use crate::arguments::Cpus;
+use crate::chat::{Chat, LINES};
 use crate::failure::Failure;
 use crate::pingpong::{Pingpong, Rules};
 use crate::stop::Stop;
@@ -65,6 +66,13 @@ pub(super) fn pingpong(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let ends = rules.ends().filter(|(_, count)| *count > 0);
         summary.closed.extend(ends.map(|(name, count)| (name.to_owned(), count.into())));
     }
+    tell(arguments, &summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines, rooms and names.
+pub(super) fn chat(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let summary = serve(arguments, "chat", config(arguments)?, LINES, |_shard| Chat)?;
     tell(arguments, &summary);
     Ok(ExitCode::SUCCESS)
 }
