@@ -2,8 +2,9 @@
 //!
 //! In a closed loop (`closed.rs`) a message that has come back makes the next one due; in an open loop (`open.rs`)
 //! messages are due at times that were fixed before (`schedule.rs`). Every byte is compared with what was sent
-//! (`pattern.rs`). Over UDP there is a worker of another kind (`datagrams.rs`). The phases are driven from outside (`crew.rs`): open idle connections, open active ones (`connect.rs`),
-//! run as often as wanted, close.
+//! (`pattern.rs`); pings and chats have their own books (`talk.rs`). Over UDP there is a worker of another kind
+//! (`datagrams.rs`). The phases are driven from outside (`crew.rs`): open idle connections, open active ones
+//! (`connect.rs`), run as often as wanted, close.
 
 mod closed;
 mod connect;
@@ -14,6 +15,7 @@ mod open;
 mod pace;
 mod pattern;
 mod schedule;
+mod talk;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -29,12 +31,14 @@ use crate::stop::Stop;
 use connection::{Connection, State};
 use pace::Pace;
 use schedule::Timetable;
+use talk::{Heard, Talk};
 use tally::Recorder;
 
 pub(crate) use crew::{Crew, Phase, Status};
 pub(crate) use datagrams::BYTES_MIN as DATAGRAM_BYTES_MIN;
 pub(crate) use open::Offer;
 pub(crate) use schedule::Arrivals;
+pub(crate) use talk::{LINE_BYTES_MAX, LINE_BYTES_MIN, Language, PING_BYTES};
 pub(crate) use tally::Tally;
 
 /// Tokens that are no connection's. Those of connections are small numbers.
@@ -58,6 +62,7 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     pub(crate) idle: u32,
     pub(crate) size_bytes: u64,
+    pub(crate) language: Language,
     /// How long a backlog may still be sent after the end, and answers are waited for once nothing is sent any more.
     pub(crate) answer_wait: Duration,
     /// With datagrams instead of connections: after so long one without an answer is lost.
@@ -107,6 +112,11 @@ pub(crate) struct Generator {
     has_pace_timer: bool,
     /// What the connections that are being opened are for.
     role: State,
+    talk: Talk,
+    /// What the last bytes amount to, kept for its room.
+    heard: Vec<Heard>,
+    /// When the last connection was opened, or given up.
+    greeted_ns: u64,
     recorder: Recorder,
     /// Of this phase.
     tally: Tally,
@@ -138,6 +148,9 @@ impl Generator {
             live,
             completions: Completions::with_capacity(COMPLETIONS_PER_TURN),
             connections: Vec::with_capacity((plan.connections + plan.idle) as usize),
+            talk: Talk::new(&plan.language, plan.worker, plan.seed, plan.size_bytes),
+            heard: Vec::new(),
+            greeted_ns: 0,
             plan,
             pace: Pace::default(),
             has_pace_timer: false,
@@ -168,6 +181,7 @@ impl Generator {
             Phase::Close => self.close_all()?,
         }
         self.recorder.flush(&mut self.tally.latency_ns);
+        self.tally.talk = self.talk.take_tally();
         Ok(std::mem::replace(&mut self.tally, Tally::new()))
     }
 
@@ -190,7 +204,8 @@ impl Generator {
         let Completion { token, socket, outcome, .. } = completion;
         match outcome {
             Outcome::Received(bytes) if bytes.is_empty() => self.fail(token, || "the server ended a connection".into()),
-            Outcome::Received(bytes) => self.on_bytes(token, &bytes),
+            Outcome::Received(bytes) if matches!(self.talk, Talk::Echo) => self.on_echo(token, &bytes),
+            Outcome::Received(bytes) => self.on_words(token, &bytes),
             Outcome::Writable => self.send_due(token),
             Outcome::Connected => self.on_connected(token, socket),
             Outcome::Failed { error, .. } => self.on_failed(token, error),
@@ -219,6 +234,9 @@ impl Generator {
     /// A connection is lost, with the messages that were in flight on it: one error.
     fn fail(&mut self, token: u64, reason: impl FnOnce() -> String) {
         let connection = &mut self.connections[token as usize];
+        if connection.state == State::Greeting {
+            return self.fail_greeting(token, reason);
+        }
         let state = std::mem::replace(&mut connection.state, State::Over);
         if state == State::Over {
             return;
@@ -229,8 +247,16 @@ impl Generator {
         self.tally.open.unanswered += connection.awaited() - backlog;
         self.active -= usize::from(state == State::Active);
         self.tally.count_error(1, reason);
+        self.forget(token);
+    }
+
+    /// Nothing is said on a connection any more.
+    fn forget(&mut self, token: u64) {
         // Its last completion, `Closed`, is still to come: the id is not stale.
-        let _ = self.driver.close(connection.socket, CloseMode::Abort, token);
+        let _ = self.driver.close(self.connections[token as usize].socket, CloseMode::Abort, token);
+        let mut heard = Vec::new();
+        self.talk.end(token, &mut heard);
+        self.act_on(token, &mut heard);
     }
 
     fn run(&mut self, load: &Load) -> Result<(), Error> {
@@ -260,7 +286,7 @@ impl Generator {
 
     /// Whose answers have not come by now is lost, and its connection with it: late ones would look like later ones.
     fn give_up(&mut self) {
-        let mut given_up = 0;
+        let (mut given_up, mut lost) = (0, Vec::new());
         for (token, connection) in self.connections.iter_mut().enumerate() {
             if connection.state == State::Active && connection.awaited() > 0 {
                 connection.state = State::Over;
@@ -268,11 +294,11 @@ impl Generator {
                 let (histogram, now_ns) = (&mut self.tally.latency_ns, self.now_ns);
                 connection.tell_awaited(|due_ns| histogram.saturating_record(now_ns.saturating_sub(due_ns)));
                 self.active -= 1;
-                // It has not been closed, so it is not stale.
-                let _ = self.driver.close(connection.socket, CloseMode::Abort, token as u64);
+                lost.push(token as u64);
             }
         }
         self.awaited -= given_up;
+        lost.into_iter().for_each(|token| self.forget(token));
         self.tally.open.unanswered += given_up;
         let wait_s = self.plan.answer_wait.as_secs_f64();
         self.tally.count_error(given_up, || format!("messages were not answered within {wait_s} s after the end"));
@@ -280,41 +306,90 @@ impl Generator {
 
     /// Sends what is due on a connection, as far as the driver has room; it tells when there is more.
     fn send_due(&mut self, token: u64) {
+        let chunk_bytes = match self.talk {
+            Talk::Echo => CHUNK_BYTES,
+            // Whole messages.
+            _ => CHUNK_BYTES - CHUNK_BYTES % self.plan.size_bytes,
+        };
         let connection = &mut self.connections[token as usize];
         let due_bytes = connection.due_bytes(self.in_flight_max, self.plan.size_bytes);
         while connection.state == State::Active && connection.sent_bytes < due_bytes {
-            let length = (due_bytes - connection.sent_bytes).min(CHUNK_BYTES);
+            let length = (due_bytes - connection.sent_bytes).min(chunk_bytes);
             let mut payload = room(&mut self.driver, length as usize);
-            match &mut payload {
-                Payload::Buffer(bytes) => connection.pattern.fill(connection.sent_bytes, bytes),
-                Payload::Vec(bytes) => connection.pattern.fill(connection.sent_bytes, bytes),
+            let bytes = match &mut payload {
+                Payload::Buffer(bytes) => &mut bytes[..],
+                Payload::Vec(bytes) => &mut bytes[..],
                 _ => unreachable!("room gives no other form"),
+            };
+            match &mut self.talk {
+                Talk::Echo => connection.pattern.fill(connection.sent_bytes, bytes),
+                talk => talk.fill(token, bytes),
             }
             match self.driver.send_quiet(connection.socket, payload, token) {
-                Ok(_) => connection.sent_bytes += length,
+                Ok(_) => {
+                    connection.sent_bytes += length;
+                    self.talk.sent(token, length as usize);
+                }
                 Err(refused) if refused.error.kind() == ErrorKind::Busy => return,
                 Err(refused) => return self.fail(token, || refused.error.to_string()),
             }
         }
     }
 
-    fn on_bytes(&mut self, token: u64, bytes: &Buffer) {
+    fn on_echo(&mut self, token: u64, bytes: &Buffer) {
         let connection = &mut self.connections[token as usize];
         let arrival = connection.arrive(bytes, self.plan.size_bytes);
         self.tally.corrupt_bytes += arrival.corrupt_bytes;
-        if arrival.messages == 0 || connection.state != State::Active {
-            return;
+        if arrival.messages > 0 && connection.state == State::Active {
+            self.tally.messages += u64::from(arrival.messages);
+            self.settle(token, arrival.messages);
         }
+    }
+
+    fn on_words(&mut self, token: u64, bytes: &Buffer) {
+        // What comes for one that is over is of no interest any more.
+        if self.connections[token as usize].state != State::Over {
+            let mut heard = std::mem::take(&mut self.heard);
+            self.talk.hear(token, bytes, &mut heard);
+            self.act_on(token, &mut heard);
+            self.heard = heard;
+        }
+    }
+
+    /// Draws the consequences of what was heard on a connection.
+    fn act_on(&mut self, token: u64, heard: &mut Vec<Heard>) {
+        for one in heard.drain(..) {
+            match one {
+                Heard::Ready => self.on_ready(token),
+                Heard::Answered { token, messages } => {
+                    if self.connections[token as usize].state == State::Active {
+                        self.tally.messages += u64::from(messages);
+                        self.settle(token, messages);
+                    }
+                }
+                Heard::Damaged { token } => {
+                    if self.connections[token as usize].state == State::Active {
+                        self.tally.open.unanswered += 1;
+                        self.tally.count_error(1, || "a line did not come to everybody in the room".into());
+                        self.settle(token, 1);
+                    }
+                }
+                Heard::Wrong(reason) => self.tally.count_error(1, || reason.into()),
+                Heard::Broken(reason) => self.fail(token, || reason),
+            }
+        }
+    }
+
+    /// So many messages of a connection are done with: times them, and sends what follows.
+    fn settle(&mut self, token: u64, messages: u32) {
         let now_ns = self.now_ns;
         let (recorder, histogram) = (&mut self.recorder, &mut self.tally.latency_ns);
-        connection.settle(arrival.messages, |since_ns, count| {
-            recorder.record(histogram, now_ns.saturating_sub(since_ns), count)
-        });
+        self.connections[token as usize]
+            .settle(messages, |since_ns, count| recorder.record(histogram, now_ns.saturating_sub(since_ns), count));
         self.answered_ns = now_ns;
-        self.tally.messages += u64::from(arrival.messages);
-        self.awaited -= u64::from(arrival.messages);
+        self.awaited -= u64::from(messages);
         if self.is_refilling {
-            self.owe(token, arrival.messages);
+            self.owe(token, messages);
         } else {
             self.send_due(token);
         }
@@ -323,7 +398,7 @@ impl Generator {
     fn close_all(&mut self) -> Result<(), Error> {
         self.role = State::Over;
         for (token, connection) in self.connections.iter_mut().enumerate() {
-            if matches!(connection.state, State::Active | State::Idle) {
+            if matches!(connection.state, State::Active | State::Idle | State::Greeting) {
                 connection.state = State::Over;
                 // It has not been closed, so it is not stale.
                 let _ =

@@ -8,16 +8,33 @@ mod server;
 
 pub(crate) use server::{Pingpong, Rules};
 
+/// Length of what stands before a body: size and id.
+pub(crate) const HEADER_BYTES: usize = 4;
+
 /// Ids of packets.
 pub(crate) const CONNECT_REQUEST: u16 = 1;
 pub(crate) const CONNECT_ANSWER: u16 = 2;
 pub(crate) const PING_REQUEST: u16 = 3;
 pub(crate) const PING_ANSWER: u16 = 4;
 
-/// Results of connecting. There are two more that this server never gives: 3, banned, and 255, unknown.
+/// Results of connecting; everything else is [`UNKNOWN`]. This server bans nobody, others may.
 pub(crate) const OK: u8 = 0;
 pub(crate) const WRONG_VERSION: u8 = 1;
 pub(crate) const FULL: u8 = 2;
+pub(crate) const BANNED: u8 = 3;
+pub(crate) const UNKNOWN: u8 = 255;
+
+/// A result in words.
+pub(crate) fn result_text(result: u8) -> &'static str {
+    match result {
+        OK => "ok",
+        WRONG_VERSION => "wrong client version",
+        FULL => "the server is full",
+        BANNED => "banned",
+        UNKNOWN => "unknown reason",
+        _ => "a result that the protocol does not have",
+    }
+}
 
 /// A message with a body of one length.
 pub(crate) trait Body: Sized {
@@ -30,6 +47,22 @@ pub(crate) trait Body: Sized {
 
     /// `None` if the length is another one.
     fn parse(bytes: &[u8]) -> Option<Self>;
+}
+
+/// A whole packet.
+pub(crate) fn packet<B: Body>(body: &B) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_BYTES + body.to_bytes().as_ref().len()];
+    write_packet(body, &mut bytes);
+    bytes
+}
+
+/// Writes a whole packet, for which there is just the room.
+pub(crate) fn write_packet<B: Body>(body: &B, out: &mut [u8]) {
+    let (header, rest) = out.split_at_mut(HEADER_BYTES);
+    let body = body.to_bytes();
+    header[..2].copy_from_slice(&((HEADER_BYTES + body.as_ref().len()) as u16).to_le_bytes());
+    header[2..].copy_from_slice(&B::ID.to_le_bytes());
+    rest.copy_from_slice(body.as_ref());
 }
 
 macro_rules! bodies {

@@ -1,4 +1,4 @@
-//! `raon load`: loads an echo server, verifies every byte and measures.
+//! `raon load`: loads a server, verifies what it answers and measures.
 //!
 //! Three ways (`single.rs`, `sweep.rs`), all on one `Session` of connections (`session.rs`): a closed loop, an open loop
 //! with one rate, and a sweep over rates.
@@ -10,6 +10,7 @@ mod probe;
 mod session;
 mod single;
 mod sweep;
+mod talk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,11 @@ const EXAMPLES: &str = "Examples:
   raon load echo --sweep --plot sweep.svg                       latency against rate, in ten steps
   raon load echo --sweep --rates 1000,5000,20000 --duration 5s --json
 
+  raon load pingpong --connections 1000 --pipeline 4            pings; numbers, times and session ids are verified
+  raon load pingpong --rate 20000/s --client-version 7
+  raon load chat --connections 400 --rooms 20                   a line is answered when everybody in its room has it
+  raon load chat --connections 400 --rooms 20 --rate 1000/s --json
+
 Without --rate the loop is closed: an answer makes the next message due, so a server that stalls is asked less. With
 --rate or --sweep it is open: messages leave on a schedule whatever the answers do, and latency counts from when they
 were due. What never came back counts there with the time that it had waited.
@@ -45,14 +51,17 @@ were due. What never came back counts there with the time that it had waited.
 With --udp every datagram tells its socket, its number and a pattern. One that is not answered within --timeout is lost,
 which is no error; answers after that are late. Latency is that of the answers in time, and losses stand beside it.
 
-Exits with 1 if a connection failed, a message was lost, or a byte came back wrong, and at a --rate that could not be
+Each answer to a ping must have the number and the time of the ping, in order. Each line of a chat must come to everybody
+in its room exactly once, and those of one writer in order; latency is that of the last one who gets it.
+
+Exits with 1 if a connection failed, a message was lost, an answer was wrong, or a byte came back wrong, and at a --rate that could not be
 kept so that messages were never sent; with --udp also if nothing was answered at all. Ctrl-C ends the measurement early.";
 
 /// Arguments of `raon load`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// What the server does: echo sends back what it gets
+    /// What the server does: echo sends back what it gets, pingpong answers pings, chat gives lines to rooms
     service: ServiceName,
     /// Where it listens: ADDRESS:PORT, unix:/PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = arguments::address)]
@@ -60,9 +69,15 @@ pub(crate) struct Arguments {
     /// Connections, or with --udp sockets, that exchange messages
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     connections: u32,
-    /// Bytes per message
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
-    size: u32,
+    /// Bytes per message; lines of a chat count their end [default: 64]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    size: Option<u32>,
+    /// Of chat: rooms over which connections are spread [default: one for each 16 connections]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: Option<u32>,
+    /// Of pingpong: the version that the connect request tells [default: 1]
+    #[arg(long, value_name = "N")]
+    client_version: Option<u32>,
     /// Messages in flight per connection in the closed loop [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pipeline: Option<u32>,
@@ -117,9 +132,22 @@ struct OpenArguments {
     in_flight_max: Option<u32>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ServiceName {
     Echo,
+    Pingpong,
+    Chat,
+}
+
+impl ServiceName {
+    /// As it is written on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            ServiceName::Echo => "echo",
+            ServiceName::Pingpong => "pingpong",
+            ServiceName::Chat => "chat",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -36,7 +36,7 @@ enum Command {
     Info(info::Arguments),
     /// Serves: raw bytes (echo, sink) over TCP, UDP or Unix sockets, packets (pingpong), lines (chat)
     Serve(serve::Arguments),
-    /// Loads an echo server, verifies every byte and measures
+    /// Loads an echo, pingpong or chat server, verifies what it answers and measures
     Load(load::Arguments),
     /// Serves and loads on each back end of this machine in turn, and compares
     Demo(demo::Arguments),

@@ -1,12 +1,14 @@
 //! Opening connections, as fast as the pace allows (`pace.rs`).
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use raon_provider::{CloseMode, Error, SocketId};
+use raon_provider::{CloseMode, Error, Payload, SocketId};
 
 use super::connection::{Connection, State};
 use super::pace::Pace;
 use super::pattern::Pattern;
+use super::talk::Talk;
 use super::{Generator, PACE};
 
 impl Generator {
@@ -16,12 +18,14 @@ impl Generator {
         let missing = count - self.count(role) as u32;
         self.role = role;
         self.pace = Pace::new(missing, under_way_max, per_second, self.now_ns);
+        self.greeted_ns = self.now_ns;
         loop {
             self.start_connects()?;
             if self.pace.is_done() || self.stop.is_asked() {
                 break;
             }
-            self.turn(None)?;
+            self.turn(self.greeting_wait())?;
+            self.give_up_greetings();
         }
         match role {
             State::Idle => self.tally.idle_connections = self.count(State::Idle) as u64,
@@ -52,20 +56,68 @@ impl Generator {
     }
 
     pub(super) fn on_connected(&mut self, token: u64, socket: SocketId) {
-        self.pace.end();
         self.open += 1;
-        self.live.connected.fetch_add(1, Ordering::Relaxed);
         let connection = &mut self.connections[token as usize];
         connection.socket = socket;
-        connection.state = self.role;
-        self.active += usize::from(self.role == State::Active);
         if self.role == State::Over {
+            connection.state = State::Over;
+            self.pace.end();
             // Too late; `Closed` follows.
             let _ = self.driver.close(socket, CloseMode::Abort, token);
             return;
         }
-        if let Err(error) = self.driver.receive(socket, token) {
+        connection.state = State::Greeting;
+        let greeting = self.talk.greet(token, self.role);
+        let received = self.driver.receive(socket, token).map(drop);
+        let sent = match greeting {
+            None => {
+                self.on_ready(token);
+                Ok(())
+            }
+            Some(words) => {
+                let sent = self.driver.send_quiet(socket, Payload::Vec(words), token);
+                sent.map(drop).map_err(|refused| refused.error)
+            }
+        };
+        if let Err(error) = received.and(sent) {
             self.fail(token, || error.to_string());
+        }
+    }
+
+    /// A connection is open: it has come, and its greeting is answered.
+    pub(super) fn on_ready(&mut self, token: u64) {
+        self.pace.end();
+        self.greeted_ns = self.now_ns;
+        self.live.connected.fetch_add(1, Ordering::Relaxed);
+        self.connections[token as usize].state = self.role;
+        self.active += usize::from(self.role == State::Active);
+    }
+
+    /// A connection was there, but did not become one that can be used.
+    pub(super) fn fail_greeting(&mut self, token: u64, reason: impl FnOnce() -> String) {
+        self.connections[token as usize].state = State::Over;
+        self.pace.end();
+        self.greeted_ns = self.now_ns;
+        self.live.connect_errors.fetch_add(1, Ordering::Relaxed);
+        self.tally.count_connect_error(reason);
+        self.forget(token);
+    }
+
+    /// How long to wait for connections: for ever, unless answers may be missing.
+    fn greeting_wait(&self) -> Option<Duration> {
+        (!matches!(self.talk, Talk::Echo)).then_some(self.plan.answer_wait)
+    }
+
+    /// If nobody answered for long, nobody will.
+    fn give_up_greetings(&mut self) {
+        let wait_ns = self.plan.answer_wait.as_nanos() as u64;
+        if self.now_ns < self.greeted_ns + wait_ns || self.greeting_wait().is_none() {
+            return;
+        }
+        for token in 0..self.connections.len() as u64 {
+            if self.connections[token as usize].state == State::Greeting {
+                self.fail_greeting(token, || "the server takes connections but does not answer".into());
+            }
         }
     }
 }

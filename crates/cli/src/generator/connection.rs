@@ -12,6 +12,8 @@ use super::schedule::Lane;
 pub(super) enum State {
     /// On its way.
     Connecting,
+    /// There, and its greeting is not answered yet.
+    Greeting,
     /// Does nothing, and is to stay open.
     Idle,
     /// Exchanges messages.

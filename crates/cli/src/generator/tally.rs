@@ -24,6 +24,22 @@ pub(crate) struct Tally {
     pub(crate) latency_ns: Histogram<u64>,
     pub(crate) open: OpenTally,
     pub(crate) datagrams: DatagramTally,
+    pub(crate) talk: TalkTally,
+}
+
+/// What only pings and chats have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TalkTally {
+    /// Answers to pings that were those to others, or to none.
+    pub(crate) wrong_answers: u64,
+    /// Lines that have come to a member of their room.
+    pub(crate) deliveries: u64,
+    /// Those that should have, and have not.
+    pub(crate) lost: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) misordered: u64,
+    /// Lines that nobody in the room has written.
+    pub(crate) corrupt: u64,
 }
 
 /// What only datagrams have. Every one that was sent was answered in time or is `lost`.
@@ -79,6 +95,7 @@ impl Tally {
                 lag_ns: histogram(),
             },
             datagrams: DatagramTally::default(),
+            talk: TalkTally::default(),
         }
     }
 
@@ -96,6 +113,7 @@ impl Tally {
         self.latency_ns += other.latency_ns;
         self.open.add(other.open);
         self.datagrams.add(other.datagrams);
+        self.talk.add(other.talk);
     }
 
     pub(super) fn count_error(&mut self, errors: u64, reason: impl FnOnce() -> String) {
@@ -129,6 +147,17 @@ impl OpenTally {
     /// Messages that were due per second.
     pub(crate) fn offered_per_second(&self) -> f64 {
         per_second(self.scheduled, self.scheduled_ns)
+    }
+}
+
+impl TalkTally {
+    fn add(&mut self, other: TalkTally) {
+        self.wrong_answers += other.wrong_answers;
+        self.deliveries += other.deliveries;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.misordered += other.misordered;
+        self.corrupt += other.corrupt;
     }
 }
 

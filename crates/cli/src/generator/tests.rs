@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use raon_provider::Backend;
 
-use super::{Arrivals, Crew, Load, Mode, Offer, Phase, Plan, Tally};
+use super::{Arrivals, Crew, Language, Load, Mode, Offer, Phase, Plan, Tally};
 use crate::arguments::Threads;
 use crate::stop::Stop;
 
@@ -56,6 +56,7 @@ fn plan(address: SocketAddr, worker: u32, workers: u32) -> Plan {
         connections: CONNECTIONS / workers,
         idle: 0,
         size_bytes: 32,
+        language: Language::Echo,
         answer_wait: Duration::from_millis(500),
         datagram_timeout: None,
         connects_per_second: None,

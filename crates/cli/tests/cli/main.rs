@@ -8,3 +8,4 @@ mod local;
 mod open;
 mod pingpong;
 mod support;
+mod talk;

@@ -1,6 +1,6 @@
 //! What cannot be done is told before anything is begun.
 
-use super::{Arguments, ArrivalsName, datagrams};
+use super::{Arguments, ArrivalsName, datagrams, talk};
 use crate::failure::Failure;
 use crate::{platform, plot};
 
@@ -13,6 +13,9 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage(contradiction));
     }
     if let Some(contradiction) = datagrams::contradiction(arguments) {
+        return Err(Failure::usage(contradiction));
+    }
+    if let Some(contradiction) = talk::contradiction(arguments) {
         return Err(Failure::usage(contradiction));
     }
     check_connections(arguments)?;

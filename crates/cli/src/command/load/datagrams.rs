@@ -75,7 +75,7 @@ pub(super) fn contradiction(arguments: &Arguments) -> Option<String> {
         let text = "--timeout is how long an answer to a datagram is waited for: add --udp, or drop it";
         return arguments.timeout.map(|_| text.into());
     }
-    let size = arguments.size as usize;
+    let size = arguments.size_bytes() as usize;
     if arguments.connect.ip().is_none() {
         Some(datagrams::no_names(&arguments.connect, "--connect"))
     } else if size < DATAGRAM_BYTES_MIN {
@@ -83,7 +83,7 @@ pub(super) fn contradiction(arguments: &Arguments) -> Option<String> {
             "with --udp a message has at least {DATAGRAM_BYTES_MIN} bytes: 4 for the socket's number and 8 for its own, by \
              which its answer is known, and 4 to see that nothing was mixed up: raise --size"
         ))
-    } else if arguments.size > datagrams::BYTES_MAX {
+    } else if arguments.size_bytes() > datagrams::BYTES_MAX {
         let most = datagrams::BYTES_MAX;
         Some(format!(
             "a datagram of this load has at most {most} bytes, the network's own limit is little more: lower --size"
@@ -134,7 +134,7 @@ pub(super) fn no_answer(arguments: &Arguments) -> Failure {
 
 /// Short ones come back, long ones do not.
 pub(super) fn too_long(arguments: &Arguments) -> Failure {
-    let (address, size) = (&arguments.connect, arguments.size);
+    let (address, size) = (&arguments.connect, arguments.size_bytes());
     Failure::new(format!(
         "{address} answers short datagrams but none of {size} bytes: start the server with --datagram-max {size}, or lower \
          --size"

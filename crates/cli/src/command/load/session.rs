@@ -124,6 +124,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
     let workers = u32::from(arguments.threads.workers());
     let share = |total: u32, worker: u32| total / workers + u32::from(worker < total % workers);
     let random = RandomState::new();
+    let language = arguments.languages();
     let plan = |worker| {
         let mut hasher = random.build_hasher();
         hasher.write_u32(worker);
@@ -134,7 +135,8 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
             connections_of_all: arguments.connections,
             connections: share(arguments.connections, worker),
             idle: share(arguments.idle, worker),
-            size_bytes: u64::from(arguments.size),
+            size_bytes: u64::from(arguments.size_bytes()),
+            language: language(worker),
             answer_wait: ANSWER_WAIT,
             datagram_timeout: arguments.datagram_timeout(),
             connects_per_second: arguments.connect_rate.map(|rate| f64::from(rate) / f64::from(workers)),

@@ -9,6 +9,7 @@ use super::Arguments;
 use super::datagrams::{self, Datagrams};
 use super::figures::{Latency, Limit, Open, Spread, because, rounded};
 use super::session::{Measured, Session};
+use super::talk::Talk;
 use crate::failure::Failure;
 use crate::generator::{Load, Mode, Tally};
 use crate::plot::Heading;
@@ -25,6 +26,8 @@ struct Report {
     way: Way,
     #[serde(flatten)]
     datagrams: Option<Datagrams>,
+    #[serde(flatten)]
+    talk: Option<Talk>,
     duration_s: f64,
     messages: u64,
     messages_per_s: f64,
@@ -119,9 +122,10 @@ fn report(
     Report {
         backend,
         connections: tally.connections,
-        size_bytes: arguments.size,
+        size_bytes: arguments.size_bytes(),
         way,
         datagrams: Datagrams::of(arguments, tally),
+        talk: Talk::of(arguments, tally),
         duration_s: tally.duration_ns as f64 / 1e9,
         messages: tally.messages,
         messages_per_s: rounded(tally.per_second()),
@@ -151,6 +155,11 @@ impl Report {
         }
     }
 
+    /// Whether what comes back is what was sent, byte by byte.
+    fn is_of_bytes(&self) -> bool {
+        self.datagrams.is_none() && self.talk.is_none()
+    }
+
     /// What was asked of the server, in words.
     fn asked(&self) -> String {
         match &self.way {
@@ -166,9 +175,10 @@ fn text(arguments: &Arguments, report: &Report, tally: &Tally) -> String {
     let mut rows = report.datagrams.as_ref().map_or_else(Vec::new, |datagrams| datagrams.rows(tally));
     rows.extend(speed_rows(report));
     rows.extend(latency_rows(report));
+    rows.extend(report.talk.as_ref().map_or_else(Vec::new, Talk::rows));
     rows.push(("connect errors", because(report.connect_errors, tally.first_connect_error.as_ref())));
     rows.push(("errors", because(report.errors, tally.first_error.as_ref())));
-    if report.datagrams.is_none() {
+    if report.is_of_bytes() {
         rows.push(("corrupt bytes", report::grouped(report.corrupt_bytes)));
     }
     rows.extend(server_rows(report));
@@ -176,9 +186,8 @@ fn text(arguments: &Arguments, report: &Report, tally: &Tally) -> String {
         rows.push(("drawn in", path.display().to_string()));
     }
     format!(
-        "{} of {} to {}, {}, {:.1} s ({})\n{}",
-        arguments.sockets(report.connections),
-        report::plural(report.size_bytes.into(), "byte"),
+        "{} to {}, {}, {:.1} s ({})\n{}",
+        arguments.exchange(report.connections),
         arguments.connect,
         report.asked(),
         report.duration_s,
@@ -201,7 +210,9 @@ fn speed_rows(report: &Report) -> Vec<Row> {
     } else {
         rows.push(("messages/s", report::grouped(report.messages_per_s as u64)));
     }
-    rows.push(("MB/s each way", format!("{megabytes:.1}")));
+    if report.talk.is_none() {
+        rows.push(("MB/s each way", format!("{megabytes:.1}")));
+    }
     rows
 }
 
@@ -276,9 +287,8 @@ fn heading(arguments: &Arguments, report: &Report) -> Heading {
     Heading {
         title,
         subtitle: format!(
-            "{} of {}, {}, {} in {:.1} s, {}",
-            arguments.sockets(report.connections),
-            report::plural(arguments.size.into(), "byte"),
+            "{}, {}, {} in {:.1} s, {}",
+            arguments.exchange(report.connections),
             report.asked(),
             report::plural(report.messages, "message"),
             report.duration_s,

@@ -10,6 +10,7 @@ use super::Arguments;
 use super::datagrams::{self, Datagrams};
 use super::figures::{Latency, Limit, Open, Spread, rounded};
 use super::session::Session;
+use super::talk::Talk;
 use crate::failure::Failure;
 use crate::generator::{Load, Mode, Tally};
 use crate::plot::{Heading, Point};
@@ -58,6 +59,8 @@ struct Step {
     latency_ns: Latency,
     #[serde(flatten)]
     datagrams: Option<Datagrams>,
+    #[serde(flatten)]
+    talk: Option<Talk>,
     errors: u64,
     corrupt_bytes: u64,
 }
@@ -143,6 +146,7 @@ fn step(arguments: &Arguments, rate: u32, tally: &Tally) -> Step {
         messages: tally.messages,
         latency_ns: Latency::of(tally),
         datagrams: Datagrams::of(arguments, tally),
+        talk: Talk::of(arguments, tally),
         errors: tally.errors,
         corrupt_bytes: tally.corrupt_bytes,
     }
@@ -159,7 +163,7 @@ fn report(
         backend,
         connections: connected.connections,
         idle_connections: connected.idle_connections,
-        size_bytes: arguments.size,
+        size_bytes: arguments.size_bytes(),
         spread: Spread::of(&arguments.open.offer(0)),
         step_s: arguments.duration.as_secs_f64(),
         closed_loop,
@@ -254,9 +258,8 @@ fn conditions(arguments: &Arguments, report: &Report) -> String {
         idle => format!(" beside {} idle ones", report::grouped(idle)),
     };
     format!(
-        "{}{idle} of {} to {}, messages {}, {:.1} s per rate ({})",
-        arguments.sockets(report.connections),
-        report::plural(report.size_bytes.into(), "byte"),
+        "{}{idle} to {}, messages {}, {:.1} s per rate ({})",
+        arguments.exchange(report.connections),
         arguments.connect,
         report.spread.text(),
         report.step_s,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raon::{Server, ServerHandle, SimPeer, Simulation};
 
-use super::super::{Body, CONNECT_ANSWER, PING_ANSWER};
+use super::super::{Body, CONNECT_ANSWER, PING_ANSWER, packet};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -64,12 +64,6 @@ impl Stage {
     fn ends(&self, name: &str) -> u64 {
         self.rules.ends().find(|(known, _)| *known == name).unwrap().1
     }
-}
-
-fn packet<B: Body>(body: &B) -> Vec<u8> {
-    let body = body.to_bytes();
-    let size = (4 + body.as_ref().len()) as u16;
-    [&size.to_le_bytes()[..], &B::ID.to_le_bytes(), body.as_ref()].concat()
 }
 
 #[test]
