@@ -28,8 +28,8 @@ For figures of one's own: `raon serve echo` in one terminal, `raon load echo` in
 /// Small messages on some connections, one in flight on each: what game servers live on.
 const CONNECTIONS: &str = "64";
 const SIZE_BYTES: &str = "64";
-/// Of the leg over UDP, which is there to be seen rather than to be compared.
-const UDP_SECONDS: u32 = 1;
+/// Of the legs over UDP and on the engine, which are there to be seen rather than to be compared.
+const SHORT_SECONDS: u32 = 1;
 
 /// Arguments of `raon demo`.
 #[derive(Args)]
@@ -53,6 +53,17 @@ struct Run {
     #[serde(flatten)]
     figures: Option<Figures>,
     udp: Option<UdpFigures>,
+    pingpong: Option<PingFigures>,
+}
+
+/// What a short leg of pings has shown: sessions on the engine.
+#[derive(Serialize)]
+struct PingFigures {
+    messages: u64,
+    messages_per_s: f64,
+    latency_p50_ns: u64,
+    latency_p99_ns: u64,
+    errors: u64,
 }
 
 /// What a short leg over UDP has shown. A lost datagram is no error.
@@ -70,7 +81,29 @@ struct UdpFigures {
 #[derive(Clone, Copy)]
 struct Leg {
     seconds: u32,
-    is_udp: bool,
+    service: &'static str,
+    /// Further arguments of both sides.
+    common: &'static [&'static str],
+    /// Further arguments of the load.
+    load: &'static [&'static str],
+    /// In the live line.
+    name: &'static str,
+}
+
+impl Leg {
+    fn echo(seconds: u32) -> Self {
+        Leg { seconds, service: "echo", common: &[], load: &["--size", SIZE_BYTES], name: "" }
+    }
+
+    const UDP: Leg = Leg {
+        seconds: SHORT_SECONDS,
+        service: "echo",
+        common: &["--udp"],
+        load: &["--size", SIZE_BYTES],
+        name: " over UDP",
+    };
+    const PINGPONG: Leg =
+        Leg { seconds: SHORT_SECONDS, service: "pingpong", common: &["--workers", "1"], load: &[], name: ", pings" };
 }
 
 #[derive(Serialize)]
@@ -112,16 +145,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let progress = Progress::new();
     let mut runs = Vec::new();
     for availability in &available {
-        let (figures, udp) = match availability.error {
-            Some(_) => (None, None),
-            None => try_both(availability.kind, arguments.seconds, &stop, &progress)?,
+        let Legs { figures, udp, pingpong } = match availability.error {
+            Some(_) => Legs::default(),
+            None => try_all(availability.kind, arguments.seconds, &stop, &progress)?,
         };
         if stop.is_asked() {
             drop(progress);
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let reason = availability.error.map(|error| error.to_string());
-        runs.push(Run { backend: availability.kind.name(), available: figures.is_some(), reason, figures, udp });
+        runs.push(Run {
+            backend: availability.kind.name(),
+            available: figures.is_some(),
+            reason,
+            figures,
+            udp,
+            pingpong,
+        });
     }
     drop(progress);
     let (chosen, chosen_why) = choice(&available, environment.as_deref());
@@ -129,7 +169,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     report::print(if arguments.json { report::json(&report) } else { text(&report, arguments.seconds) });
     let is_clean = |figures: &Figures| figures.errors + figures.corrupt_bytes == 0;
     let all_clean = report.runs.iter().filter_map(|run| run.figures.as_ref()).all(is_clean)
-        && report.runs.iter().filter_map(|run| run.udp.as_ref()).all(|udp| udp.corrupt == 0);
+        && report.runs.iter().filter_map(|run| run.udp.as_ref()).all(|udp| udp.corrupt == 0)
+        && report.runs.iter().filter_map(|run| run.pingpong.as_ref()).all(|pings| pings.errors == 0);
     Ok(if all_clean && report.chosen.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -140,37 +181,41 @@ fn choice(available: &[Availability], environment: Option<&str>) -> (Option<&'st
     (opened.map(|info| info.kind.name()), why)
 }
 
-/// Both legs on one back end; only the first if it is time to stop.
-fn try_both(
-    kind: Kind,
-    seconds: u32,
-    stop: &Arc<Stop>,
-    progress: &Progress,
-) -> Result<(Option<Figures>, Option<UdpFigures>), Failure> {
-    let (measured, summary) = try_one(kind, Leg { seconds, is_udp: false }, stop, progress)?;
-    let figures = Some(figures(&measured, &summary));
-    if stop.is_asked() {
-        return Ok((figures, None));
+/// What the legs on one back end have shown.
+#[derive(Default)]
+struct Legs {
+    figures: Option<Figures>,
+    udp: Option<UdpFigures>,
+    pingpong: Option<PingFigures>,
+}
+
+/// All legs on one back end; fewer if it is time to stop.
+fn try_all(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Legs, Failure> {
+    let (measured, summary) = try_one(kind, Leg::echo(seconds), stop, progress)?;
+    let mut legs = Legs { figures: Some(figures(&measured, &summary)), ..Legs::default() };
+    if !stop.is_asked() {
+        legs.udp = Some(udp_figures(&try_one(kind, Leg::UDP, stop, progress)?.0));
     }
-    let (measured, _) = try_one(kind, Leg { seconds: UDP_SECONDS, is_udp: true }, stop, progress)?;
-    Ok((figures, Some(udp_figures(&measured))))
+    if !stop.is_asked() {
+        legs.pingpong = Some(ping_figures(&try_one(kind, Leg::PINGPONG, stop, progress)?.0));
+    }
+    Ok(legs)
 }
 
 /// A server and a load on one back end: what the load reports, and the server's summary.
 fn try_one(kind: Kind, leg: Leg, stop: &Arc<Stop>, progress: &Progress) -> Result<(Value, Value), Failure> {
-    let Leg { seconds, is_udp } = leg;
-    let (udp, over): (&[&str], _) = if is_udp { (&["--udp"], " over UDP") } else { (&[], "") };
-    progress.say(format!("{kind}{over}: starting the server"));
-    let common = ["--json", "--backend", kind.name()];
-    let mut server = start(&[&["serve", "echo", "--listen", "127.0.0.1:0"], &common[..], udp].concat())?;
+    let Leg { seconds, service, name, .. } = leg;
+    progress.say(format!("{kind}{name}: starting the server"));
+    let common = [&["--json", "--backend", kind.name()], leg.common].concat();
+    let mut server = start(&[&["serve", service, "--listen", "127.0.0.1:0"], &common[..]].concat())?;
     let address = listening_address(&mut server)?;
     let duration = format!("{seconds}s");
     let mut load = start(
         &[
-            ["load", "echo", "--connect", &address].as_slice(),
+            ["load", service, "--connect", &address].as_slice(),
             &common,
-            udp,
-            &["--connections", CONNECTIONS, "--size", SIZE_BYTES, "--duration", &duration],
+            leg.load,
+            &["--connections", CONNECTIONS, "--duration", &duration],
         ]
         .concat(),
     )?;
@@ -178,7 +223,7 @@ fn try_one(kind: Kind, leg: Leg, stop: &Arc<Stop>, progress: &Progress) -> Resul
     let begin = Instant::now();
     while load.0.try_wait().context("cannot wait for the load")?.is_none() {
         let elapsed_s = begin.elapsed().as_secs_f64().min(seconds.into());
-        progress.say(format!("{kind}{over}: {elapsed_s:.1} of {seconds} s"));
+        progress.say(format!("{kind}{name}: {elapsed_s:.1} of {seconds} s"));
         if stop.is_asked() {
             platform::terminate(&load.0);
         }
@@ -188,7 +233,7 @@ fn try_one(kind: Kind, leg: Leg, stop: &Arc<Stop>, progress: &Progress) -> Resul
     let measured = output.recv().unwrap_or_default();
     let measured = serde_json::from_str(&measured).map_err(|_| {
         let complaint = complaints.recv().unwrap_or_default();
-        Failure::of(format!("the load on {kind}{over} failed"), complaint.trim().trim_start_matches("error: "))
+        Failure::of(format!("the load on {kind}{name} failed"), complaint.trim().trim_start_matches("error: "))
     })?;
     Ok((measured, summary))
 }
@@ -268,6 +313,17 @@ fn udp_figures(measured: &Value) -> UdpFigures {
     }
 }
 
+fn ping_figures(measured: &Value) -> PingFigures {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    PingFigures {
+        messages: number(&measured["messages"]),
+        messages_per_s: measured["messages_per_s"].as_f64().unwrap_or(0.0),
+        latency_p50_ns: number(&measured["latency_ns"]["p50"]),
+        latency_p99_ns: number(&measured["latency_ns"]["p99"]),
+        errors: number(&measured["errors"]) + number(&measured["connect_errors"]),
+    }
+}
+
 fn text(report: &Report, seconds: u32) -> String {
     let mut names = vec![""];
     names.extend(report.runs.iter().map(|run| run.backend));
@@ -295,10 +351,19 @@ fn text(report: &Report, seconds: u32) -> String {
     row("UDP: latency p99", &|udp| report::time(udp.latency_p99_ns));
     row("UDP: lost datagrams", &|udp| format!("{} of {}", report::grouped(udp.lost), report::grouped(udp.sent)));
     row("UDP: corrupt datagrams", &|udp| report::grouped(udp.corrupt));
+    let mut row = |name: &str, cell: &dyn Fn(&PingFigures) -> String| {
+        let cells = report.runs.iter().map(|run| run.pingpong.as_ref().map_or("-".into(), cell));
+        table.add_row(std::iter::once(name.to_owned()).chain(cells));
+    };
+    row("sessions: pings/s", &|pings| report::grouped(pings.messages_per_s as u64));
+    row("sessions: latency p50", &|pings| report::time(pings.latency_p50_ns));
+    row("sessions: latency p99", &|pings| report::time(pings.latency_p99_ns));
+    row("sessions: errors", &|pings| report::grouped(pings.errors));
     report::align_figures(&mut table);
     let mut text = format!(
         "echo over loopback: {CONNECTIONS} connections, {SIZE_BYTES} bytes, one message in flight on each, \
-         {seconds} s per back end over TCP, then {UDP_SECONDS} s over UDP\n{}\n",
+         {seconds} s per back end over TCP,\nthen {SHORT_SECONDS} s over UDP, then {SHORT_SECONDS} s of pings to sessions \
+         of the engine\n{}\n",
         report::lines(&table)
     );
     for run in &report.runs {

@@ -40,6 +40,9 @@ fn a_demo_compares_all_backends() {
         let udp = &run["udp"];
         assert!(udp["sent"].as_u64().unwrap() > 0 && udp["answered_per_s"].as_f64().unwrap() > 0.0, "{run}");
         assert_eq!(udp["corrupt"], 0);
+        let pings = &run["pingpong"];
+        assert!(pings["messages"].as_u64().unwrap() > 0 && pings["messages_per_s"].as_f64().unwrap() > 0.0, "{run}");
+        assert_eq!(pings["errors"], 0, "{run}");
     }
     assert!(demo["chosen"].is_string());
 }
@@ -112,7 +115,13 @@ fn help_has_examples() {
         "--plot latency.svg",
         "--sweep --rates 1000,",
         "echo --udp",
+        "pingpong --rate 20000/s",
+        "chat --connections 400 --rooms 20",
     ] {
+        assert!(help.contains(example), "no {example:?} in {help}");
+    }
+    let help = text(&run(&["serve", "--help"]).stdout);
+    for example in ["serve pingpong --client-versions 3-5", "--config server.toml", "raon serve chat "] {
         assert!(help.contains(example), "no {example:?} in {help}");
     }
 }
