@@ -65,3 +65,8 @@ pub use simulation::Simulation;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide.md")]
 struct Guide;
+
+/// And so is the README's.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
