@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Server, backends};
+use crate::support::{Scratch, Server, backends};
 
 /// Somebody with a connection.
 struct Person {
@@ -87,5 +87,37 @@ fn the_end_is_told_to_everyone() {
         }
         let (status, words) = server.process.end();
         assert!(status.success() && words.contains("\"shutdown\":4"), "{words}");
+    }
+}
+
+#[test]
+fn who_does_not_read_is_left_behind_and_delays_nobody() {
+    let file = Scratch::new("chat.toml");
+    let config = "slow_consumer = 'disconnect'\nslow_consumer_grace_ms = 300\nwatermark_high_bytes = 32768";
+    std::fs::write(file.path(), config).unwrap();
+    for backend in backends() {
+        let server = Server::start(&["chat", "--backend", &backend, "--workers", "2", "--config", file.path()]);
+        let mut writer = Person::enter(&server, "writer", "red");
+        let slow = Person::enter(&server, "slow", "red");
+        writer.hear("* slow has joined red");
+        let text = "x".repeat(900);
+        let mut number = 0;
+        // Much more than sockets hold, then what has to wait is in the server.
+        loop {
+            assert!(number < 200_000, "the one that does not read stays for ever");
+            writer.write(&format!("{number} {text}\n"));
+            let mut heard = String::new();
+            writer.lines.read_line(&mut heard).unwrap();
+            if heard == "* slow has left red\n" {
+                break;
+            }
+            assert_eq!(heard, format!("writer: {number} {text}\n"));
+            number += 1;
+        }
+        writer.hear(&format!("writer: {number} {text}"));
+        drop((writer, slow));
+        let summary = server.stop();
+        assert_eq!((&summary["closed"]["slow_consumer"], &summary["sessions"]), (&1.into(), &2.into()), "{summary}");
+        assert!(summary["lost"].as_u64().unwrap() > 0, "what waited for it is counted: {summary}");
     }
 }

@@ -48,7 +48,7 @@ fn ping(client: &mut TcpStream, time_ms: u64, sequence: u32) {
 #[test]
 fn pings_are_answered_on_each_backend() {
     for backend in backends() {
-        let server = Server::start(&["pingpong", "--backend", &backend, "--workers", "2"]);
+        let server = Server::start(&["pingpong", "--backend", &backend, "--workers", "2", "--pin", "0"]);
         let mut clients: Vec<TcpStream> = (0..4).map(|_| connect(&server)).collect();
         let ids: Vec<u64> = clients.iter_mut().map(|client| greet(client, 7).1).collect();
         assert!(ids.iter().all(|id| *id != 0 && ids.iter().filter(|other| *other == id).count() == 1), "{ids:?}");

@@ -205,7 +205,8 @@ fn the_reports_read_well() {
 
 #[test]
 fn loads_that_cannot_be_are_told() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["load", "chat", "--rooms", "9", "--connections", "8"], "lower --rooms"),
         (&["load", "pingpong", "--size", "32"], "drop --size"),
         (&["load", "pingpong", "--udp"], "--udp is for echo"),
         (&["load", "pingpong", "--rooms", "3"], "load chat"),

@@ -144,6 +144,9 @@ fn contradiction_of_chat(arguments: &Arguments) -> Option<String> {
              no longer ones; change --size"
         ));
     }
+    if rooms > arguments.connections && arguments.rooms.is_some() {
+        return Some("--rooms are more than those who would be in them: raise --connections, or lower --rooms".into());
+    }
     if rooms < workers {
         return Some(format!(
             "a room belongs to one worker, so {workers} workers need as many rooms: raise --rooms, or lower --workers"
