@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 
 use serde_json::Value;
 
-use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
+use crate::support::{Scratch, Server, assert_fails, backends, raon, run, run_json, text};
 
 fn load(service: &str, address: &str, arguments: &[&str]) -> (Value, ExitStatus) {
     run_json(&[&["load", service, "--json", "--connect", address], arguments].concat())
@@ -56,6 +56,21 @@ fn a_client_that_is_not_let_in_is_told() {
     assert_eq!((status.code(), &report["connections"], &report["errors"]), (Some(1), &4.into(), &0.into()), "{report}");
     assert_eq!((number(&report["connect_errors"]), number(&report["wrong_answers"])), (5, 0), "{report}");
     server.stop();
+}
+
+#[test]
+fn a_server_that_is_full_is_told() {
+    let file = Scratch::new("full.toml");
+    std::fs::write(file.path(), "sessions_max = 4").unwrap();
+    let server = Server::start(&["chat", "--config", file.path()]);
+    let arguments = ["--connections", "9", "--rooms", "1", "--duration", "100ms"];
+    let (report, status) = load("chat", &server.address, &arguments);
+    assert_eq!((status.code(), number(&report["errors"])), (Some(1), 0), "{report}");
+    let (connections, refused) = (number(&report["connections"]), number(&report["connect_errors"]));
+    // The probe's session may take a place for a while.
+    assert!((3..=4).contains(&connections) && connections + refused == 9, "{report}");
+    let summary = server.stop();
+    assert_eq!((number(&summary["closed"]["server_full"]), number(&summary["accepted"])), (refused, 10), "{summary}");
 }
 
 /// A server of our own that answers pings; `change` may alter the answer to the ping of that number, the probe's is 1.
