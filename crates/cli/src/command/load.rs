@@ -54,8 +54,9 @@ which is no error; answers after that are late. Latency is that of the answers i
 Each answer to a ping must have the number and the time of the ping, in order. Each line of a chat must come to everybody
 in its room exactly once, and those of one writer in order; latency is that of the last one who gets it.
 
-Exits with 1 if a connection failed, a message was lost, an answer was wrong, or a byte came back wrong, and at a --rate that could not be
-kept so that messages were never sent; with --udp also if nothing was answered at all. Ctrl-C ends the measurement early.";
+Exits with 1 if a connection failed, a message was lost, an answer was wrong, or a byte came back wrong, and at a --rate
+that could not be kept so that messages were never sent; with --udp also if nothing was answered at all. Ctrl-C ends the
+measurement early.";
 
 /// Arguments of `raon load`.
 #[derive(Args)]
