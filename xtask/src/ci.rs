@@ -19,6 +19,9 @@ const PEERS: [&str; 4] = [
     "cargo run --package raon-bench -- smoke",
 ];
 
+/// That a panic stays inside and a server ends in order, as users build it: optimised, which must still unwind.
+const RELEASE: &str = "cargo test --release --package raon --test fence --test shutdown";
+
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let start = Instant::now();
     // Read before anything else: a README without its command is found in a second, not after the other steps.
@@ -32,7 +35,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     for command in tests {
         cargo(root, command, &[])?;
     }
-    for command in PEERS {
+    for command in [RELEASE].into_iter().chain(PEERS) {
         cargo(root, command, &[])?;
     }
     println!("== {}", verdict(start.elapsed()));
