@@ -22,7 +22,7 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     let config = setup.config();
     assert_eq!((info.sockets_max, info.operations_max), (config.sockets_max, config.operations_max));
     assert_eq!(info.receive_buffers, (config.pool.receive_count, config.pool.buffer_bytes));
-    assert_eq!(info.pool_bytes, (256 + 128) * 4096 + 16 * 65_536);
+    assert_eq!(info.pool_bytes, (256 + 128) * 4096 + 16 * 69_632);
     // By type as well as by name.
     let kind = match setup.kind {
         Kind::Sim => Driver::<Sim>::open(&config).unwrap().info().kind,

@@ -116,7 +116,7 @@ pub fn what_is_too_long_is_truncated_and_the_next_one_whole(setup: &Setup) {
 }
 
 pub fn large_datagrams_come_in_bulk_buffers(setup: &Setup) {
-    let mut rig = Rig::new(setup);
+    let mut rig = Rig::with(setup, |config| config.pool.bulk_bytes = 65_536);
     let (near, _) = rig.bind(&BindOptions::default());
     let large = BindOptions { datagram_bytes_max: 65_536 - 128, ..BindOptions::default() };
     let (far, address) = rig.bind(&large);

@@ -48,7 +48,9 @@ impl Shape {
         config.send_queue_count_max = self.send_count;
         config.mailbox_capacity = self.mailbox;
         let (receive_count, send_count, bulk_count) = (self.receive_count, self.send_buffers, self.bulk_count);
-        config.pool = PoolConfig { receive_count, send_count, bulk_count, ..config.pool };
+        // Shorter than the longest datagram, so that some do not fit.
+        let bulk_bytes = 65_536;
+        config.pool = PoolConfig { receive_count, send_count, bulk_count, bulk_bytes, ..config.pool };
     }
 
     /// As the model needs it.
