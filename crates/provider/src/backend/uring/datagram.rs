@@ -58,10 +58,10 @@ impl Uring {
             return self.start_send_list(key, handle, list, target, notice);
         };
         if notice == Notice::Prompt || !self.features.skip_success {
-            return self.push(Tag::Send, key, &entries::send_datagram(handle, span, target, Patience::Wait));
+            return self.push(Tag::Send, key, entries::send_datagram(handle, span, target, Patience::Wait));
         }
         let entry = entries::send_datagram(handle, span, target, Patience::Answer);
-        self.push(Tag::SendSkip, key, &entry.flags(squeue::Flags::SKIP_SUCCESS));
+        self.push(Tag::SendSkip, key, entry.flags(squeue::Flags::SKIP_SUCCESS));
         self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
     }
 

@@ -8,19 +8,26 @@ use crate::memory::{Span, SpanMut, Target};
 use crate::slots::Key;
 
 /// What a completion entry is about: the upper 12 bits of its `user_data`; the lower 52 are the operation's key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 #[repr(u8)]
 pub(super) enum Tag {
     /// Of no entry: a datagram that is part of a run.
     Ignore = 0,
     Wake,
+    /// A receive buffer for the kernel, where there is no buffer ring; its key is number and section.
+    Provide,
+    /// Its key is that of the request to be cancelled.
+    Cancel,
+    /// Several datagrams as one message; its key is the run's number.
+    SendRun,
+    /// The same, leaving no entry when all went out.
+    SendRunSkip,
+    /// From here on the key is that of the request.
     Accept,
     Connect,
     /// A receive into a buffer that the kernel picks.
     Receive,
     ReceiveBulk,
-    /// A receive buffer for the kernel, where there is no buffer ring; its key is number and section.
-    Provide,
     ReceiveInto,
     Send,
     /// A send that does not wait and leaves no entry when all went out.
@@ -32,22 +39,19 @@ pub(super) enum Tag {
     /// One datagram, where the kernel has no multishot receives of them.
     ReceiveDatagram,
     ReceiveDatagramBulk,
-    /// Several datagrams as one message; its key is the run's number.
-    SendRun,
-    /// The same, leaving no entry when all went out.
-    SendRunSkip,
-    /// Its key is that of the request to be cancelled.
-    Cancel,
 }
 
 const TAGS: [Tag; 18] = [
     Tag::Ignore,
     Tag::Wake,
+    Tag::Provide,
+    Tag::Cancel,
+    Tag::SendRun,
+    Tag::SendRunSkip,
     Tag::Accept,
     Tag::Connect,
     Tag::Receive,
     Tag::ReceiveBulk,
-    Tag::Provide,
     Tag::ReceiveInto,
     Tag::Send,
     Tag::SendSkip,
@@ -56,9 +60,6 @@ const TAGS: [Tag; 18] = [
     Tag::ReceiveDatagramsBulk,
     Tag::ReceiveDatagram,
     Tag::ReceiveDatagramBulk,
-    Tag::SendRun,
-    Tag::SendRunSkip,
-    Tag::Cancel,
 ];
 const TAG_SHIFT: u32 = 52;
 

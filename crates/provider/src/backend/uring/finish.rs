@@ -14,6 +14,9 @@ const ACCEPT_ERRORS_MAX: u32 = 8;
 impl Uring {
     pub(super) fn finish(&mut self, entry: Reaped, pool: &mut BufferPool, events: &mut Vec<Event>) {
         let (tag, key) = entries::split(entry.user_data);
+        if tag >= Tag::Accept && !entry.more() {
+            self.under_way.remove(key);
+        }
         let (result, more) = match tag {
             Tag::Ignore => return,
             Tag::Cancel => return self.cancelled(key, entry.result),
@@ -49,9 +52,6 @@ impl Uring {
                 None => return,
             },
         };
-        if !more {
-            self.under_way.remove(key);
-        }
         events.push(Event { key, more, result });
     }
 

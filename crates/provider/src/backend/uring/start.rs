@@ -13,16 +13,16 @@ impl Uring {
     pub(super) fn start(&mut self, request: Request) {
         let Request { key, socket, handle, action } = request;
         match action {
-            Action::Accept => self.push(Tag::Accept, key, &entries::accept(handle, self.features.multishot_accept)),
-            Action::Connect(address) => self.push(Tag::Connect, key, &entries::connect(handle, address)),
+            Action::Accept => self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept)),
+            Action::Connect(address) => self.push(Tag::Connect, key, entries::connect(handle, address)),
             Action::Receive(section) => self.start_receive(key, handle, section),
-            Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, &entries::receive_into(handle, span)),
+            Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, entries::receive_into(handle, span)),
             Action::ReceiveDatagrams(section, arrival) => {
                 self.start_receive_datagrams(key, handle, section, arrival);
             }
             Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
-                self.push(Tag::SendZeroCopy, key, &entries::send_zero_copy(handle, span));
+                self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span));
             }
             Action::Send(span, notice) => self.start_send(key, handle, span, notice),
             Action::SendList(list, notice) => {
@@ -40,7 +40,7 @@ impl Uring {
         } else {
             entries::receive_selected(handle, group, self.buffer_bytes[section as usize])
         };
-        self.push(tag, key, &entry);
+        self.push(tag, key, entry);
     }
 
     fn goes_without_copy(&self, socket: u32, span: Span) -> bool {
@@ -49,10 +49,10 @@ impl Uring {
 
     fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) {
         if notice == Notice::Prompt || !self.features.skip_success {
-            return self.push(Tag::Send, key, &entries::send(handle, span, Patience::Wait));
+            return self.push(Tag::Send, key, entries::send(handle, span, Patience::Wait));
         }
         let entry = entries::send(handle, span, Patience::Answer).flags(squeue::Flags::SKIP_SUCCESS);
-        self.push(Tag::SendSkip, key, &entry);
+        self.push(Tag::SendSkip, key, entry);
         self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
     }
 
@@ -78,9 +78,9 @@ impl Uring {
         }
     }
 
-    pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: &squeue::Entry) {
+    pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: squeue::Entry) {
         self.under_way.add(tag, key);
-        self.push_entry(entry.clone().user_data(entries::user_data(tag, key)));
+        self.push_entry(entry.user_data(entries::user_data(tag, key)));
     }
 
     pub(super) fn push_entry(&mut self, entry: squeue::Entry) {
