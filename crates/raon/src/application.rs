@@ -5,7 +5,18 @@ use raon_session::{CloseReason, Framing, Message, Pressure};
 
 use crate::context::Context;
 
-/// What an application's messages say beside their body.
+/// What an application's messages say beside their body: the header of its framing.
+///
+/// ```
+/// use raon::{Application, Head, InletRefusal, ServerHandle, SessionId};
+/// fn tell<A: Application>(
+///     handle: &ServerHandle<A>,
+///     winners: &[SessionId],
+///     head: Head<A>,
+/// ) -> Result<(), InletRefusal> {
+///     winners.iter().try_for_each(|id| handle.send(*id, head, b"you have won"))
+/// }
+/// ```
 pub type Head<A> = <<A as Application>::Framing as Framing>::Head;
 
 /// A server's logic. Each shard has an instance of its own, made on its thread by the server's factory, so nothing in here

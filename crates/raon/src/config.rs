@@ -9,6 +9,13 @@ pub(crate) use check::{Listen, SESSIONS_PER_SHARD_MAX};
 use serde::{Deserialize, Serialize};
 
 /// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
+///
+/// ```
+/// use raon::{Config, OnPanic};
+/// assert_eq!(Config::default().on_panic, OnPanic::Continue);
+/// assert_eq!(Config::from_toml("on_panic = \"stop_shard\"")?.on_panic, OnPanic::StopShard);
+/// # Ok::<(), raon::ConfigErrors>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnPanic {
@@ -20,6 +27,13 @@ pub enum OnPanic {
 }
 
 /// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
+///
+/// ```
+/// use raon::{Config, SlowConsumerPolicy};
+/// let config = Config::from_toml("slow_consumer = \"disconnect\"\nslow_consumer_grace_ms = 5000")?;
+/// assert_eq!(config.slow_consumer, SlowConsumerPolicy::Disconnect);
+/// # Ok::<(), raon::ConfigErrors>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowConsumerPolicy {
