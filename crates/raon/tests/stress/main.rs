@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use common::frames::Frames;
 use common::{BACKENDS, address_of, until};
-use fleet::Fleet;
+use fleet::{Ear, Fleet};
 use raon::{
     Application, CloseReason, Config, Context, InletRefusal, Message, Packet, PacketHead, RunningServer, Server,
     ServerBuilder, ServerHandle, SessionId, SimPeer, Simulation, SlowConsumerPolicy,
@@ -163,41 +164,71 @@ fn game_threads_send_to_sessions_that_come_and_go() {
     }
 }
 
+/// A scripted client; whoever's connection ends comes back as another.
+struct Guest {
+    peer: SimPeer,
+    frames: Frames,
+    ear: Ear,
+}
+
+impl Guest {
+    fn of(simulation: &Simulation) -> Self {
+        Guest { peer: simulation.connect(), frames: Frames::default(), ear: Ear::default() }
+    }
+
+    /// Takes what is there. True if that was the end.
+    fn listen(&mut self) -> bool {
+        self.frames.read(&mut self.peer, 65_536);
+        self.frames.take().iter().for_each(|(id, body)| self.ear.hear(*id, body));
+        self.frames.end.is_some()
+    }
+}
+
+/// One step; then all take what is there. What those who end have heard is kept.
+fn step(simulation: &mut Simulation, guests: &mut [Guest], gone: &mut BTreeMap<SessionId, u64>) {
+    simulation.step();
+    for guest in guests {
+        if guest.listen() {
+            let before = std::mem::replace(guest, Guest::of(simulation));
+            gone.extend(before.ear.id.map(|id| (id, before.ear.count)));
+        }
+    }
+}
+
 #[test]
-fn game_threads_send_into_a_simulation() {
+fn game_threads_send_to_simulated_sessions_that_come_and_go() {
     let mut simulation = Simulation::new(1);
     let Rig { builder, open } = rig(|_| {});
     let handle = simulation.serve(builder).unwrap();
-    let mut clients: Vec<(SimPeer, common::frames::Frames)> =
-        (0..SESSIONS).map(|_| (simulation.connect(), Default::default())).collect();
+    let mut guests: Vec<Guest> = (0..SESSIONS).map(|_| Guest::of(&simulation)).collect();
     simulation.run_for(Duration::from_millis(100));
-    assert_eq!(open.read().unwrap().len(), SESSIONS);
+    let stable = open.read().unwrap().clone();
+    assert_eq!(stable.len(), SESSIONS);
+    let churned: Vec<SessionId> = stable.iter().copied().step_by(CHURNED).collect();
     let players = {
-        let (handle, open) = (handle.clone(), open.clone());
-        std::thread::spawn(move || play_all(&handle, &open, Vec::new()))
+        let (handle, open, churned) = (handle.clone(), open.clone(), churned.clone());
+        std::thread::spawn(move || play_all(&handle, &open, churned))
     };
+    let mut gone = BTreeMap::new();
     while !players.is_finished() {
-        simulation.step();
-        for (peer, frames) in &mut clients {
-            frames.read(peer, 65_536);
-        }
+        step(&mut simulation, &mut guests, &mut gone);
     }
     let sent = players.join().unwrap();
-    simulation.run_for(Duration::from_millis(100));
-    for (peer, frames) in &mut clients {
-        while frames.read(peer, 65_536) > 0 && simulation_has_more(peer, frames) {}
-        let mut heard = fleet::Ear::default();
-        frames.take().iter().for_each(|(id, body)| heard.hear(*id, body));
-        let id = heard.id.expect("a welcome");
-        assert_eq!(heard.count, sent.lock().unwrap().get(&id).copied().unwrap_or(0), "{id}");
+    let end_ns = simulation.network().now_ns() + 1_000_000_000;
+    while simulation.network().now_ns() < end_ns {
+        step(&mut simulation, &mut guests, &mut gone);
     }
-    assert_eq!(handle.stats().messages_refused, 0);
-}
-
-/// Reads on; false when nothing more has come.
-fn simulation_has_more(peer: &mut SimPeer, frames: &mut common::frames::Frames) -> bool {
-    let before = frames.count();
-    frames.read(peer, 65_536) > before
+    let there = guests.iter().map(|guest| (guest.ear.id.expect("a welcome"), guest.ear.count));
+    let heard: BTreeMap<SessionId, u64> = gone.iter().map(|(id, count)| (*id, *count)).chain(there).collect();
+    let (sent, stats) = (sent.lock().unwrap(), handle.stats());
+    assert!(churned.iter().all(|id| gone.contains_key(id)) && gone.len() == churned.len(), "{stats}");
+    for (id, count) in &heard {
+        let said = sent.get(id).copied().unwrap_or(0);
+        assert!(*count <= said, "{id} has heard {count} of {said}");
+        assert!(churned.contains(id) || *count == said, "{id} has lost some");
+    }
+    assert_eq!((stats.messages_refused, stats.closed_for(CloseReason::Application(1))), (0, churned.len() as u64));
+    assert_eq!(stats.late, sent.values().sum::<u64>() - heard.values().sum::<u64>(), "{stats}");
 }
 
 /// As many descriptors as this process may have for the two ends of each connection.
@@ -304,8 +335,8 @@ fn fast_ones_done_ns(slow: usize) -> (u64, u64) {
     };
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(rig(slow_policy).builder).unwrap();
-    let mut fast: Vec<(SimPeer, common::frames::Frames)> =
-        (0..200).map(|_| (simulation.connect(), Default::default())).collect();
+    let mut fast: Vec<(SimPeer, Frames)> =
+        (0..SESSIONS - SLOW).map(|_| (simulation.connect(), Default::default())).collect();
     let deaf: Vec<SimPeer> = (0..slow).map(|_| simulation.connect()).collect();
     simulation.run_for(Duration::from_millis(100));
     let mut said = 0;
@@ -327,7 +358,7 @@ fn fast_ones_done_ns(slow: usize) -> (u64, u64) {
 #[test]
 fn slow_readers_cost_the_fast_ones_no_time() {
     let (alone_ns, _) = fast_ones_done_ns(0);
-    let (together_ns, sent_away) = fast_ones_done_ns(30);
-    assert_eq!(sent_away, 30);
+    let (together_ns, sent_away) = fast_ones_done_ns(SLOW);
+    assert_eq!(sent_away, SLOW as u64);
     assert!(together_ns <= alone_ns + 1_000_000, "{together_ns} ns with slow ones, {alone_ns} ns without");
 }
