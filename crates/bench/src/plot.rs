@@ -43,7 +43,7 @@ const BAR_HEIGHT: f64 = 14.0;
 /// Title above the bars; ticks and unit below them.
 const TITLE_HEIGHT: f64 = 34.0;
 const AXIS_HEIGHT: f64 = 52.0;
-const NAMES_WIDTH: f64 = 192.0;
+const NAMES_WIDTH_MIN: f64 = 192.0;
 const LABELS_WIDTH: f64 = 96.0;
 const LINE_HEIGHT: f64 = 18.0;
 /// About what a letter takes of the widest of the fonts: room is planned with it.
@@ -177,7 +177,8 @@ fn draw(svg: &mut String, panel: &Panel, picture: &Picture, (x, y): (f64, f64)) 
     let least = picture.reference.as_ref().map_or(0.0, |(value, _)| *value);
     let ends = panel.bars.iter().flat_map(|bar| [bar.value, bar.high]).filter(|end| end.is_finite());
     let longest = ends.fold(least, f64::max).max(f64::MIN_POSITIVE);
-    let (left, room) = (x + NAMES_WIDTH, PANEL_WIDTH - NAMES_WIDTH - LABELS_WIDTH);
+    let names_width = names_width(panel);
+    let (left, room) = (x + names_width, PANEL_WIDTH - names_width - LABELS_WIDTH);
     let place = |value: f64| left + room * value.max(0.0) / longest;
     let (top, bottom) = (y + TITLE_HEIGHT - 4.0, y + TITLE_HEIGHT + ROW_HEIGHT * panel.bars.len() as f64);
     axis(svg, longest, place, (top, bottom));
@@ -197,6 +198,12 @@ fn draw(svg: &mut String, panel: &Panel, picture: &Picture, (x, y): (f64, f64)) 
     if let Some((value, _)) = &picture.reference {
         reference(svg, place(*value), top, bottom);
     }
+}
+
+/// Room for the longest name, but no more than half of the panel.
+fn names_width(panel: &Panel) -> f64 {
+    let letters = panel.bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
+    (MARGIN + 8.0 + letters as f64 * LETTER_WIDTH).clamp(NAMES_WIDTH_MIN, PANEL_WIDTH / 2.0)
 }
 
 /// Lines with their values below, at round numbers from zero on.
