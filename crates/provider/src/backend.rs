@@ -1,22 +1,16 @@
-//! The one place where platforms are told apart: the list of back ends in order of preference, and the few facts about
-//! the operating system that the common part needs.
+//! The back ends of each platform, in order of preference, and the choice among them. The facts about operating systems that
+//! the common part needs are in `platform.rs`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use crate::buffer::BufferPool;
 use crate::config::{Backend, Config};
 use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Feature};
 use crate::faulty::Faulty;
-use crate::merge::Refusal;
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
-
-#[cfg(not(target_os = "linux"))]
-compile_error!("this version of raon-provider runs on Linux");
 
 #[cfg(target_os = "linux")]
 pub(crate) mod datagram;
@@ -34,16 +28,30 @@ pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket}
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
 
-/// The operating system's handle of a socket.
-#[cfg(unix)]
-pub(crate) type RawHandle = std::os::fd::RawFd;
-
 /// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
 #[cfg(target_os = "linux")]
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
         $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, Sim => $crate::Sim, }
+    };
+}
+
+/// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
+#[cfg(windows)]
+#[macro_export]
+macro_rules! for_each_backend {
+    ($macro:ident) => {
+        $macro! { Sim => $crate::Sim, }
+    };
+}
+
+/// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+#[macro_export]
+macro_rules! for_each_backend {
+    ($macro:ident) => {
+        $macro! { Sim => $crate::Sim, }
     };
 }
 
@@ -68,7 +76,26 @@ macro_rules! any_provider {
 
         impl AnyProvider {
             fn open_kind(kind: Kind, config: &Config, pool: &mut BufferPool) -> Result<Inner, Error> {
-                match kind { $(Kind::$kind => <$provider>::open(config, pool).map(Inner::$kind),)* }
+                match kind {
+                    $(Kind::$kind => <$provider>::open(config, pool).map(Inner::$kind),)*
+                    other => Err(other.foreign()),
+                }
+            }
+        }
+
+        impl Inner {
+            fn network(&self) -> AnyNetwork {
+                match self {
+                    $(Inner::$kind(inner) => inner.network().into(),)*
+                    Inner::Faulty(inner) => inner.network().clone(),
+                }
+            }
+
+            fn kind(&self) -> Kind {
+                match self {
+                    $(Inner::$kind(inner) => inner.kind(),)*
+                    Inner::Faulty(inner) => inner.kind(),
+                }
             }
         }
 
@@ -84,7 +111,15 @@ macro_rules! any_provider {
 }
 for_each_backend!(any_provider);
 
-/// The mechanisms of operating systems that Raon runs on.
+/// The mechanisms of operating systems that Raon runs on. All have their names everywhere; to open one of another system
+/// fails with `BackendUnavailable`, naming that system.
+///
+/// ```
+/// use raon_provider::{AnyProvider, Config, Driver, ErrorKind, Kind};
+/// let foreign = if cfg!(windows) { Kind::Epoll } else { Kind::Iocp };
+/// let error = Driver::<AnyProvider>::open(&Config::named(foreign)).err().expect("that is elsewhere");
+/// assert_eq!(error.kind(), ErrorKind::BackendUnavailable);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Kind {
@@ -92,6 +127,12 @@ pub enum Kind {
     IoUring,
     /// Linux epoll.
     Epoll,
+    /// Windows Registered I/O.
+    Rio,
+    /// Windows I/O completion ports.
+    Iocp,
+    /// kqueue of macOS and FreeBSD.
+    Kqueue,
     /// In memory, with virtual time: for tests. Never chosen by `auto`, and not among [`Kind::available`].
     Sim,
 }
@@ -113,6 +154,9 @@ impl Kind {
         match self {
             Kind::IoUring => "io_uring",
             Kind::Epoll => "epoll",
+            Kind::Rio => "rio",
+            Kind::Iocp => "iocp",
+            Kind::Kqueue => "kqueue",
             Kind::Sim => "sim",
         }
     }
@@ -133,6 +177,20 @@ impl Kind {
             }
         }
         Err(last)
+    }
+
+    /// Every name that is known, of this platform or not.
+    const EVERY: [Kind; 6] = [Kind::IoUring, Kind::Epoll, Kind::Rio, Kind::Iocp, Kind::Kqueue, Kind::Sim];
+
+    /// What opening it says where it does not exist.
+    fn foreign(self) -> Error {
+        let unavailable = Error::new(ErrorKind::BackendUnavailable);
+        match self {
+            Kind::IoUring | Kind::Epoll => unavailable.with_feature(Feature::Linux),
+            Kind::Rio | Kind::Iocp => unavailable.with_feature(Feature::Windows),
+            Kind::Kqueue => unavailable.with_feature(Feature::Bsd),
+            Kind::Sim => unavailable,
+        }
     }
 
     fn real() -> impl Iterator<Item = Kind> {
@@ -159,7 +217,7 @@ impl FromStr for Kind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let found = KINDS.iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+        let found = Kind::EVERY.iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
         found.copied().ok_or(Error::new(ErrorKind::UnknownBackend))
     }
 }
@@ -277,120 +335,5 @@ impl AnyProvider {
     fn new(inner: Inner, passed_over: Vec<(Kind, Error)>) -> Self {
         let network = inner.network();
         AnyProvider { inner, network, passed_over }
-    }
-}
-
-impl Inner {
-    fn network(&self) -> AnyNetwork {
-        match self {
-            Inner::IoUring(inner) => inner.network().into(),
-            Inner::Epoll(inner) => inner.network().into(),
-            Inner::Sim(inner) => inner.network().into(),
-            Inner::Faulty(inner) => inner.network().clone(),
-        }
-    }
-
-    fn kind(&self) -> Kind {
-        match self {
-            Inner::IoUring(inner) => inner.kind(),
-            Inner::Epoll(inner) => inner.kind(),
-            Inner::Sim(inner) => inner.kind(),
-            Inner::Faulty(inner) => inner.kind(),
-        }
-    }
-}
-
-/// The socket's handle.
-#[cfg(unix)]
-pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
-    use std::os::fd::AsRawFd;
-    socket.as_raw_fd()
-}
-
-/// SO_REUSEPORT, see socket(7).
-#[cfg(unix)]
-pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
-    Ok(socket.set_reuse_port(true)?)
-}
-
-/// A name of the abstract space as `SockAddr::unix` wants it: behind a zero byte.
-#[cfg(target_os = "linux")]
-pub(crate) fn abstract_path(name: &[u8]) -> Result<std::path::PathBuf, Error> {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = [&[0], name].concat();
-    Ok(std::ffi::OsString::from_vec(bytes).into())
-}
-
-/// True if the path names a socket.
-#[cfg(unix)]
-pub(crate) fn is_socket_file(path: &std::path::Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-}
-
-/// Resets a TCP connection at once, with all that is queued in it, see connect(2) on AF_UNSPEC. Other sockets stay as they
-/// are.
-#[cfg(target_os = "linux")]
-pub(crate) fn disconnect(socket: &Socket) {
-    // An error means that there was no connection any more.
-    let _ = rustix::net::connect_unspec(socket);
-}
-
-/// TCP_USER_TIMEOUT, see tcp(7).
-#[cfg(target_os = "linux")]
-pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), Error> {
-    Ok(socket.set_tcp_user_timeout(Some(after))?)
-}
-
-/// UDP_GRO, see udp(7), if the kernel has it.
-#[cfg(target_os = "linux")]
-pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
-    datagram::set_coalescing(raw_handle(socket), is_wanted);
-}
-
-/// Name and release of the kernel, as uname(2) gives them.
-#[cfg(unix)]
-pub(crate) fn kernel() -> String {
-    let name = rustix::system::uname();
-    format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
-}
-
-/// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot
-/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment.
-#[cfg(target_os = "linux")]
-pub(crate) fn merge_refusal(code: i32) -> Refusal {
-    use rustix::io::Errno;
-    match Errno::from_raw_os_error(code) {
-        Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
-        Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
-        _ => Refusal::None,
-    }
-}
-
-/// What an errno means, see errno(3).
-#[cfg(unix)]
-pub(crate) fn error_kind(code: i32) -> ErrorKind {
-    use rustix::io::Errno;
-    match Errno::from_raw_os_error(code) {
-        Errno::CANCELED => ErrorKind::Cancelled,
-        Errno::NOBUFS | Errno::NOMEM => ErrorKind::OutOfMemory,
-        Errno::MFILE => ErrorKind::DescriptorLimit,
-        Errno::NFILE => ErrorKind::SystemDescriptorLimit,
-        Errno::CONNREFUSED => ErrorKind::ConnectionRefused,
-        Errno::CONNRESET => ErrorKind::ConnectionReset,
-        Errno::CONNABORTED => ErrorKind::ConnectionAborted,
-        Errno::MSGSIZE => ErrorKind::MessageTooLong,
-        Errno::PIPE => ErrorKind::BrokenPipe,
-        Errno::TIMEDOUT => ErrorKind::TimedOut,
-        Errno::NOTCONN => ErrorKind::NotConnected,
-        Errno::ADDRINUSE => ErrorKind::AddressInUse,
-        Errno::ADDRNOTAVAIL => ErrorKind::AddressNotAvailable,
-        Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
-        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN => ErrorKind::Unreachable,
-        Errno::ACCESS | Errno::PERM => ErrorKind::PermissionDenied,
-        Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTSOCK | Errno::DESTADDRREQ | Errno::ISCONN => {
-            ErrorKind::InvalidInput
-        }
-        _ => ErrorKind::Os,
     }
 }

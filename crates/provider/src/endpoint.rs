@@ -10,8 +10,9 @@ use std::net::IpAddr;
 use socket2::Socket;
 
 use crate::address::Address;
-use crate::backend::{RawHandle, SimNetwork, SimSocket};
+use crate::backend::{SimNetwork, SimSocket};
 use crate::error::Error;
+use crate::platform::RawHandle;
 
 pub use options::{BindOptions, ConnectOptions, ListenOptions};
 
@@ -90,7 +91,8 @@ pub trait Endpoint: Sized {
 
 /// A socket that is attached to no driver: goes to any thread, can be adopted by any driver, closes on drop.
 ///
-/// An accept stream yields them; `From` makes one of any `socket2::Socket`, `TcpStream`, `UnixStream`, listener or `OwnedFd`.
+/// An accept stream yields them; `From` makes one of any `socket2::Socket`, `TcpStream`, listener, and on
+/// Unix `UnixStream` or `OwnedFd`.
 //= THREAD-1
 pub struct AcceptedSocket {
     pub(crate) socket: AnySocket,

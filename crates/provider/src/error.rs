@@ -7,8 +7,8 @@ use std::io;
 ///
 /// ```
 /// use raon_provider::{Error, ErrorKind};
-/// let error = Error::from(std::io::Error::from_raw_os_error(104));
-/// assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+/// let error: Error = "netmap".parse::<raon_provider::Kind>().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::UnknownBackend);
 /// assert!(size_of::<Error>() <= 16);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,8 @@ kinds! {
     ForeignSocket => "the socket is of another make than this back end, or of another simulated network; adopt it where it belongs",
     /// A simulated wait that nothing can end.
     NothingToWaitFor => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
+    /// This system has no such option or kind of address.
+    NotSupported => "this operating system has no such option or kind of address; do without it here",
     /// All receive buffers are lent.
     NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
     /// This machine has no such back end.
@@ -95,7 +97,7 @@ kinds! {
     /// The kernel has no io_uring at all, or a needed part of it is missing.
     KernelTooOld => "the kernel lacks what this back end needs: use Linux 5.11 or newer, or epoll",
     /// The name of a back end is not known.
-    UnknownBackend => "unknown back end: use auto, io_uring or epoll (or sim, in tests)",
+    UnknownBackend => "unknown back end: use auto, io_uring or epoll on Linux, rio or iocp on Windows, kqueue on macOS and FreeBSD (or sim, in tests)",
     /// 4,095 drivers are open in this process.
     TooManyDrivers => "4,095 drivers are open in this process; drop one first",
     /// Any other code of the operating system.
@@ -146,6 +148,20 @@ pub enum Feature {
     UdpGro,
     /// Time passes only when the driver waits: the simulated back end.
     VirtualTime,
+    /// Linux itself: what its back ends need.
+    Linux,
+    /// Windows itself: what its back ends need.
+    Windows,
+    /// macOS or FreeBSD: what kqueue needs.
+    Bsd,
+    /// Sockets with a path for an address.
+    UnixSockets,
+    /// Unix sockets whose names are in no file system (Linux).
+    AbstractNames,
+    /// Several sockets share a port and the system spreads peers over them.
+    ReusePort,
+    /// Give up on a peer that acknowledges nothing for some time.
+    UserTimeout,
 }
 
 impl Feature {
@@ -172,6 +188,13 @@ impl Feature {
             Feature::UdpSegment => "UDP_SEGMENT",
             Feature::UdpGro => "UDP_GRO",
             Feature::VirtualTime => "virtual time",
+            Feature::Linux => "a back end of Linux",
+            Feature::Windows => "a back end of Windows",
+            Feature::Bsd => "a back end of macOS and FreeBSD",
+            Feature::UnixSockets => "Unix sockets",
+            Feature::AbstractNames => "abstract names of Unix sockets",
+            Feature::ReusePort => "SO_REUSEPORT",
+            Feature::UserTimeout => "TCP_USER_TIMEOUT",
         }
     }
 }
@@ -195,7 +218,7 @@ impl Error {
     }
 
     pub(crate) fn from_os(code: i32) -> Self {
-        Error { kind: crate::backend::error_kind(code), feature: None, os_code: code }
+        Error { kind: crate::platform::error_kind(code), feature: None, os_code: code }
     }
 
     /// The cause, to be matched on.
@@ -203,7 +226,7 @@ impl Error {
         self.kind
     }
 
-    /// The operating system's code (errno on Unix), or 0 where there is none.
+    /// The operating system's code (errno on Unix; on Windows of Winsock or Win32), or 0 where there is none.
     pub fn os_code(&self) -> i32 {
         self.os_code
     }

@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Kind, RawHandle};
+use crate::backend::Kind;
 use crate::buffer::BufferPool;
 use crate::config::{Config, FaultRates, Faults};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanMut};
+use crate::platform::RawHandle;
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Wake, Waker,
 };
@@ -37,11 +38,11 @@ const WAIT_MAX: Duration = Duration::from_millis(2);
 /// one that is named. A back end that is opened by its own type has no faults, whatever the configuration says.
 ///
 /// ```
-/// use raon_provider::{Config, Driver, Epoll, FaultRates, Faults, Faulty, Kind};
+/// use raon_provider::{Config, Driver, FaultRates, Faults, Faulty, Kind, Sim};
 /// let rates = FaultRates { send_short: 500, event_late: 100, turns_late_max: 3, ..FaultRates::default() };
-/// let config = Config { faults: Some(Faults { seed: 7, rates }), ..Config::named(Kind::Epoll) };
-/// let driver = Driver::<Faulty<Epoll>>::open(&config)?;
-/// assert_eq!(driver.info().kind, Kind::Epoll);
+/// let config = Config { faults: Some(Faults { seed: 7, rates }), ..Config::named(Kind::Sim) };
+/// let driver = Driver::<Faulty<Sim>>::open(&config)?;
+/// assert_eq!(driver.info().kind, Kind::Sim);
 /// # Ok::<(), raon_provider::Error>(())
 /// ```
 pub struct Faulty<P> {

@@ -1,8 +1,9 @@
 //! What a driver runs on, for logs and for people.
 
-use crate::backend::{self, Kind};
+use crate::backend::Kind;
 use crate::config::Config;
 use crate::error::Error;
+use crate::platform;
 use crate::provider::{FeatureState, Provider};
 
 /// What a driver runs on, and with which limits.
@@ -10,7 +11,7 @@ use crate::provider::{FeatureState, Provider};
 pub struct Info {
     /// The back end.
     pub kind: Kind,
-    /// Name and release of the system, as `uname` gives them.
+    /// Name and release of the system, as `uname` (on Windows `RtlGetVersion`) gives them.
     pub kernel: String,
     /// Features in use, and those that are not, with the reason.
     pub features: Vec<FeatureState>,
@@ -37,7 +38,7 @@ impl Info {
         let small = u64::from(pool.receive_count + pool.send_count) * u64::from(pool.buffer_bytes);
         Info {
             kind: provider.kind(),
-            kernel: backend::kernel(),
+            kernel: platform::kernel(),
             features: provider.features(),
             passed_over: provider.passed_over().to_vec(),
             sockets_max: config.sockets_max,

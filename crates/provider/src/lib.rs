@@ -20,6 +20,9 @@
 //! # Ok::<(), raon_provider::Error>(())
 //! ```
 
+// What only the back ends of other systems use; Linux has the most of them, and there nothing may be left over.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unreachable_pub, reason = "used by back ends of Linux"))]
+
 mod address;
 mod backend;
 mod buffer;
@@ -35,6 +38,7 @@ mod mailbox;
 mod memory;
 mod merge;
 mod operation;
+mod platform;
 mod provider;
 mod random;
 mod readiness;
@@ -45,9 +49,8 @@ mod submitter;
 mod timer;
 
 pub use address::Address;
-pub use backend::{
-    AnyProvider, Availability, Epoll, FaultPlan, Kind, Sim, SimListener, SimNetwork, SimPeer, SimSocket, Uring,
-};
+// All that is public there: each platform has its own back ends.
+pub use backend::*;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{Backend, Config, DatagramConfig, FaultRates, Faults, PoolConfig, Rung, SimConfig, UringConfig};

@@ -134,7 +134,7 @@ pub(crate) fn carried(lengths: impl IntoIterator<Item = usize>, mut bytes: usize
 
 /// What the error of a message says about merging.
 pub(crate) fn refusal(error: Error) -> Refusal {
-    crate::backend::merge_refusal(error.os_code())
+    crate::platform::merge_refusal(error.os_code())
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Kind, RawHandle};
+use crate::backend::Kind;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, Endpoint};
 use crate::error::{Error, Feature};
 use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::platform::RawHandle;
 use crate::slots::Key;
 
 /// Wakes the owner out of its wait, from any thread.

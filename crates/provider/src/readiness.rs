@@ -16,17 +16,18 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket};
+use socket2::Socket;
 
 pub(crate) use self::datagram::{BATCH_MAX, Label, Message, UNSPECIFIED};
 use self::datagram::{OUTBOX_MAX, Outbox};
-use crate::backend::{Kind, RawHandle, raw_handle};
+use crate::backend::Kind;
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::merge::{self, Merging};
+use crate::platform::{self, RawHandle, raw_handle};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
 };
@@ -185,7 +186,7 @@ impl<S: Selector> Provider for Readiness<S> {
             readable: false,
             writable: true,
             // Descriptors sent along cut a read short, see unix(7).
-            is_broken_up: !matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6),
+            is_broken_up: !platform::is_internet(socket)?,
             is_queued: false,
             parked: 0,
             input: None,

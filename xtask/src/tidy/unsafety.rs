@@ -10,9 +10,10 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 11] = [
+const MARKED: [&str; 12] = [
     "crates/provider/src/memory.rs",
     "crates/provider/src/memory/span.rs",
+    "crates/provider/src/platform/windows.rs",
     "crates/provider/src/backend/uring/ring.rs",
     "crates/provider/src/backend/epoll/sys.rs",
     "crates/provider/src/backend/datagram.rs",
@@ -178,8 +179,8 @@ fn flaw(proof: &str, known: &[String]) -> Option<String> {
         return Some(format!("\"{platitude}\" proves nothing; say why, by a clause or a manual page"));
     }
     let quotes_clause = clauses::ids(proof).any(|id| known.iter().any(|clause| clause == id));
-    (!quotes_clause && !names_manual_page(proof)).then(|| {
-        "the proof rests on nothing; quote a clause of docs/semantics.md or name a manual page, as mmap(2)".to_owned()
+    (!quotes_clause && !names_manual_page(proof) && !names_function_of_windows(proof)).then(|| {
+        "the proof rests on nothing; quote a clause of docs/semantics.md or name a manual page, as mmap(2), of Windows as Win32: CancelIoEx".to_owned()
     })
 }
 
@@ -193,6 +194,11 @@ fn names_manual_page(text: &str) -> bool {
             && characters.next().is_some_and(|first| ('1'..='8').contains(&first))
             && characters.all(|other| other.is_ascii_lowercase())
     })
+}
+
+/// Whether the text names a page of Microsoft's reference, such as `Win32: CancelIoEx`.
+fn names_function_of_windows(text: &str) -> bool {
+    text.split("Win32: ").skip(1).any(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()))
 }
 
 fn has_safety_section(lines: &[&str], line: usize) -> bool {
@@ -258,11 +264,18 @@ mod tests {
 
     #[test]
     fn a_proof_rests_on_something() {
-        for proof in ["The parameters are valid.", "Parameters are valid, mmap(2).", "OWN-7.", "f(x) is f(9a).", ""] {
+        for proof in
+            ["The parameters are valid.", "Parameters are valid, mmap(2).", "OWN-7.", "f(x) is f(9a).", "Win32: ", ""]
+        {
             let source = format!("// SAFETY: {proof}\nunsafe impl Send for A {{}}");
             assert!(!accepts(&source), "{proof}");
         }
-        for proof in ["The buffer stays (OWN-1).", "As io_uring_enter(2) says.", "pthread_create(3p) copies it."] {
+        for proof in [
+            "The buffer stays (OWN-1).",
+            "As io_uring_enter(2) says.",
+            "pthread_create(3p) copies it.",
+            "Win32: WSARecv reads it.",
+        ] {
             let source = format!("// SAFETY: {proof}\nunsafe impl Send for A {{}}");
             assert!(accepts(&source), "{proof}");
         }

@@ -6,8 +6,9 @@ use socket2::Socket;
 
 use super::{AnyNetwork, AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::address::Address;
-use crate::backend::{RawHandle, SimNetwork, SimSocket};
+use crate::backend::{SimNetwork, SimSocket};
 use crate::error::Error;
+use crate::platform::RawHandle;
 
 impl From<&()> for AnyNetwork {
     fn from((): &()) -> Self {

@@ -9,14 +9,17 @@ pub struct ListenOptions {
     /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
     pub backlog: u32,
     /// Bind although old connections of that port linger (SO_REUSEADDR), or a Unix path of which the listener is gone.
+    /// Windows allows the first anyway; there the listener's port is always its own (SO_EXCLUSIVEADDRUSE).
     pub reuse_address: bool,
-    /// Several listeners share the port and the system spreads connections over them (SO_REUSEPORT).
+    /// Several listeners share the port and the system spreads connections over them (SO_REUSEPORT). macOS does not promise
+    /// to spread them; Windows refuses it as `NotSupported`.
     pub reuse_port: bool,
     /// Send small messages at once (TCP_NODELAY).
     pub nodelay: bool,
     /// Probe silent peers after this time.
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT).
+    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
+    /// macOS and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
     /// An IPv6 listener on the unspecified address takes IPv4 connections too.
     pub dual_stack: bool,
@@ -45,7 +48,8 @@ pub struct ConnectOptions {
     pub nodelay: bool,
     /// Probe a silent peer after this time.
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT).
+    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
+    /// macOS and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
 }
 
@@ -68,9 +72,11 @@ pub struct BindOptions {
     /// must have 64 KiB at least (on io_uring better 128 bytes more, as the default has). Datagrams that came together lie in
     /// one of them, which is free again when the last of them is dropped: keep none for long.
     pub coalesce: bool,
-    /// Bind although another socket has the address (SO_REUSEADDR), as multicast receivers do.
+    /// Bind although another socket has the address (SO_REUSEADDR), as multicast receivers do. Without it nobody else can
+    /// have it on Windows (SO_EXCLUSIVEADDRUSE).
     pub reuse_address: bool,
-    /// Several sockets share the port and the system spreads peers over them (SO_REUSEPORT).
+    /// Several sockets share the port and the system spreads peers over them (SO_REUSEPORT). macOS does not promise to spread
+    /// them; Windows refuses it as `NotSupported`.
     pub reuse_port: bool,
     /// An IPv6 socket on the unspecified address exchanges datagrams with IPv4 peers too.
     pub dual_stack: bool,

@@ -7,8 +7,8 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, TcpKeepalive, T
 
 use super::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::address::Address;
-use crate::backend::{self, RawHandle};
 use crate::error::{Error, ErrorKind};
+use crate::platform::{self, RawHandle};
 
 #[allow(private_interfaces, reason = "as the trait")]
 impl Endpoint for Socket {
@@ -18,9 +18,9 @@ impl Endpoint for Socket {
         let socket = stream_socket(address)?;
         match address {
             Address::Ip(ip) => {
-                socket.set_reuse_address(options.reuse_address)?;
+                platform::share_listener_address(&socket, options.reuse_address)?;
                 if options.reuse_port {
-                    backend::set_reuse_port(&socket)?;
+                    platform::set_reuse_port(&socket)?;
                 }
                 if ip.is_ipv6() {
                     socket.set_only_v6(!options.dual_stack)?;
@@ -48,10 +48,10 @@ impl Endpoint for Socket {
 
     fn datagram((): &(), address: &Address, options: &BindOptions) -> Result<Self, Error> {
         let ip = address.ip().ok_or(Error::new(ErrorKind::InvalidInput))?;
-        let socket = Socket::new(Domain::for_address(ip), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_address(options.reuse_address)?;
+        let socket = platform::new_socket(Domain::for_address(ip), Type::DGRAM, Some(Protocol::UDP))?;
+        platform::share_datagram_address(&socket, options.reuse_address)?;
         if options.reuse_port {
-            backend::set_reuse_port(&socket)?;
+            platform::set_reuse_port(&socket)?;
         }
         if ip.is_ipv6() {
             socket.set_only_v6(!options.dual_stack)?;
@@ -65,7 +65,7 @@ impl Endpoint for Socket {
         socket.set_broadcast(options.broadcast)?;
         if options.coalesce {
             // Where the kernel cannot, datagrams come one by one.
-            backend::set_coalescing(&socket, true);
+            platform::set_coalescing(&socket, true);
         }
         socket.bind(&ip.into())?;
         if let Some(peer) = options.peer {
@@ -75,7 +75,7 @@ impl Endpoint for Socket {
     }
 
     fn reserve((): &()) -> Option<Self> {
-        Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+        platform::reserve()
     }
 
     fn of_any((): &(), socket: AnySocket) -> Result<Self, AnySocket> {
@@ -95,11 +95,10 @@ impl Endpoint for Socket {
 
     fn class(&self) -> Result<Class, Error> {
         match self.r#type()? {
-            Type::STREAM if self.is_listener()? => Ok(Class::Listener),
+            Type::STREAM if platform::is_listener(self)? => Ok(Class::Listener),
             Type::STREAM => Ok(Class::Stream),
-            // Others than UDP would send a merged message as it is.
-            Type::DGRAM if is_internet(self)? && self.protocol()? == Some(Protocol::UDP) => {
-                backend::set_coalescing(self, false);
+            Type::DGRAM if platform::is_udp(self)? => {
+                platform::set_coalescing(self, false);
                 Ok(Class::Datagram)
             }
             _ => Err(Error::new(ErrorKind::InvalidInput)),
@@ -107,7 +106,7 @@ impl Endpoint for Socket {
     }
 
     fn handle(&self) -> RawHandle {
-        backend::raw_handle(self)
+        platform::raw_handle(self)
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Error> {
@@ -131,7 +130,7 @@ impl Endpoint for Socket {
     }
 
     fn reset(&self) {
-        backend::disconnect(self);
+        platform::disconnect(self);
     }
 
     fn reset_on_close(&self) {
@@ -158,15 +157,11 @@ impl Endpoint for Socket {
     }
 }
 
-fn is_internet(socket: &Socket) -> Result<bool, Error> {
-    Ok(matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6))
-}
-
 fn stream_socket(address: &Address) -> Result<Socket, Error> {
-    Ok(match address {
-        Address::Ip(ip) => Socket::new(Domain::for_address(*ip), Type::STREAM, Some(Protocol::TCP))?,
-        _ => Socket::new(Domain::UNIX, Type::STREAM, None)?,
-    })
+    match address {
+        Address::Ip(ip) => platform::new_socket(Domain::for_address(*ip), Type::STREAM, Some(Protocol::TCP)),
+        _ => platform::local_stream_socket(address),
+    }
 }
 
 /// The name of a Unix listener stays in the file system when its process is gone. One at which nobody answers is removed.
@@ -179,7 +174,7 @@ fn remove_if_dead(address: &Address) {
     }
     // Errors of any other kind leave the name there, and the bind says so.
     let is_dead = socket.connect(&system).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
-    if is_dead && backend::is_socket_file(path) {
+    if is_dead && platform::is_socket_file(path) {
         let _ = std::fs::remove_file(path);
     }
 }
@@ -197,7 +192,7 @@ fn set_stream_options(
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
     }
     if let Some(after) = user_timeout {
-        backend::set_user_timeout(socket, after)?;
+        platform::set_user_timeout(socket, after)?;
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ impl Pair {
         let mut pool = BufferPool::new(&config.pool);
         let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
         let requests = (0..2).map(|index| {
-            let socket = Socket::new(Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             endless.attach(index, &socket).unwrap();
             let action = Action::Receive(Section::Receive);
             Request { key: Key::new(index, 1), socket: index, handle: raw_handle(&socket), action }

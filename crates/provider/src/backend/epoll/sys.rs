@@ -10,11 +10,12 @@ use rustix::io::{Errno, IoSlice};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::Socket;
 
+use crate::backend::Kind;
 use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
-use crate::backend::{Kind, RawHandle};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
+use crate::platform::RawHandle;
 use crate::provider::{FeatureState, Waker};
 use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
 

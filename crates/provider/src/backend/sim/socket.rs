@@ -11,9 +11,9 @@ use super::pipe::Pipe;
 use super::stream::Stream;
 use super::world::{Body, World};
 use crate::address::Address;
-use crate::backend::RawHandle;
 use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::error::{Error, ErrorKind};
+use crate::platform::RawHandle;
 use crate::readiness::Tried;
 
 /// A handle to one socket of a simulated network. Closes on drop.

@@ -7,12 +7,12 @@ use super::Uring;
 use super::entries::{self, Patience, Tag};
 use super::finish::failed;
 use super::ring::{Parcel, Reaped};
-use crate::backend::RawHandle;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::DATAGRAM_OVERHEAD_BYTES;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
+use crate::platform::RawHandle;
 use crate::provider::{Arrival, EventResult, Notice, RequestKey};
 
 impl Uring {

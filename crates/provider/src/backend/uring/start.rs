@@ -4,9 +4,9 @@ use io_uring::squeue;
 
 use super::Uring;
 use super::entries::{self, Patience, Tag};
-use crate::backend::RawHandle;
 use crate::buffer::Section;
 use crate::memory::{Span, SpanList, Target};
+use crate::platform::RawHandle;
 use crate::provider::{Action, Notice, Request, RequestKey};
 
 impl Uring {

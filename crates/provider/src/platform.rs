@@ -1,0 +1,30 @@
+//! The facts about operating systems that the common part needs. Which file they come from is chosen here; which back ends
+//! there are, in `backend.rs`. No other file of this crate asks for the platform.
+
+#[cfg(not(any(target_os = "linux", windows, target_vendor = "apple", target_os = "freebsd")))]
+compile_error!("raon-provider runs on Linux, Windows, macOS and FreeBSD");
+
+#[cfg(target_vendor = "apple")]
+mod apple;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+mod bsd;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::{linux::*, unix::*};
+
+#[cfg(target_vendor = "apple")]
+pub(crate) use self::{apple::*, bsd::*, unix::*};
+
+#[cfg(target_os = "freebsd")]
+pub(crate) use self::{bsd::*, freebsd::*, unix::*};
+
+#[cfg(windows)]
+pub(crate) use self::windows::*;

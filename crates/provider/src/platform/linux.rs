@@ -1,0 +1,64 @@
+//! What only Linux has.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::raw_handle;
+use crate::address::Address;
+use crate::backend::datagram;
+use crate::error::Error;
+use crate::merge::Refusal;
+
+/// True of a socket that waits for connections.
+pub(crate) fn is_listener(socket: &Socket) -> Result<bool, Error> {
+    Ok(socket.is_listener()?)
+}
+
+/// True of sockets of IPv4 and IPv6.
+pub(crate) fn is_internet(socket: &Socket) -> Result<bool, Error> {
+    Ok(matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6))
+}
+
+/// True if the datagram socket is one of UDP: others would send a merged message as it is.
+pub(crate) fn is_udp(socket: &Socket) -> Result<bool, Error> {
+    Ok(is_internet(socket)? && socket.protocol()? == Some(Protocol::UDP))
+}
+
+/// SO_REUSEPORT, see socket(7).
+pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
+    Ok(socket.set_reuse_port(true)?)
+}
+
+/// A stream socket for paths and names.
+pub(crate) fn local_stream_socket(_address: &Address) -> Result<Socket, Error> {
+    Ok(Socket::new(Domain::UNIX, Type::STREAM, None)?)
+}
+
+/// Resets a TCP connection at once, with all that is queued in it, see connect(2) on AF_UNSPEC. Other sockets stay as they
+/// are.
+pub(crate) fn disconnect(socket: &Socket) {
+    // An error means that there was no connection any more.
+    let _ = rustix::net::connect_unspec(socket);
+}
+
+/// TCP_USER_TIMEOUT, see tcp(7).
+pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), Error> {
+    Ok(socket.set_tcp_user_timeout(Some(after))?)
+}
+
+/// UDP_GRO, see udp(7), if the kernel has it.
+pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
+    datagram::set_coalescing(raw_handle(socket), is_wanted);
+}
+
+/// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot
+/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment.
+pub(crate) fn merge_refusal(code: i32) -> Refusal {
+    match Errno::from_raw_os_error(code) {
+        Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
+        Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
+        _ => Refusal::None,
+    }
+}
