@@ -14,11 +14,12 @@ mod datagram;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-pub(crate) use self::datagram::{BATCH_MAX, Label, Message, UNSPECIFIED};
+pub(crate) use self::datagram::{BATCH_MAX, Label, Message};
 use self::datagram::{OUTBOX_MAX, Outbox};
 use crate::backend::Kind;
 use crate::buffer::{BufferPool, Section};
@@ -35,6 +36,8 @@ use crate::provider::{
 /// Bytes received per turn, all sockets together, before the caller gets to see them: what an L2 cache still holds when
 /// the answers are sent. The sockets that are left come first in the next turn.
 const BYTES_PER_TURN: usize = 256 * 1024;
+/// Where a datagram without a sender comes from.
+pub(crate) const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Connections accepted from one listener per turn, before others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 

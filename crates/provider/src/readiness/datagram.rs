@@ -1,9 +1,9 @@
 //! Datagrams over readiness: batches of one socket leave by one system call, and what finds no room is parked until the
 //! socket is writable again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{Readiness, Selector, Tried, event};
+use super::{Readiness, Selector, Tried, UNSPECIFIED, event};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::is_about_the_past;
 use crate::error::{Error, ErrorKind};
@@ -47,8 +47,6 @@ pub struct Message {
     pub(crate) target: Target,
 }
 
-/// Where a datagram without a sender comes from.
-pub(crate) const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Buffers lent for one system call; those that it leaves empty go back by themselves.
 struct Batch {
     buffers: [Buffer; BATCH_MAX],
