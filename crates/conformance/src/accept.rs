@@ -2,15 +2,13 @@
 
 //= ONCE-1, LIMIT-1
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use raon_provider::{ErrorKind, FaultRates, Faults, Outcome};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::alone::descriptors;
 use crate::child;
 use crate::peer::Peer;
+use crate::platform::DescriptorLimit;
 use crate::rig::Rig;
 use crate::setup::Setup;
 
@@ -56,17 +54,7 @@ pub fn run_out_of_descriptors(setup: Setup) {
     let mut rig = Rig::new(&setup);
     let (listener, address) = rig.listen();
     let _peers: Vec<_> = (0..12).map(|_| Peer::connect(&address)).collect();
-    let limit = getrlimit(Resource::Nofile);
-    // Numbers are taken lowest first: fill the gaps, then the limit leaves just four.
-    let highest = descriptors().into_keys().max().unwrap() as i32;
-    let open = || std::fs::File::open("/dev/null").unwrap();
-    let mut fillers = vec![open()];
-    while fillers[fillers.len() - 1].as_raw_fd() <= highest {
-        fillers.push(open());
-    }
-    let last = fillers[fillers.len() - 1].as_raw_fd() as u64;
-    let low = Rlimit { current: Some(last + 5), maximum: limit.maximum };
-    setrlimit(Resource::Nofile, low).unwrap();
+    let (limit, _fillers) = DescriptorLimit::leave_four();
     rig.accept(listener, 1);
     let (mut accepted, mut paused) = (Vec::new(), 0);
     while paused == 0 {
@@ -90,7 +78,7 @@ pub fn run_out_of_descriptors(setup: Setup) {
     assert!(after.accept_pauses - before.accept_pauses < 10, "{after:?}");
     assert!(after.kernel_entries - before.kernel_entries < 600, "it spins: {after:?}");
     assert!(after.shed > 0, "connections for which there is no place are told so");
-    setrlimit(Resource::Nofile, limit).unwrap();
+    drop(limit);
     let late = Peer::connect(&address);
     let own = late.local_address();
     rig.wait_for("the connection that came last", |each| match &each.outcome {

@@ -1,11 +1,11 @@
 //! One test at a time in the process, and no descriptor left behind.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::platform::{self, descriptors};
 use crate::setup::Setup;
 use crate::simulated;
 
@@ -16,13 +16,21 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs a test of one set-up alone, unless it cannot run there.
 pub fn run(setup: &Setup, name: &str, test: fn(&Setup)) {
-    if let Some(reason) = simulated::reason(setup, name) {
+    if let Some(reason) = platform::reason(Some(setup), name).or_else(|| simulated::reason(setup, name)) {
         return println!("not on {}: {reason}", setup.name);
     }
     run_with(|| {
         simulated::enter(setup.network);
         test(setup);
     });
+}
+
+/// Runs a test about the choice of a back end alone, unless it cannot run on this system.
+pub fn run_choice(name: &str, test: fn()) {
+    match platform::reason(None, name) {
+        Some(reason) => println!("not on {}: {reason}", std::env::consts::OS),
+        None => run_with(test),
+    }
 }
 
 /// Runs anything alone: descriptors can be counted, limits and switches of the process or the system changed.
@@ -56,15 +64,4 @@ fn watch(name: String) -> mpsc::Sender<()> {
         }
     });
     alive
-}
-
-/// All descriptors of this process, with what they are.
-pub fn descriptors() -> BTreeMap<u32, String> {
-    let entries = std::fs::read_dir("/proc/self/fd").expect("procfs is mounted");
-    let named = entries.flatten().filter_map(|entry| {
-        let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
-        Some((entry.file_name().to_str()?.parse().ok()?, target))
-    });
-    // The directory that is being read is in the list as well.
-    named.filter(|(_, target)| !target.starts_with("/proc/")).collect()
 }

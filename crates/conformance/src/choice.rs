@@ -4,17 +4,17 @@
 
 use std::thread;
 
-use raon_provider::{AnyProvider, Backend, Config, Driver, Epoll, ErrorKind, Feature, Kind, Sim, Uring};
+use raon_provider::{AnyProvider, Backend, Config, Driver, ErrorKind, Feature, Kind, for_each_backend};
 
+use crate::platform::{self, forbid};
 use crate::rig::Rig;
-use crate::roles::forbid;
 use crate::setup::Setup;
 
 pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     let rig = Rig::new(setup);
     let info = rig.driver.info();
     assert!(info.passed_over.is_empty() && info.kind == setup.kind);
-    assert!(info.kernel.starts_with("Linux ") && !info.features.is_empty());
+    assert!(info.kernel.starts_with(platform::kernel()) && !info.features.is_empty());
     assert!(info.depth >= 1);
     for state in &info.features {
         assert_eq!(state.in_use, state.reason.is_empty(), "a feature is in use, or there is a reason: {state:?}");
@@ -24,15 +24,22 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     assert_eq!(info.receive_buffers, (config.pool.receive_count, config.pool.buffer_bytes));
     assert_eq!(info.pool_bytes, (256 + 128) * 4096 + 16 * 69_632);
     // By type as well as by name.
-    let kind = match setup.kind {
-        Kind::Sim => Driver::<Sim>::open(&config).unwrap().info().kind,
-        Kind::Epoll => Driver::<Epoll>::open(&config).unwrap().info().kind,
-        _ => Driver::<Uring>::open(&config).unwrap().info().kind,
-    };
-    assert_eq!(kind, setup.kind);
+    assert_eq!(kind_by_type(setup.kind, &config), setup.kind);
     assert_eq!(setup.kind.name().parse::<Kind>().unwrap(), setup.kind);
     assert_eq!(setup.kind.name().to_uppercase().parse::<Backend>().unwrap(), Backend::Named(setup.kind));
-    assert!("kqueue".parse::<Backend>().is_err() && Driver::<AnyProvider>::open(&config).is_ok());
+    assert!("netmap".parse::<Backend>().is_err() && Driver::<AnyProvider>::open(&config).is_ok());
+}
+
+fn kind_by_type(kind: Kind, config: &Config) -> Kind {
+    macro_rules! open {
+        ($($name:ident => $provider:ty,)*) => {
+            match kind {
+                $(Kind::$name => Driver::<$provider>::open(config).unwrap().info().kind,)*
+                other => panic!("{other} is no back end of this system"),
+            }
+        };
+    }
+    for_each_backend!(open)
 }
 
 /// In a thread that may not use io_uring.

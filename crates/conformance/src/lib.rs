@@ -26,6 +26,7 @@ pub mod order;
 pub mod ownership;
 pub mod pause;
 pub mod peer;
+pub mod platform;
 pub mod random;
 pub mod rig;
 pub mod roles;

@@ -81,7 +81,7 @@ pub fn leak(setup: Setup) {
     assert_eq!(dropped.load(Ordering::SeqCst), 0, "the payload was given up, not freed");
     assert_eq!(setup.open().stats().leaked, leaked + 2);
     assert!(
-        crate::alone::descriptors().values().all(|what| !what.contains("eventfd")),
+        crate::platform::descriptors().values().all(|what| !what.contains("eventfd")),
         "memory is leaked, nothing else"
     );
 }
@@ -170,7 +170,7 @@ pub fn rings_that_come_and_go_do_not_disturb_a_wait(setup: &Setup) {
     let (socket, mut peer) = rig.peer();
     rig.receive(socket, 1);
     for round in 0..5 {
-        let other = Rig::with(&crate::setup::URING_DEFER, small);
+        let other = Rig::with(&crate::platform::RIVAL.unwrap_or(*setup), small);
         let start = Moment::now();
         if round % 2 == 0 {
             drop(other);

@@ -7,8 +7,9 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use raon_provider::{AcceptedSocket, Address, SimNetwork, SimPeer};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket};
 
+use crate::platform;
 use crate::rig::Rig;
 use crate::setup::{Setup, Transport};
 use crate::simulated;
@@ -31,7 +32,7 @@ pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (Accep
     let (near, far) = match setup.transport {
         Transport::Tcp => tcp_connection(far_receive),
         // What is on its way lies in the sender's buffer; the receiver has none of its own.
-        Transport::Unix => Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap(),
+        Transport::Unix => platform::local_pair(),
     };
     if near_send > 0 {
         near.set_send_buffer_size(near_send).unwrap();
@@ -69,14 +70,14 @@ fn simulated_unix_pair(network: &SimNetwork, name: &Address) -> (AcceptedSocket,
 }
 
 fn tcp_connection(far_receive: usize) -> (Socket, Socket) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = platform::stream_socket(Domain::IPV4);
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     // Before the handshake: the window that is offered depends on it.
     if far_receive > 0 {
         listener.set_recv_buffer_size(far_receive).unwrap();
     }
     listener.listen(1).unwrap();
-    let near = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let near = platform::stream_socket(Domain::IPV4);
     near.connect(&listener.local_addr().unwrap()).unwrap();
     let (far, _) = listener.accept().unwrap();
     far.set_tcp_nodelay(true).unwrap();
@@ -113,10 +114,10 @@ impl Peer {
             return Self::try_connect_simulated(&network, address);
         }
         let address = system_address(address);
-        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        let socket = platform::stream_socket(address.domain());
         if address.is_unix() {
-            // Its own name, given by the system (autobind, see unix(7)): the tests tell connections apart by it.
-            socket.bind(&SockAddr::unix("").unwrap())?;
+            // A name of its own: the tests tell connections apart by it.
+            platform::name(&socket)?;
         } else {
             socket.set_tcp_nodelay(true)?;
         }

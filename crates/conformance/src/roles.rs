@@ -2,21 +2,17 @@
 
 //= FALL-1
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind as IoErrorKind;
 
 use raon_provider::{AnyProvider, Backend, Config, Driver, ErrorKind, Feature, Kind};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::child::{self, BACKEND};
+use crate::platform::{self, forbid};
 use crate::rig::{Rig, refusal};
 use crate::setup::{EPOLL, Setup};
 use crate::simulated;
 
 const EPERM: i32 = 1;
-const ENOSYS: i32 = 38;
-/// io_uring_setup, io_uring_enter, io_uring_register: the same numbers on every architecture.
-const CALLS: [i64; 3] = [425, 426, 427];
 const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
 
 pub fn a_seccomp_filter_with_eperm() {
@@ -56,7 +52,8 @@ pub fn io_uring_disabled_by_sysctl() {
 }
 
 pub fn the_environment_replaces_auto_only() {
-    for name in ["epoll", "io_uring", "EPOLL", "auto", "", "kqueue"] {
+    // Whatever the system, some of these are of another one.
+    for name in ["epoll", "io_uring", "EPOLL", "rio", "iocp", "kqueue", "sim", "auto", "", "netmap"] {
         child::run("environment", name, &[(BACKEND, name)]);
     }
 }
@@ -94,23 +91,6 @@ fn seccomp(argument: &str) {
     assert_passed_over(ErrorKind::BlockedBySeccomp, code);
 }
 
-/// Filters io_uring away, for this thread or all threads, with an error.
-pub(crate) fn forbid(argument: &str) -> i32 {
-    let (threads, error) = argument.split_once(' ').expect("threads and error");
-    let code = if error == "EPERM" { EPERM } else { ENOSYS };
-    let rules: BTreeMap<i64, Vec<_>> = CALLS.map(|call| (call, Vec::new())).into();
-    let architecture = std::env::consts::ARCH.try_into().expect("an architecture that has filters");
-    let action = SeccompAction::Errno(code as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, architecture).expect("a valid filter");
-    let program: BpfProgram = filter.try_into().expect("a valid program");
-    match threads {
-        "all" => seccompiler::apply_filter_all_threads(&program),
-        _ => seccompiler::apply_filter(&program),
-    }
-    .expect("a process may filter itself");
-    code
-}
-
 /// `auto` runs on epoll and says why; io_uring by name fails with the reason; epoll by name is as ever.
 fn assert_passed_over(kind: ErrorKind, os_code: i32) {
     let driver = Driver::<AnyProvider>::open(&Config::default()).expect("auto finds epoll");
@@ -143,21 +123,32 @@ fn assert_echoes(mut rig: Rig) {
 fn environment(name: &str) {
     let best = Kind::best().unwrap();
     let auto = Driver::<AnyProvider>::open(&Config::default());
+    let available = Kind::available();
+    let here = |kind: Kind| available.iter().find(|each| each.kind == kind);
     match name.parse::<Backend>() {
-        Ok(Backend::Named(kind)) => assert_eq!(auto.unwrap().info().kind, kind),
+        Ok(Backend::Named(Kind::Sim)) => assert_eq!(auto.unwrap().info().kind, Kind::Sim),
+        Ok(Backend::Named(kind)) if here(kind).is_some() => match here(kind).and_then(|each| each.error) {
+            None => assert_eq!(auto.unwrap().info().kind, kind),
+            Some(error) => assert_eq!(refusal(auto), error.kind()),
+        },
+        Ok(Backend::Named(_)) => {
+            let error = auto.err().expect("that is a back end of another system");
+            assert_eq!(error.kind(), ErrorKind::BackendUnavailable);
+            assert!(error.to_string().contains("a back end of "), "the system is named: {error}");
+        }
         Ok(Backend::Auto) => assert_eq!(auto.unwrap().info().kind, best),
         Err(_) if name.is_empty() => assert_eq!(auto.unwrap().info().kind, best),
         Err(_) => assert_eq!(refusal(auto), ErrorKind::UnknownBackend),
     }
-    for kind in [Kind::Epoll, Kind::IoUring] {
-        let named = Driver::<AnyProvider>::open(&Config::named(kind)).unwrap();
-        assert_eq!(named.info().kind, kind, "a named back end stays");
+    for each in available.iter().filter(|each| each.error.is_none()) {
+        let named = Driver::<AnyProvider>::open(&Config::named(each.kind)).unwrap();
+        assert_eq!(named.info().kind, each.kind, "a named back end stays");
     }
 }
 
 fn available() {
     let available = Kind::available();
-    assert_eq!(available.iter().map(|each| each.kind).collect::<Vec<_>>(), [Kind::IoUring, Kind::Epoll], "best first");
+    assert_eq!(available.iter().map(|each| each.kind).collect::<Vec<_>>(), platform::KINDS, "best first");
     for each in &available {
         let opened = Driver::<AnyProvider>::open(&Config::named(each.kind));
         assert_eq!(opened.err().map(|error| error.kind()), each.error.map(|error| error.kind()));

@@ -7,7 +7,9 @@ use raon_provider::{
     SimConfig, UringConfig,
 };
 
-use crate::simulated;
+use crate::{platform, simulated};
+
+pub use crate::platform::ALL;
 
 /// What carries the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +92,11 @@ pub const EPOLL_ONE_BY_ONE: Setup = Setup {
     lacks: &[Feature::UdpSegment, Feature::UdpGro],
     ..EPOLL
 };
+
+/// kqueue: on macOS and FreeBSD, and on Linux where a build for tests plays it.
+pub const KQUEUE: Setup = Setup { name: "kqueue", kind: Kind::Kqueue, ..EPOLL_ONE_BY_ONE };
+/// kqueue over Unix sockets.
+pub const KQUEUE_UNIX: Setup = KQUEUE.over_unix("kqueue_unix");
 
 /// io_uring with everything.
 pub const URING_DEFER: Setup = uring(
@@ -204,30 +211,6 @@ pub const SIM_UNIX: Setup = SIM.over_unix("sim_unix");
 /// The rough one in the same way.
 pub const SIM_ROUGH_UNIX: Setup = SIM_ROUGH.over_unix("sim_rough_unix");
 
-/// All set-ups.
-pub const ALL: [Setup; 20] = [
-    EPOLL,
-    EPOLL_ONE_BY_ONE,
-    URING_DEFER,
-    URING_COOP,
-    URING_PLAIN,
-    URING_SINGLE_SHOT,
-    URING_NO_BUFFER_RING,
-    URING_NO_SKIP,
-    URING_ZERO_COPY,
-    URING_BARE,
-    EPOLL_UNIX,
-    URING_DEFER_UNIX,
-    URING_COOP_UNIX,
-    URING_PLAIN_UNIX,
-    URING_ZERO_COPY_UNIX,
-    URING_BARE_UNIX,
-    SIM,
-    SIM_ROUGH,
-    SIM_UNIX,
-    SIM_ROUGH_UNIX,
-];
-
 impl Setup {
     const fn over_unix(self, name: &'static str) -> Self {
         Setup { name, transport: Transport::Unix, ..self }
@@ -253,10 +236,7 @@ impl Setup {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         match self.transport {
             Transport::Tcp => ([127, 0, 0, 1], 0).into(),
-            Transport::Unix => {
-                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-                Address::Abstract(format!("raon-conformance-{}-{number}", std::process::id()).into_bytes())
-            }
+            Transport::Unix => platform::local_name(NUMBER.fetch_add(1, Ordering::Relaxed)),
         }
     }
 

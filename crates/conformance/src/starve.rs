@@ -7,6 +7,7 @@ use std::time::Duration;
 use raon_provider::{Buffer, Config, Outcome, SocketId};
 
 use crate::peer::Peer;
+use crate::platform::Thread;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{PATIENCE, Rig};
 use crate::setup::Setup;
@@ -74,7 +75,7 @@ pub fn an_exhausted_pool_recovers(setup: &Setup) {
 pub fn buffers_from_another_thread_wake_a_sleeping_owner(setup: &Setup) {
     let mut rig = Rig::with(setup, small_pool);
     let mut streams = streams(&mut rig, 12);
-    let owner = rustix::thread::gettid().as_raw_nonzero().get();
+    let owner = Thread::current();
     let (mut sent, mut received) = (0, [0; 12]);
     for round in 0..10 {
         for (_, peer) in &mut streams {
@@ -88,7 +89,7 @@ pub fn buffers_from_another_thread_wake_a_sleeping_owner(setup: &Setup) {
         });
         let dropper = std::thread::spawn(move || {
             if round % 2 == 0 {
-                crate::threads::await_sleep(owner);
+                owner.await_sleep();
             }
             drop(held);
         });

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use raon_provider::{Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::platform::{self, DescriptorLimit};
 use crate::random::{Random, assert_pattern, pattern};
 use crate::rig::{ANY, Rig};
 use crate::setup::{ALL, Setup};
@@ -23,13 +23,11 @@ fn own_address(setup: &Setup) -> Address {
         return setup.address();
     }
     let place = ALL.iter().position(|each| each.name == setup.name).unwrap_or(0) as u8 + 1;
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    ([127, high | 1, low, place], 0).into()
+    (platform::own_host(std::process::id(), place), 0).into()
 }
 
 pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let _limit = DescriptorLimit::raise();
     let mut rig = Rig::with(setup, |config| {
         config.sockets_max = 2 * SOCKETS as u32 + 16;
         config.operations_max = 8 * SOCKETS as u32;
@@ -44,7 +42,6 @@ pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
     assert_eq!(rig.driver.stats().sockets, 2 * SOCKETS as u64 + 1);
     close_all(&mut rig, near, far);
     assert_eq!(rig.driver.stats().sockets, 1);
-    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 /// Connects a wave of sockets; each sends a greeting and receives.

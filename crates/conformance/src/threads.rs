@@ -14,6 +14,7 @@ use raon_provider::{
 
 use crate::ownership::tracked;
 use crate::peer::Peer;
+use crate::platform::Thread;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::Rig;
 use crate::setup::Setup;
@@ -140,18 +141,6 @@ pub fn each_submitter_keeps_its_order(setup: &Setup) {
     rig.assert_nothing_seen();
 }
 
-/// Waits until a thread of this process, by its system number, sleeps in the kernel.
-pub fn await_sleep(thread: i32) {
-    let path = format!("/proc/self/task/{thread}/stat");
-    let mut asleep = 0;
-    while asleep < 20 {
-        let stat = std::fs::read_to_string(&path).unwrap();
-        let state = stat.rsplit(')').next().unwrap().trim_start().chars().next();
-        asleep = if state == Some('S') { asleep + 1 } else { 0 };
-        thread::yield_now();
-    }
-}
-
 pub fn many_submits_are_one_wake(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let submitter = rig.driver.submitter();
@@ -163,12 +152,12 @@ pub fn many_submits_are_one_wake(setup: &Setup) {
         rig.wait(1);
     }
     assert_eq!(rig.driver.stats().wakes, 0, "the owner was busy");
-    let owner = rustix::thread::gettid().as_raw_nonzero().get();
+    let owner = Thread::current();
     let (ready, go) = mpsc::channel();
     let (done, all_submitted) = mpsc::channel();
     let sender = thread::spawn(move || {
         while let Ok(token) = go.recv() {
-            await_sleep(owner);
+            owner.await_sleep();
             for _ in 0..100 {
                 submitter.submit(Operation::Timer { after: Duration::ZERO }, token).unwrap();
             }

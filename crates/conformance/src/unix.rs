@@ -3,17 +3,15 @@
 
 //= ONCE-1, EOF-1
 
-use std::io::IoSlice;
-use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{Address, ConnectOptions, ErrorKind, ListenOptions, Outcome};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use socket2::{Domain, SockAddr, Socket};
 
 use crate::endpoints::{FullBacklog, assert_talks};
 use crate::peer::Peer;
+use crate::platform::{self, send_with_descriptor};
 use crate::rig::{Rig, refusal};
 use crate::setup::{EPOLL_UNIX, Setup};
 
@@ -44,10 +42,18 @@ impl Drop for Directory {
     }
 }
 
-/// Connects by a path and by an abstract name.
+/// A listener that Raon knows nothing of.
+fn bound(path: &Path) -> Socket {
+    let listener = platform::stream_socket(Domain::UNIX);
+    listener.bind(&SockAddr::unix(path).unwrap()).unwrap();
+    listener.listen(128).unwrap();
+    listener
+}
+
+/// Connects by a path and by names of other forms.
 pub(crate) fn assert_connects(rig: &mut Rig) {
     let directory = Directory::new();
-    for address in [directory.address("listener"), EPOLL_UNIX.address(), Address::Abstract(vec![0, 255, b'/', 7])] {
+    for address in [directory.address("listener"), EPOLL_UNIX.address(), platform::strange_name()] {
         let listener = rig.driver.listen(&address, &ListenOptions::default()).unwrap();
         assert_eq!(rig.driver.local_address(listener).unwrap(), address);
         assert_talks(rig, listener, &address);
@@ -63,7 +69,7 @@ pub fn a_dead_listeners_path_is_taken_over(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let directory = Directory::new();
     let address = directory.address("listener");
-    drop(UnixListener::bind(directory.path("listener")).unwrap());
+    drop(bound(&directory.path("listener")));
     assert_eq!(refused(&mut rig, &address, false), ErrorKind::AddressInUse);
     for _ in 0..2 {
         let listener = rig.driver.listen(&address, &ListenOptions::default()).expect("nobody answers there any more");
@@ -71,7 +77,7 @@ pub fn a_dead_listeners_path_is_taken_over(setup: &Setup) {
     }
     // Only the name of a socket is ever removed.
     std::fs::write(directory.path("file"), b"precious").unwrap();
-    std::os::unix::fs::symlink(directory.path("listener"), directory.path("link")).unwrap();
+    platform::symlink(&directory.path("listener"), &directory.path("link"));
     for name in ["file", "link"] {
         assert_eq!(refused(&mut rig, &directory.address(name), true), ErrorKind::AddressInUse);
     }
@@ -83,12 +89,13 @@ pub fn a_path_in_use_is_refused(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let directory = Directory::new();
     let address = directory.address("listener");
-    let other = UnixListener::bind(directory.path("listener")).unwrap();
+    let other = bound(&directory.path("listener"));
     for reuse_address in [true, false] {
         assert_eq!(refused(&mut rig, &address, reuse_address), ErrorKind::AddressInUse);
     }
     // The question whether somebody is there leaves it as it was, but for one connection that has ended.
-    let _client = UnixStream::connect(directory.path("listener")).unwrap();
+    let client = platform::stream_socket(Domain::UNIX);
+    client.connect(&SockAddr::unix(directory.path("listener")).unwrap()).unwrap();
     other.accept().unwrap();
     other.accept().unwrap();
     // Nor is somebody who is there and takes no more connections taken for dead.
@@ -113,7 +120,7 @@ pub fn paths_that_cannot_be_are_typed_errors(setup: &Setup) {
     let missing = Path::new("missing/listener");
     assert_eq!(refused(&mut rig, &directory.0.join(missing).into(), true), ErrorKind::NotFound);
     std::fs::write(directory.path("file"), b"").unwrap();
-    drop(UnixListener::bind(directory.path("dead")).unwrap());
+    drop(bound(&directory.path("dead")));
     for (name, kind) in [
         ("missing/listener", ErrorKind::NotFound),
         ("missing", ErrorKind::NotFound),
@@ -157,7 +164,7 @@ pub fn both_ends_have_addresses(setup: &Setup) {
 pub fn a_listener_from_outside_can_be_adopted(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let directory = Directory::new();
-    let listener = UnixListener::bind(directory.path("listener")).unwrap();
+    let listener = bound(&directory.path("listener"));
     let listener = rig.adopt(listener);
     assert_talks(&mut rig, listener, &directory.address("listener"));
 }
@@ -166,7 +173,7 @@ pub fn a_listener_from_outside_can_be_adopted(setup: &Setup) {
 pub fn descriptors_on_the_way_hold_nothing_up(setup: &Setup) {
     let mut rig = Rig::new(setup);
     for is_stream in [true, false] {
-        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = platform::local_pair();
         let near = rig.adopt(near);
         if is_stream {
             rig.receive(near, 1);
@@ -188,14 +195,6 @@ pub fn descriptors_on_the_way_hold_nothing_up(setup: &Setup) {
             };
         }
     }
-}
-
-fn send_with_descriptor(socket: &UnixStream, bytes: &[u8]) {
-    let descriptors = [socket.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    assert_eq!(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::empty()).unwrap(), bytes.len());
 }
 
 /// A listener that has no room now is no error: TCP repeats its SYN, and here the connect waits as well.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raon_conformance::faults;
-use raon_conformance::setup::{self, Setup};
+use raon_conformance::setup::Setup;
 use raon_conformance::{every_storm, every_test};
 
 type Test = (&'static str, fn(&Setup));
@@ -21,10 +21,10 @@ macro_rules! tests {
     };
 }
 
-/// How many tests each seed runs in the gate.
-const TESTS_PER_SEED: u64 = 4;
-
+#[cfg_attr(windows, allow(dead_code, reason = "the back ends of Windows are not rotated"))]
 fn rotate(setup: &Setup, seeds: Range<u64>) {
+    /// How many tests each seed runs in the gate.
+    const TESTS_PER_SEED: u64 = 4;
     // Storms take seconds each; they run by hand.
     let tests: Vec<Test> = every_test!(tests, 0).into_iter().filter(|(name, _)| faults::can_run(name)).collect();
     for run in seeds.start * TESTS_PER_SEED..seeds.end * TESTS_PER_SEED {
@@ -34,24 +34,37 @@ fn rotate(setup: &Setup, seeds: Range<u64>) {
     }
 }
 
-#[test]
-fn epoll() {
-    rotate(&setup::EPOLL, 0..70);
+#[cfg(target_os = "linux")]
+mod linux {
+    use raon_conformance::setup;
+
+    use super::rotate;
+
+    #[test]
+    fn epoll() {
+        rotate(&setup::EPOLL, 0..70);
+    }
+
+    #[test]
+    fn io_uring() {
+        rotate(&setup::URING_DEFER, 70..140);
+    }
+
+    #[test]
+    fn epoll_unix() {
+        rotate(&setup::EPOLL_UNIX, 140..180);
+    }
+
+    #[test]
+    fn io_uring_unix() {
+        rotate(&setup::URING_DEFER_UNIX, 180..220);
+    }
 }
 
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 #[test]
-fn io_uring() {
-    rotate(&setup::URING_DEFER, 70..140);
-}
-
-#[test]
-fn epoll_unix() {
-    rotate(&setup::EPOLL_UNIX, 140..180);
-}
-
-#[test]
-fn io_uring_unix() {
-    rotate(&setup::URING_DEFER_UNIX, 180..220);
+fn kqueue() {
+    rotate(&raon_conformance::setup::KQUEUE, 220..260);
 }
 
 fn all() -> Vec<Test> {

@@ -16,6 +16,7 @@ macro_rules! explore {
     };
 }
 
+#[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
 mod connections {
     // epoll_one_by_one differs from epoll in datagrams alone.
     explore! { explore, |setup: &&super::Setup| setup.name == "epoll_one_by_one";
@@ -25,11 +26,39 @@ mod connections {
     }
 }
 
+#[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
 mod datagrams {
     // Over Unix sockets there are none.
     explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix();
         epoll epoll_one_by_one io_uring_defer io_uring_coop io_uring_plain io_uring_single_shot io_uring_no_buffer_ring
         io_uring_no_skip io_uring_zero_copy io_uring_bare sim sim_rough
+    }
+}
+
+#[cfg(windows)]
+mod connections {
+    explore! { explore, |_: &&super::Setup| false; sim sim_rough sim_unix sim_rough_unix }
+}
+
+#[cfg(windows)]
+mod datagrams {
+    explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix(); sim sim_rough }
+}
+
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+mod connections {
+    // Played on Linux, the others are explored elsewhere.
+    explore! { explore, |setup: &&super::Setup| setup.name.starts_with("epoll") || setup.name.starts_with("io_uring");
+        kqueue kqueue_unix sim sim_rough sim_unix sim_rough_unix
+    }
+}
+
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+mod datagrams {
+    explore! { explore_datagrams, |setup: &&super::Setup| {
+            setup.is_unix() || setup.name.starts_with("epoll") || setup.name.starts_with("io_uring")
+        };
+        kqueue sim sim_rough
     }
 }
 

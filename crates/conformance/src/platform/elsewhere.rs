@@ -1,0 +1,49 @@
+//! What only Linux shows or has, for the others.
+
+use std::time::Duration;
+
+use raon_provider::{AcceptedSocket, Address};
+use socket2::Socket;
+
+use crate::setup::Setup;
+
+/// Drivers that disturb others by being set up and closed: there are none, so any takes the part.
+pub const RIVAL: Option<Setup> = None;
+
+/// What the socket has been told about keepalive probes and about silent peers: it does not say.
+pub fn patience(_socket: &Socket) -> Option<(Duration, Option<Duration>)> {
+    None
+}
+
+/// Gives a Unix socket a name of its own: what needs it is left out.
+pub fn name(_socket: &Socket) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// A socket that no driver can use, and its address.
+pub fn useless_socket(_name: &str) -> Option<(AcceptedSocket, Address)> {
+    None
+}
+
+/// A thread, which cannot be watched.
+#[derive(Clone, Copy)]
+pub struct Thread;
+
+impl Thread {
+    /// The one that calls.
+    pub fn current() -> Self {
+        Thread
+    }
+
+    /// Waits until it sleeps, most likely.
+    pub fn await_sleep(self) {
+        // tidy: sleep — no other means tells whether a thread waits in the kernel; too short a sleep makes a test miss
+        // the case that it is about, and never fail.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Filters io_uring away, where there is one.
+pub fn forbid(_argument: &str) -> i32 {
+    unreachable!("the tests that ask for it are left out")
+}

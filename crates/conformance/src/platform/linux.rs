@@ -1,0 +1,157 @@
+//! What only Linux has.
+
+use std::collections::BTreeMap;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use raon_provider::{AcceptedSocket, Address, Kind};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use socket2::{SockAddr, Socket};
+
+use super::Skipped;
+use crate::setup::*;
+
+/// How the kernel's name begins.
+pub fn kernel() -> &'static str {
+    "Linux "
+}
+
+/// The back ends of the system, best first.
+pub const KINDS: &[Kind] = &[
+    Kind::IoUring,
+    Kind::Epoll,
+    #[cfg(raon_kqueue_shim)]
+    Kind::Kqueue,
+];
+
+/// All set-ups.
+pub const ALL: &[Setup] = &[
+    EPOLL,
+    EPOLL_ONE_BY_ONE,
+    URING_DEFER,
+    URING_COOP,
+    URING_PLAIN,
+    URING_SINGLE_SHOT,
+    URING_NO_BUFFER_RING,
+    URING_NO_SKIP,
+    URING_ZERO_COPY,
+    URING_BARE,
+    EPOLL_UNIX,
+    URING_DEFER_UNIX,
+    URING_COOP_UNIX,
+    URING_PLAIN_UNIX,
+    URING_ZERO_COPY_UNIX,
+    URING_BARE_UNIX,
+    #[cfg(raon_kqueue_shim)]
+    KQUEUE,
+    #[cfg(raon_kqueue_shim)]
+    KQUEUE_UNIX,
+    SIM,
+    SIM_ROUGH,
+    SIM_UNIX,
+    SIM_ROUGH_UNIX,
+];
+
+/// Nothing is left out.
+pub const SKIPPED: &[Skipped] = &[];
+/// Nothing is left out.
+pub const SKIPPED_REAL: &[Skipped] = &[];
+
+/// Drivers that disturb others by being set up and closed.
+pub const RIVAL: Option<Setup> = Some(URING_DEFER);
+
+/// How long a peer may acknowledge nothing, if that can be set.
+pub const USER_TIMEOUT: Option<Duration> = Some(Duration::from_millis(8800));
+
+/// Another address of this host, which answers without further ado.
+pub const SECOND_HOST: [u8; 4] = [127, 0, 0, 9];
+
+/// A host of loopback of one's own, from two numbers.
+pub fn own_host(process: u32, place: u8) -> [u8; 4] {
+    let [low, high, ..] = process.to_le_bytes();
+    [127, high | 1, low, place]
+}
+
+/// A local name that nobody else has.
+pub fn local_name(number: u32) -> Address {
+    Address::Abstract(format!("raon-conformance-{}-{number}", std::process::id()).into_bytes())
+}
+
+/// A name at which a listener can be, in a form that looks strange.
+pub fn strange_name() -> Address {
+    Address::Abstract(vec![0, 255, b'/', 7])
+}
+
+/// Gives a Unix socket a name of its own: by the system's choice (autobind, see unix(7)).
+pub fn name(socket: &Socket) -> std::io::Result<()> {
+    socket.bind(&SockAddr::unix("").unwrap())
+}
+
+/// A socket that no driver can use, and its address.
+pub fn useless_socket(name: &str) -> Option<(AcceptedSocket, Address)> {
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let datagrams = std::os::fd::OwnedFd::from(UnixDatagram::bind_addr(&address).unwrap());
+    Some((datagrams.into(), Address::Abstract(name.as_bytes().to_vec())))
+}
+
+/// What the socket has been told about keepalive probes and about silent peers.
+pub fn patience(socket: &Socket) -> Option<(Duration, Option<Duration>)> {
+    Some((socket.tcp_keepalive_time().unwrap(), socket.tcp_user_timeout().unwrap()))
+}
+
+/// All descriptors of this process, with what they are.
+pub fn descriptors() -> BTreeMap<u32, String> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("procfs is mounted");
+    let named = entries.flatten().filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        Some((entry.file_name().to_str()?.parse().ok()?, target))
+    });
+    // The directory that is being read is in the list as well.
+    named.filter(|(_, target)| !target.starts_with("/proc/")).collect()
+}
+
+/// The system's number of a thread.
+#[derive(Clone, Copy)]
+pub struct Thread(i32);
+
+impl Thread {
+    /// The one that calls.
+    pub fn current() -> Self {
+        Thread(rustix::thread::gettid().as_raw_nonzero().get())
+    }
+
+    /// Waits until it sleeps in the kernel.
+    pub fn await_sleep(self) {
+        let path = format!("/proc/self/task/{}/stat", self.0);
+        let mut asleep = 0;
+        while asleep < 20 {
+            let stat = std::fs::read_to_string(&path).unwrap();
+            let state = stat.rsplit(')').next().unwrap().trim_start().chars().next();
+            asleep = if state == Some('S') { asleep + 1 } else { 0 };
+            std::thread::yield_now();
+        }
+    }
+}
+
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+/// io_uring_setup, io_uring_enter, io_uring_register: the same numbers on every architecture.
+const CALLS: [i64; 3] = [425, 426, 427];
+
+/// Filters io_uring away, for this thread or all threads, with an error.
+pub fn forbid(argument: &str) -> i32 {
+    let (threads, error) = argument.split_once(' ').expect("threads and error");
+    let code = if error == "EPERM" { EPERM } else { ENOSYS };
+    let rules: BTreeMap<i64, Vec<_>> = CALLS.map(|call| (call, Vec::new())).into();
+    let architecture = std::env::consts::ARCH.try_into().expect("an architecture that has filters");
+    let action = SeccompAction::Errno(code as u32);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, architecture).expect("a valid filter");
+    let program: BpfProgram = filter.try_into().expect("a valid program");
+    match threads {
+        "all" => seccompiler::apply_filter_all_threads(&program),
+        _ => seccompiler::apply_filter(&program),
+    }
+    .expect("a process may filter itself");
+    code
+}

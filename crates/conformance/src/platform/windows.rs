@@ -1,0 +1,124 @@
+//! What Windows has.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use raon_provider::{AcceptedSocket, Address, Kind};
+use socket2::{Domain, Socket, Type};
+
+use super::Skipped;
+use crate::setup::*;
+
+/// How the kernel's name begins.
+pub fn kernel() -> &'static str {
+    "Windows "
+}
+
+/// The back ends of the system, best first.
+pub const KINDS: &[Kind] = &[];
+
+/// All set-ups.
+pub const ALL: &[Setup] = &[SIM, SIM_ROUGH, SIM_UNIX, SIM_ROUGH_UNIX];
+
+/// What is about Linux.
+pub const SKIPPED: &[Skipped] = &[
+    ("roles::a_seccomp_filter_with_eperm", "io_uring and its filters are Linux's"),
+    ("roles::a_seccomp_filter_with_enosys", "io_uring and its filters are Linux's"),
+    ("roles::a_seccomp_filter_of_one_thread", "io_uring and its filters are Linux's"),
+    ("roles::io_uring_disabled_by_sysctl", "io_uring and its switch are Linux's"),
+    ("choice::what_is_named_is_never_replaced", "filters a back end away that is Linux's"),
+];
+
+const NO_UNIX: &str = "Unix sockets are refused on Windows, as crates/provider/src/platform/windows.rs tests";
+
+/// What the system's own sockets do not do.
+pub const SKIPPED_REAL: &[Skipped] = &[
+    ("accept::an_accept_stream_backs_off_without_descriptors", "sockets are limited by memory, not by a number"),
+    ("endpoints::listeners_may_share_a_port", "no option spreads connections; the refusal is tested in the provider"),
+    ("unix::a_dead_listeners_path_is_taken_over", NO_UNIX),
+    ("unix::a_path_in_use_is_refused", NO_UNIX),
+    ("unix::paths_that_cannot_be_are_typed_errors", NO_UNIX),
+    ("unix::both_ends_have_addresses", NO_UNIX),
+    ("unix::a_listener_from_outside_can_be_adopted", NO_UNIX),
+    ("unix::descriptors_on_the_way_hold_nothing_up", NO_UNIX),
+    ("unix::a_full_backlog_is_waited_for", NO_UNIX),
+];
+
+/// How long a peer may acknowledge nothing, if that can be set.
+pub const USER_TIMEOUT: Option<Duration> = None;
+
+/// Another address of this host, which answers without further ado.
+pub const SECOND_HOST: [u8; 4] = [127, 0, 0, 9];
+
+/// A host of loopback of one's own, from two numbers.
+pub fn own_host(process: u32, place: u8) -> [u8; 4] {
+    let [low, high, ..] = process.to_le_bytes();
+    [127, high | 1, low, place]
+}
+
+/// A local name that nobody else has, for simulated networks.
+pub fn local_name(number: u32) -> Address {
+    Address::Abstract(format!("raon-conformance-{}-{number}", std::process::id()).into_bytes())
+}
+
+/// A name at which a simulated listener can be, in a form that looks strange.
+pub fn strange_name() -> Address {
+    Address::Abstract(b"/ \x01".to_vec())
+}
+
+/// Nothing lists what a process has open.
+pub fn descriptors() -> BTreeMap<u32, String> {
+    BTreeMap::new()
+}
+
+/// A plain stream socket that any back end can adopt: registered I/O must have been asked for when it was made.
+pub fn stream_socket(domain: Domain) -> Socket {
+    Socket::new(domain, Type::STREAM.registered_io(), None).unwrap()
+}
+
+/// Two ends of a connection without names: there are none.
+pub fn local_pair() -> (Socket, Socket) {
+    unreachable!("no set-up goes over Unix sockets here")
+}
+
+/// Both ends of a connection, of no particular type.
+pub fn foreign_pair() -> (AcceptedSocket, AcceptedSocket) {
+    let listener = stream_socket(Domain::IPV4);
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(1).unwrap();
+    let near = stream_socket(Domain::IPV4);
+    near.connect(&listener.local_addr().unwrap()).unwrap();
+    (near.into(), listener.accept().unwrap().0.into())
+}
+
+/// Only sockets can be taken for sockets.
+pub fn no_socket() -> Option<AcceptedSocket> {
+    None
+}
+
+/// Another name for a path.
+pub fn symlink(original: &Path, link: &Path) {
+    std::os::windows::fs::symlink_file(original, link).unwrap();
+}
+
+/// Sends bytes, and a descriptor along with them: sockets carry none.
+pub fn send_with_descriptor(_socket: &Socket, _bytes: &[u8]) {
+    unreachable!("the tests that ask for it are left out")
+}
+
+/// The process's limit of descriptors: there is none.
+pub struct DescriptorLimit;
+
+impl DescriptorLimit {
+    /// As high as this process may set it.
+    pub fn raise() -> Self {
+        DescriptorLimit
+    }
+
+    /// So low that four more fit.
+    pub fn leave_four() -> (Self, Vec<File>) {
+        unreachable!("the tests that ask for it are left out")
+    }
+}
