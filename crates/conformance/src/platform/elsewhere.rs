@@ -37,8 +37,8 @@ impl Thread {
 
     /// Waits until it sleeps, most likely.
     pub fn await_sleep(self) {
-        // tidy: sleep — no other means tells whether a thread waits in the kernel; too short a sleep makes a test miss
-        // the case that it is about, and never fail.
+        // Too short a sleep makes a test miss the case that it is about, and never fail.
+        // tidy: sleep — no other means tells whether a thread waits in the kernel
         std::thread::sleep(Duration::from_millis(20));
     }
 }
