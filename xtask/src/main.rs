@@ -3,8 +3,10 @@
 mod bench_check;
 mod ci;
 mod clauses;
+mod matrix;
 mod mutants;
 mod tidy;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +20,11 @@ usage: cargo xtask <command>
   bench-check [--write]
                     count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones
   mutants [NAME…] [--list] [--json]
-                    plant known bugs, one at a time, in a copy of the workspace: each must be caught by its tests";
+                    plant known bugs, one at a time, in a copy of the workspace: each must be caught by its tests
+  windows [setup|test|demo|bench]
+                    build for Windows and run under Wine, both set up from Debian's packages; --help says more
+  matrix [--all] [--json]
+                    type-check for the systems that Raon cannot be run on here: one of each kind, or all";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +37,8 @@ fn main() -> ExitCode {
         ["bench-check"] => bench_check::run(&root, false),
         ["bench-check", "--write"] => bench_check::run(&root, true),
         ["mutants", ref rest @ ..] => mutants::run(&root, rest),
+        ["windows", ref rest @ ..] => windows::run(&root, rest),
+        ["matrix", ref rest @ ..] => matrix::run(&root, rest),
         _ => Err(USAGE.to_owned()),
     });
     match result {

@@ -1,0 +1,70 @@
+//! What runs under Wine, and what does not, with the reason.
+
+/// Tests of one package that are built and run together.
+pub(super) struct Leg {
+    pub(super) name: &'static str,
+    /// What cargo is told after `cargo test`.
+    pub(super) cargo: &'static [&'static str],
+    /// How the names begin of tests that must be among them: a leg that has lost them is not green.
+    pub(super) includes: &'static [&'static str],
+    /// Tests that do not run here.
+    pub(super) leaves_out: &'static [LeftOut],
+}
+
+/// A test, by its full name, and why it cannot run under Wine.
+pub(super) struct LeftOut {
+    pub(super) test: &'static str,
+    pub(super) reason: &'static str,
+}
+
+pub(super) const LEGS: &[Leg] = &[
+    Leg { name: "provider", cargo: &["--package", "raon-provider"], includes: &["slots::"], leaves_out: &[] },
+    Leg {
+        name: "conformance",
+        cargo: &["--package", "raon-conformance", "--test", "every_backend"],
+        includes: &["sim::"],
+        leaves_out: &[],
+    },
+    Leg { name: "session", cargo: &["--package", "raon-session"], includes: &["delimiters"], leaves_out: &[] },
+    Leg {
+        name: "engine",
+        cargo: &[
+            "--package",
+            "raon",
+            "--lib",
+            "--test",
+            "examples",
+            "--test",
+            "fence",
+            "--test",
+            "flow",
+            "--test",
+            "limits",
+            "--test",
+            "rooms",
+            "--test",
+            "seeds",
+        ],
+        includes: &["people_chat_in_rooms"],
+        leaves_out: &[],
+    },
+];
+
+/// Whole files of tests that are not built for Windows or not run under Wine.
+pub(super) const FILES_LEFT_OUT: &[LeftOut] = &[];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn legs_have_names_and_what_is_left_out_has_reasons() {
+        let names: BTreeSet<&str> = LEGS.iter().map(|leg| leg.name).collect();
+        assert_eq!(names.len(), LEGS.len());
+        assert!(LEGS.iter().all(|leg| !leg.includes.is_empty()));
+        let left_out = LEGS.iter().flat_map(|leg| leg.leaves_out).chain(FILES_LEFT_OUT);
+        assert!(left_out.into_iter().all(|left_out| left_out.reason.len() > 20 && !left_out.test.is_empty()));
+    }
+}
