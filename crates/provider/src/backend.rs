@@ -18,18 +18,22 @@ pub(crate) mod datagram;
 mod epoll;
 #[cfg(target_os = "linux")]
 mod event_fd;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+mod kqueue;
 #[cfg(target_os = "linux")]
 mod uring;
 
 /// In memory, on every platform.
 mod sim;
 
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+pub use self::kqueue::Kqueue;
 pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
 
 /// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
@@ -51,7 +55,16 @@ macro_rules! for_each_backend {
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
-        $macro! { Sim => $crate::Sim, }
+        $macro! { Kqueue => $crate::Kqueue, Sim => $crate::Sim, }
+    };
+}
+
+/// Calls a macro with all back ends, and with kqueue played on epoll: a build for tests, see `docs/backends/kqueue.md`.
+#[cfg(all(target_os = "linux", raon_kqueue_shim))]
+#[macro_export]
+macro_rules! for_each_backend {
+    ($macro:ident) => {
+        $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, Kqueue => $crate::Kqueue, Sim => $crate::Sim, }
     };
 }
 

@@ -10,13 +10,14 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 12] = [
+const MARKED: [&str; 13] = [
     "crates/provider/src/memory.rs",
     "crates/provider/src/memory/span.rs",
     "crates/provider/src/platform/windows.rs",
     "crates/provider/src/backend/uring/ring.rs",
     "crates/provider/src/backend/epoll/sys.rs",
     "crates/provider/src/backend/datagram.rs",
+    "crates/provider/src/backend/kqueue/calls.rs",
     "crates/provider/src/backend/kqueue/sys.rs",
     "crates/provider/src/backend/iocp/port.rs",
     "crates/provider/src/backend/iocp/accept.rs",

@@ -1,6 +1,7 @@
 //! What only Apple's systems have.
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use socket2::Socket;
 
 use super::is_internet;
@@ -21,4 +22,13 @@ pub(crate) fn is_udp(socket: &Socket) -> Result<bool, Error> {
 /// SO_REUSEPORT. Several sockets may have the port then; the system does not promise to spread connections evenly.
 pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
     Ok(socket.set_reuse_port(true)?)
+}
+
+/// Of every send: it does not wait.
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT;
+
+/// A peer that is gone is an error of a send, for no flag of the send says so: SO_NOSIGPIPE, see setsockopt(2).
+pub(crate) fn raise_no_signal(socket: &Socket) {
+    // A connection that has ended refuses it, and its sends fail anyway.
+    let _ = socket.set_nosigpipe(true);
 }

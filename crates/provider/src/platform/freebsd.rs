@@ -1,5 +1,6 @@
 //! What only FreeBSD has.
 
+use rustix::net::SendFlags;
 use socket2::{Protocol, Socket};
 
 use super::is_internet;
@@ -19,3 +20,9 @@ pub(crate) fn is_udp(socket: &Socket) -> Result<bool, Error> {
 pub(crate) fn set_reuse_port(socket: &Socket) -> Result<(), Error> {
     Ok(socket.set_reuse_port_lb(true)?)
 }
+
+/// Of every send: it does not wait, and a peer that is gone is an error.
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// The sends' flags do it.
+pub(crate) fn raise_no_signal(_socket: &Socket) {}

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+#[cfg(raon_kqueue_shim)]
+use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::raw_handle;
@@ -47,6 +49,14 @@ pub(crate) fn disconnect(socket: &Socket) {
 pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), Error> {
     Ok(socket.set_tcp_user_timeout(Some(after))?)
 }
+
+/// Of every send: it does not wait, and a peer that is gone is an error.
+#[cfg(raon_kqueue_shim)]
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// The sends' flags do it.
+#[cfg(raon_kqueue_shim)]
+pub(crate) fn raise_no_signal(_socket: &Socket) {}
 
 /// UDP_GRO, see udp(7), if the kernel has it.
 pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
