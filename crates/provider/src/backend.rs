@@ -20,6 +20,8 @@ mod epoll;
 mod event_fd;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 mod kqueue;
+#[cfg(windows)]
+mod iocp;
 #[cfg(target_os = "linux")]
 mod uring;
 

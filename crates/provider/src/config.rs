@@ -40,6 +40,8 @@ pub struct Config {
     pub datagrams: DatagramConfig,
     /// What is particular to io_uring.
     pub uring: UringConfig,
+    /// What is particular to I/O completion ports.
+    pub iocp: IocpConfig,
     /// What is particular to the simulated back end.
     pub sim: SimConfig,
     /// For tests: everything goes wrong that may, see [`Faulty`](crate::Faulty). `None`: nothing is made worse than it is.
@@ -60,6 +62,7 @@ impl Default for Config {
             pool: PoolConfig::default(),
             datagrams: DatagramConfig::default(),
             uring: UringConfig::default(),
+            iocp: IocpConfig::default(),
             sim: SimConfig::default(),
             faults: None,
         }
@@ -90,7 +93,8 @@ impl Config {
             && (1..=32_768).contains(&bulk_count)
             && send_count <= receive_count
             && [buffer_bytes, bulk_bytes].iter().all(|bytes| *bytes > 0 && bytes % 4096 == 0 && *bytes <= 1 << 24);
-        tables && queues && pool
+        let accepts = (1..=IocpConfig::ACCEPTS_AHEAD_MAX).contains(&self.iocp.accepts_ahead);
+        tables && queues && pool && accepts
     }
 }
 
@@ -185,6 +189,30 @@ impl Default for UringConfig {
             skip_success: true,
             zero_copy_bytes_min: None,
         }
+    }
+}
+
+/// What is particular to I/O completion ports, and to what else waits at them. The switches turn features off that the system
+/// has, to play one that lacks them.
+#[derive(Clone, Copy, Debug)]
+pub struct IocpConfig {
+    /// Sockets made ahead for each listener, 1 to 1,024: so many connections can come in between two turns without waiting
+    /// for a socket.
+    pub accepts_ahead: u32,
+    /// Let operations that end at once leave no completion.
+    pub skip_on_success: bool,
+    /// Let a high-resolution timer end short waits.
+    pub precise_waits: bool,
+}
+
+impl IocpConfig {
+    /// Sockets and blocks that one listener may hold: as many as a turn takes completions.
+    const ACCEPTS_AHEAD_MAX: u32 = 1024;
+}
+
+impl Default for IocpConfig {
+    fn default() -> Self {
+        IocpConfig { accepts_ahead: 16, skip_on_success: true, precise_waits: true }
     }
 }
 

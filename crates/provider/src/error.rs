@@ -146,6 +146,10 @@ pub enum Feature {
     UdpSegment,
     /// Datagrams of one length come as one message (5.0).
     UdpGro,
+    /// An operation that ends at once leaves no completion in the port (Windows).
+    SkipOnSuccess,
+    /// A high-resolution timer ends waits at the port (Windows 10 1803).
+    WaitCompletionPacket,
     /// Time passes only when the driver waits: the simulated back end.
     VirtualTime,
     /// Linux itself: what its back ends need.
@@ -187,6 +191,8 @@ impl Feature {
             Feature::PreciseWait => "epoll_pwait2",
             Feature::UdpSegment => "UDP_SEGMENT",
             Feature::UdpGro => "UDP_GRO",
+            Feature::SkipOnSuccess => "FILE_SKIP_COMPLETION_PORT_ON_SUCCESS",
+            Feature::WaitCompletionPacket => "NtAssociateWaitCompletionPacket",
             Feature::VirtualTime => "virtual time",
             Feature::Linux => "a back end of Linux",
             Feature::Windows => "a back end of Windows",

@@ -53,7 +53,9 @@ pub use address::Address;
 pub use backend::*;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
-pub use config::{Backend, Config, DatagramConfig, FaultRates, Faults, PoolConfig, Rung, SimConfig, UringConfig};
+pub use config::{
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, Rung, SimConfig, UringConfig,
+};
 pub use driver::Driver;
 pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
 pub use error::{Error, ErrorKind, Feature, Refused};

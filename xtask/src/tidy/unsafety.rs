@@ -10,7 +10,7 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 13] = [
+const MARKED: [&str; 18] = [
     "crates/provider/src/memory.rs",
     "crates/provider/src/memory/span.rs",
     "crates/provider/src/platform/windows.rs",
@@ -20,7 +20,12 @@ const MARKED: [&str; 13] = [
     "crates/provider/src/backend/kqueue/calls.rs",
     "crates/provider/src/backend/kqueue/sys.rs",
     "crates/provider/src/backend/iocp/port.rs",
+    "crates/provider/src/backend/iocp/blocks.rs",
+    "crates/provider/src/backend/iocp/precise.rs",
+    "crates/provider/src/backend/iocp/extension.rs",
+    "crates/provider/src/backend/iocp/associate.rs",
     "crates/provider/src/backend/iocp/accept.rs",
+    "crates/provider/src/backend/iocp/connect.rs",
     "crates/provider/src/backend/rio/queues.rs",
     "crates/provider/src/backend/rio/memory.rs",
     "crates/capi/src/pointer.rs",
