@@ -30,6 +30,8 @@ mod sim;
 
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 pub use self::kqueue::Kqueue;
+#[cfg(windows)]
+pub use self::iocp::Iocp;
 pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
@@ -48,7 +50,7 @@ macro_rules! for_each_backend {
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
-        $macro! { Sim => $crate::Sim, }
+        $macro! { Iocp => $crate::Iocp, Sim => $crate::Sim, }
     };
 }
 

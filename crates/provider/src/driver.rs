@@ -185,6 +185,13 @@ impl<P: Provider> Driver<P> {
         self.sockets[index].endpoint.peer_address()
     }
 
+    /// The back end, for its own tests.
+    #[cfg(test)]
+    #[cfg_attr(not(windows), allow(dead_code, reason = "of those of one platform"))]
+    pub(crate) fn provider(&self) -> &P {
+        &self.provider
+    }
+
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         self.take_mail();
         self.pool.collect();

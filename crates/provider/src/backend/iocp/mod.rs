@@ -1,9 +1,316 @@
-//! What stands on an I/O completion port.
+//! I/O completion ports: overlapped operations on sockets, whose ends are taken out of one port per driver.
+//!
+//! How bytes come in without a buffer that waits for them: a receive of no bytes ends when there is something to receive
+//! (`Job::Ready`). Then the socket is in the queue of those to be read, in non-blocking mode, into pool buffers, until it
+//! is drained or has had its share of the turn. So an idle connection holds none. Datagrams: `datagram.rs`.
+//!
+//! An operation that ends at once leaves no completion, where that is allowed (`Facts::skips`): it is reported in the
+//! turn that started it.
+//!
+//! A request's final event comes only when the system has let go of all that belongs to it. So at `detach` nothing is under
+//! way on the socket, and its handle can be closed: a send that is pending then could end up in whatever the handle's
+//! number names next.
+//!
+//! On drop: nothing is under way, unless the driver's drain deadline has passed. Then all is cancelled once more and waited
+//! for, for a moment; what the system still has is given up for good, with the sockets that wait to be accepted.
 
 pub(in crate::backend) mod accept;
 pub(in crate::backend) mod associate;
 pub(in crate::backend) mod blocks;
 pub(in crate::backend) mod connect;
+mod datagram;
 pub(in crate::backend) mod extension;
+mod features;
+mod finish;
+mod message;
 pub(in crate::backend) mod port;
 pub(in crate::backend) mod precise;
+mod receive;
+mod start;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
+
+use self::accept::{Accepts, Refilled, Surroundings};
+use self::associate::Facts;
+use self::blocks::Blocks;
+use self::datagram::Stash;
+use self::extension::Extensions;
+use self::features::Features;
+use self::port::{ENTRIES_PER_WAIT, Port, key};
+use self::precise::{PRECISE_MAX, PreciseTimer};
+use self::transfer::Pieces;
+use super::Kind;
+use crate::buffer::{BufferPool, Section};
+use crate::config::Config;
+use crate::error::Error;
+use crate::operation::GATHER_PIECES_MAX;
+use crate::platform::{RawHandle, raw_handle};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
+
+/// Bytes received per turn, all sockets together, before the caller gets to see them: what an L2 cache still holds when
+/// the answers are sent. The sockets that are left come first in the next turn.
+const BYTES_PER_TURN: usize = 256 * 1024;
+/// How long a drop waits for cancelled operations that the driver's drain has left: they end at once, or not at all.
+const DROP_WAIT: Duration = Duration::from_millis(200);
+
+/// What a socket waits for, besides its sends.
+#[derive(Clone, Copy)]
+enum Input {
+    Accept,
+    Stream(Section),
+    Datagrams(Section),
+}
+
+/// A stream of input.
+#[derive(Clone, Copy)]
+struct Awaited {
+    key: RequestKey,
+    input: Input,
+    /// An operation is under way that tells when there is something.
+    is_armed: bool,
+    /// It ends as soon as that operation has ended.
+    is_cancelled: bool,
+}
+
+#[derive(Default)]
+struct State {
+    handle: RawHandle,
+    facts: Facts,
+    /// In the queue of sockets to try.
+    is_queued: bool,
+    awaited: Option<Awaited>,
+    /// Where its datagrams arrive.
+    stash: Option<Box<Stash>>,
+}
+
+/// The back end of Windows' I/O completion ports.
+pub struct Iocp {
+    port: Arc<Port>,
+    entries: Vec<OVERLAPPED_ENTRY>,
+    blocks: Blocks,
+    accepts: Accepts,
+    extensions: Extensions,
+    timer: Option<PreciseTimer>,
+    features: Features,
+    sockets: Vec<State>,
+    /// Sockets whose input can be tried now, each once; those that have had their share go to the end.
+    queue: VecDeque<u32>,
+    pieces: Pieces,
+    turn_bytes_max: usize,
+    /// Received in this turn so far.
+    turn_bytes: usize,
+    /// Something has happened that the caller must hear of at once.
+    is_urgent: bool,
+    counters: ProviderCounters,
+    start: Instant,
+}
+
+impl Provider for Iocp {
+    type Endpoint = Socket;
+
+    fn network(&self) -> &() {
+        &()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Iocp
+    }
+
+    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
+        let (timer, features) = features::probe(config)?;
+        Ok(Iocp {
+            port: Port::new()?,
+            entries: Vec::with_capacity(ENTRIES_PER_WAIT),
+            blocks: Blocks::new(),
+            accepts: Accepts::new(config.iocp.accepts_ahead as usize),
+            extensions: Extensions::load()?,
+            timer,
+            features,
+            sockets: Vec::new(),
+            queue: VecDeque::with_capacity(1024),
+            pieces: Pieces::with_capacity(GATHER_PIECES_MAX),
+            turn_bytes_max: config.turn_bytes_max as usize,
+            turn_bytes: 0,
+            is_urgent: false,
+            counters: ProviderCounters::default(),
+            start: Instant::now(),
+        })
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+        let handle = raw_handle(socket);
+        let facts = associate::associate(&self.port, handle, self.features.skips)?;
+        while self.sockets.len() <= index as usize {
+            self.sockets.push(State::default());
+        }
+        // The queue may still have the number of an earlier socket with this index.
+        let is_queued = self.sockets[index as usize].is_queued;
+        self.sockets[index as usize] = State { handle, facts, is_queued, awaited: None, stash: None };
+        Ok(())
+    }
+
+    fn detach(&mut self, index: u32, _socket: &Socket) {
+        let state = &mut self.sockets[index as usize];
+        debug_assert!(state.awaited.is_none());
+        state.stash = None;
+    }
+
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        self.is_urgent = !events.is_empty();
+        for request in requests.drain(..) {
+            self.start(request, events);
+        }
+        let is_busy = self.is_urgent || !self.queue.is_empty();
+        let waited = self.wait(if is_busy { Some(Duration::ZERO) } else { wait });
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in entries.drain(..) {
+            self.take(entry, events);
+        }
+        self.entries = entries;
+        self.work_off(pool, events);
+        waited
+    }
+
+    fn waker(&self) -> Waker {
+        self.port.clone()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn features(&self) -> Vec<FeatureState> {
+        self.features.states()
+    }
+
+    fn counters(&self) -> ProviderCounters {
+        self.counters
+    }
+
+    fn depth(&self) -> u32 {
+        1
+    }
+}
+
+impl Iocp {
+    fn wait(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+        self.counters.kernel_entries += 1;
+        let precise = wait.filter(|wait| !wait.is_zero() && *wait <= PRECISE_MAX);
+        if let (Some(after), Some(timer)) = (precise, &mut self.timer) {
+            self.counters.kernel_entries += 3;
+            // If it cannot be armed the wait ends by itself, a little later.
+            timer.arm(after, &self.port);
+        }
+        let waited = self.port.wait(&mut self.entries, wait);
+        if let Some(timer) = &mut self.timer {
+            if self.entries.iter().any(|entry| entry.lpCompletionKey == key::TIMER) {
+                timer.fired();
+            }
+            timer.disarm();
+        }
+        waited
+    }
+
+    fn take(&mut self, entry: OVERLAPPED_ENTRY, events: &mut Vec<Event>) {
+        match entry.lpCompletionKey {
+            key::SOCKET => self.finish(entry, events),
+            key::WAKE => self.port.clear_wake(),
+            key::SETTLED => self.blocks.settled(entry.lpOverlapped),
+            _ => {}
+        }
+    }
+
+    /// Tries the sockets that have something, each its share, until the turn has had its own.
+    //= STARVE-1
+    fn work_off(&mut self, pool: &mut BufferPool, events: &mut Vec<Event>) {
+        self.turn_bytes = 0;
+        for _ in 0..self.queue.len() {
+            if self.turn_bytes >= BYTES_PER_TURN {
+                break;
+            }
+            let Some(socket) = self.queue.pop_front() else { break };
+            self.sockets[socket as usize].is_queued = false;
+            let Some(awaited) = self.sockets[socket as usize].awaited else { continue };
+            if awaited.is_armed {
+                continue;
+            }
+            match awaited.input {
+                Input::Accept => self.try_accept(socket, events),
+                Input::Stream(section) => self.try_stream(socket, awaited.key, section, pool, events),
+                Input::Datagrams(section) => self.try_datagrams(socket, awaited.key, section, pool, events),
+            }
+        }
+    }
+
+    fn enqueue(&mut self, socket: u32) {
+        let state = &mut self.sockets[socket as usize];
+        if !std::mem::replace(&mut state.is_queued, true) {
+            self.queue.push_back(socket);
+        }
+    }
+
+    fn try_accept(&mut self, socket: u32, events: &mut Vec<Event>) {
+        match self.accepts_with(events, |accepts, around| accepts.refill(socket, around)) {
+            Refilled::Waits => {}
+            Refilled::GoesOn => self.enqueue(socket),
+            Refilled::Ended => self.sockets[socket as usize].awaited = None,
+        }
+    }
+
+    fn accepts_with<T>(
+        &mut self,
+        events: &mut Vec<Event>,
+        act: impl FnOnce(&mut Accepts, &mut Surroundings<'_>) -> T,
+    ) -> T {
+        let mut around = Surroundings {
+            blocks: &mut self.blocks,
+            extensions: &self.extensions,
+            kernel_entries: &mut self.counters.kernel_entries,
+            events,
+        };
+        act(&mut self.accepts, &mut around)
+    }
+}
+
+impl Drop for Iocp {
+    //= DROP-1
+    fn drop(&mut self) {
+        if self.blocks.used() == 0 {
+            return;
+        }
+        self.blocks.in_use().for_each(|id| self.blocks.cancel(id));
+        let deadline = Instant::now() + DROP_WAIT;
+        while self.blocks.used() > 0 && Instant::now() < deadline {
+            // What fails here fails until the deadline.
+            let _ = self.port.wait(&mut self.entries, Some(DROP_WAIT / 20));
+            for entry in self.entries.drain(..).filter(|entry| entry.lpCompletionKey == key::SOCKET) {
+                if let Some((index, user)) = self.blocks.find(entry.lpOverlapped) {
+                    self.blocks.release(index);
+                    self.accepts.forget(user);
+                }
+            }
+        }
+        if self.blocks.used() > 0 {
+            // The system may still write into them.
+            self.sockets.drain(..).filter_map(|state| state.stash).for_each(std::mem::forget);
+        }
+    }
+}
