@@ -20,6 +20,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::associate::Facts;
 use super::blocks::{BlockId, Blocks, Job, ROOM_BYTES, Started, Use, last_error};
 use super::extension::Extensions;
+use super::port::Port;
 use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::platform::{self, RawHandle};
@@ -33,6 +34,7 @@ const _: () = assert!(2 * ADDRESS_BYTES as usize <= ROOM_BYTES);
 
 /// What an accept needs beside its own.
 pub(in crate::backend) struct Surroundings<'a> {
+    pub(in crate::backend) port: &'a Port,
     pub(in crate::backend) blocks: &'a mut Blocks,
     pub(in crate::backend) extensions: &'a Extensions,
     pub(in crate::backend) kernel_entries: &'a mut u64,
@@ -177,7 +179,7 @@ impl Listener {
                 Ok(())
             }
             Started::Failed(error) => {
-                around.blocks.release(id.index);
+                around.blocks.settle(id.index, around.port);
                 if is_about_the_connection(error) { Ok(()) } else { Err(error) }
             }
         }
@@ -249,5 +251,6 @@ fn has_nodelay(listener: RawHandle) -> bool {
 
 /// True if a connection has ended while it waited, and the listener goes on.
 fn is_about_the_connection(error: Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::TimedOut)
+    use ErrorKind::{ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | NotConnected | TimedOut)
 }

@@ -5,8 +5,9 @@
 //! 2. Its address goes into one system call. From then on the system may write to it, and it neither moves nor is freed.
 //! 3. The operation's completion is taken out of the port: `find` knows the block by its address, `release` frees it and
 //!    moves its generation on. A call that has ended at once, without a completion, is released right away.
-//! 4. A call of which it is not known whether it leaves a completion: the block is put aside with `settle` and comes back when
-//!    everything that was in the port before has been taken out.
+//! 4. A call that has failed at once leaves a completion all the same if its status is a warning rather than an error, and
+//!    which it is the caller is not told: so the block is put aside with `settle` and comes back when everything that was
+//!    in the port before has been taken out.
 //!
 //! A cancel names a block by index and generation, so one that comes late reaches no other operation.
 //!
@@ -89,7 +90,7 @@ pub(in crate::backend) enum Started {
     Pending,
     /// It has ended with so many bytes, and no completion will come.
     Done(u32),
-    /// It has failed, and no completion will come.
+    /// It has failed: nothing is under way, but a completion may have been left.
     Failed(Error),
 }
 
@@ -107,6 +108,8 @@ pub(in crate::backend) struct Blocks {
     free: Vec<u32>,
     /// The block of each operation slot's request, if it has one of its own.
     by_operation: Vec<u32>,
+    /// Cancels that have not found their operation, though it has not ended.
+    unheard: Vec<BlockId>,
     used: usize,
 }
 
@@ -118,6 +121,7 @@ impl Blocks {
             tenants: Vec::new(),
             free: Vec::new(),
             by_operation: Vec::new(),
+            unheard: Vec::new(),
             used: 0,
         }
     }
@@ -174,12 +178,28 @@ impl Blocks {
 
     /// Asks for the operation of a block to end early. Its completion comes all the same. One that has ended meanwhile is
     /// not touched.
-    pub(in crate::backend) fn cancel(&self, id: BlockId) {
+    pub(in crate::backend) fn cancel(&mut self, id: BlockId) {
         let tenant = &self.tenants[id.index as usize];
         let Some(user) = tenant.used.filter(|_| tenant.generation == id.generation) else { return };
         // SAFETY: Win32: CancelIoEx — the handle is open until the last completion of its socket has come; the pointer
-        // only names the operation. An error says that it has ended: then its completion is in the port.
-        unsafe { CancelIoEx(user.handle as _, self.overlapped(id.index)) };
+        // only names the operation.
+        let is_found = unsafe { CancelIoEx(user.handle as _, self.overlapped(id.index)) != 0 };
+        if !is_found {
+            self.unheard.push(id);
+        }
+    }
+
+    /// Asks again for those that were not found: either their completions are in the port, or the system was just trying
+    /// them again and has put them back.
+    //= CANCEL-1
+    pub(in crate::backend) fn cancel_again(&mut self) {
+        let unheard = std::mem::take(&mut self.unheard);
+        unheard.into_iter().for_each(|id| self.cancel(id));
+    }
+
+    /// True if there are some that a wait must not forget.
+    pub(in crate::backend) fn has_unheard(&self) -> bool {
+        !self.unheard.is_empty()
     }
 
     /// The block of a request that has exactly one.

@@ -39,7 +39,10 @@ impl Iocp {
         match message::receive(&self.extensions, &self.blocks, id.index, handle, span, skips) {
             Posted::Ordinary(Started::Pending) => {}
             Posted::Ordinary(Started::Done(bytes)) => self.datagram_arrived(id.index, user, Ok(bytes), events),
-            Posted::Ordinary(Started::Failed(error)) => self.datagram_arrived(id.index, user, Err(error), events),
+            Posted::Ordinary(Started::Failed(error)) => {
+                self.blocks.settle(id.index, &self.port);
+                self.stash_filled(socket, Err(error), events);
+            }
             Posted::Truncated(label) => {
                 self.blocks.settle(id.index, &self.port);
                 self.stash_filled(socket, Ok(label), events);

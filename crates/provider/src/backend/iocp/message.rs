@@ -30,7 +30,7 @@ pub(super) struct Label {
 /// What has come of a receive that was posted.
 pub(super) enum Posted {
     Ordinary(Started),
-    /// A datagram is there that does not fit. The call has failed, and yet a completion may have been left.
+    /// The call has failed, but with a datagram that does not fit.
     Truncated(Label),
 }
 

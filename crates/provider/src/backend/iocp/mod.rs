@@ -58,6 +58,8 @@ use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, 
 /// Bytes received per turn, all sockets together, before the caller gets to see them: what an L2 cache still holds when
 /// the answers are sent. The sockets that are left come first in the next turn.
 const BYTES_PER_TURN: usize = 256 * 1024;
+/// Longest wait before a cancel that has found nothing is repeated. Mostly the completion is in the port and ends it at once.
+const CANCEL_WAIT: Duration = Duration::from_millis(1);
 /// How long a drop waits for cancelled operations that the driver's drain has left: they end at once, or not at all.
 const DROP_WAIT: Duration = Duration::from_millis(200);
 
@@ -175,11 +177,17 @@ impl Provider for Iocp {
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
         self.is_urgent = !events.is_empty();
+        self.blocks.cancel_again();
         for request in requests.drain(..) {
             self.start(request, events);
         }
         let is_busy = self.is_urgent || !self.queue.is_empty();
-        let waited = self.wait(if is_busy { Some(Duration::ZERO) } else { wait });
+        let longest = match (is_busy, self.blocks.has_unheard()) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(wait.unwrap_or(CANCEL_WAIT).min(CANCEL_WAIT)),
+            (false, false) => wait,
+        };
+        let waited = self.wait(longest);
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.drain(..) {
             self.take(entry, events);
@@ -281,6 +289,7 @@ impl Iocp {
         act: impl FnOnce(&mut Accepts, &mut Surroundings<'_>) -> T,
     ) -> T {
         let mut around = Surroundings {
+            port: &self.port,
             blocks: &mut self.blocks,
             extensions: &self.extensions,
             kernel_entries: &mut self.counters.kernel_entries,
@@ -296,9 +305,11 @@ impl Drop for Iocp {
         if self.blocks.used() == 0 {
             return;
         }
-        self.blocks.in_use().for_each(|id| self.blocks.cancel(id));
+        let in_use: Vec<_> = self.blocks.in_use().collect();
+        in_use.into_iter().for_each(|id| self.blocks.cancel(id));
         let deadline = Instant::now() + DROP_WAIT;
         while self.blocks.used() > 0 && Instant::now() < deadline {
+            self.blocks.cancel_again();
             // What fails here fails until the deadline.
             let _ = self.port.wait(&mut self.entries, Some(DROP_WAIT / 20));
             for entry in self.entries.drain(..).filter(|entry| entry.lpCompletionKey == key::SOCKET) {

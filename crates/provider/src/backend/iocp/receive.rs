@@ -24,7 +24,7 @@ impl Iocp {
                 self.became_ready(socket, Ok(0), events);
             }
             Started::Failed(error) => {
-                self.blocks.release(id.index);
+                self.blocks.settle(id.index, &self.port);
                 self.became_ready(socket, Err(error), events);
             }
         }

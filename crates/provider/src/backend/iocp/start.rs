@@ -85,12 +85,12 @@ impl Iocp {
 
     /// What has ended at once is reported at once.
     fn conclude_start(&mut self, id: BlockId, started: Started, events: &mut Vec<Event>) {
-        let result = match started {
+        let (result, user) = match started {
             Started::Pending => return,
-            Started::Done(bytes) => Ok(bytes),
-            Started::Failed(error) => Err(error),
+            Started::Done(bytes) => (Ok(bytes), self.blocks.release(id.index)),
+            Started::Failed(error) => (Err(error), self.blocks.settle(id.index, &self.port)),
         };
-        if let Some(user) = self.blocks.release(id.index) {
+        if let Some(user) = user {
             let is_lazy = matches!(user.job, Job::Send(Notice::Lazy) | Job::SendDatagram(Notice::Lazy));
             self.is_urgent |= !is_lazy || result.is_err();
             self.report(user, result, events);
