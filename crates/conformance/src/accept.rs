@@ -126,7 +126,8 @@ pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {
     let mut peer = Peer::connect(&address);
     let own = peer.local_address();
     loop {
-        let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
+        let outcome = rig.wait(1).outcome;
+        let Outcome::Accepted(socket) = outcome else { panic!("a connection was due: {outcome:?}") };
         if socket.peer_address().is_ok_and(|address| address == own) {
             let socket = rig.adopt(socket);
             rig.send_quiet(socket, b"raon".as_slice(), 2);
