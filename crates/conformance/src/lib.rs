@@ -127,7 +127,7 @@ macro_rules! every_test {
 macro_rules! every_storm {
     ($cases:ident, $setup:expr) => {
         $cases! { $setup;
-            storm: five_thousand_sockets_open_and_close cancels_race_completions_of_receives
+            storm: five_thousand_sockets_open_and_close five_hundred_connections_echo_a_hundred_messages cancels_race_completions_of_receives
                 cancels_race_completions_of_sends a_connect_without_an_answer_times_out;
         }
     };

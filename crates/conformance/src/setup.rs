@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
-    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, Kind, PoolConfig, Rung,
-    SimConfig, UringConfig,
+    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, IocpConfig, Kind, PoolConfig,
+    Rung, SimConfig, UringConfig,
 };
 
 use crate::{platform, simulated};
@@ -31,6 +31,8 @@ pub struct Setup {
     pub transport: Transport,
     /// What is particular to io_uring.
     pub uring: UringConfig,
+    /// What is particular to I/O completion ports.
+    pub iocp: IocpConfig,
     /// How datagrams are handed over.
     pub datagrams: DatagramConfig,
     /// What goes wrong in the network, if that is simulated.
@@ -54,6 +56,8 @@ const ALL_ON: UringConfig = UringConfig {
     zero_copy_bytes_min: None,
 };
 
+const AHEAD: IocpConfig = IocpConfig { accepts_ahead: 16, skip_on_success: true, precise_waits: true };
+
 const MERGED: DatagramConfig = DatagramConfig { segment: true, coalesce: true };
 const ONE_BY_ONE: DatagramConfig = DatagramConfig { segment: false, coalesce: false };
 
@@ -63,6 +67,7 @@ const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature],
         kind: Kind::IoUring,
         transport: Transport::Tcp,
         uring,
+        iocp: AHEAD,
         datagrams: MERGED,
         network: None,
         faults: None,
@@ -77,6 +82,7 @@ pub const EPOLL: Setup = Setup {
     kind: Kind::Epoll,
     transport: Transport::Tcp,
     uring: ALL_ON,
+    iocp: AHEAD,
     datagrams: MERGED,
     network: None,
     faults: None,
@@ -187,6 +193,24 @@ pub const URING_BARE: Setup = Setup {
     )
 };
 
+/// I/O completion ports with everything that every Windows has.
+pub const IOCP: Setup = Setup {
+    name: "iocp",
+    kind: Kind::Iocp,
+    uses: &[Feature::SkipOnSuccess],
+    lacks: &[Feature::UdpSegment, Feature::UdpGro],
+    ..EPOLL
+};
+
+/// Every operation leaves a completion, a listener has one socket ahead, waits end with the clock.
+pub const IOCP_BARE: Setup = Setup {
+    name: "iocp_bare",
+    iocp: IocpConfig { accepts_ahead: 1, skip_on_success: false, precise_waits: false },
+    uses: &[],
+    lacks: &[Feature::SkipOnSuccess, Feature::WaitCompletionPacket, Feature::UdpSegment, Feature::UdpGro],
+    ..IOCP
+};
+
 /// epoll over Unix sockets.
 pub const EPOLL_UNIX: Setup = EPOLL.over_unix("epoll_unix");
 /// The first rung over Unix sockets.
@@ -252,6 +276,7 @@ impl Setup {
             operations_max: 16_384,
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
             uring: self.uring,
+            iocp: self.iocp,
             datagrams: self.datagrams,
             sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
             faults: self.faults,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use raon_provider::{Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId};
+use raon_provider::{
+    Address, Completion, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId,
+};
 
 use crate::platform::{self, DescriptorLimit};
 use crate::random::{Random, assert_pattern, pattern};
@@ -93,6 +95,74 @@ fn close_all(rig: &mut Rig, near: Vec<SocketId>, far: Vec<SocketId>) {
         closed += rig.seen().filter(|each| matches!(each.outcome, Outcome::Closed)).count();
         closed == 2 * SOCKETS
     });
+}
+
+const ECHOES: usize = 100;
+/// Token of the sides that send back what comes; those of the others are their numbers.
+const MIRROR: u64 = 1_000_000;
+
+/// The side of a connection that asks.
+struct Echo {
+    socket: SocketId,
+    number: usize,
+    round: usize,
+    sent: usize,
+    received: usize,
+}
+
+impl Echo {
+    /// Sends the next message, of a length that changes from one to the next.
+    fn ask(&mut self, rig: &mut Rig) {
+        let length = 1 + (self.number * 7 + self.round * 13) % 400;
+        rig.send_quiet(self.socket, pattern(self.number * 100 + self.sent, length), ANY);
+        (self.round, self.sent) = (self.round + 1, self.sent + length);
+    }
+
+    /// True if the last message of all has come back.
+    fn hear(&mut self, bytes: &[u8], rig: &mut Rig) -> bool {
+        assert_pattern(self.number * 100 + self.received, bytes);
+        self.received += bytes.len();
+        assert!(self.received <= self.sent, "more came back than was sent");
+        let is_whole = self.received == self.sent;
+        if is_whole && self.round < ECHOES {
+            self.ask(rig);
+            return false;
+        }
+        is_whole
+    }
+}
+
+/// Each sends its next message when the last one has come back whole: every byte once, in order, and none of another's.
+pub fn five_hundred_connections_echo_a_hundred_messages(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| config.pool.receive_count = 2 * WAVE as u32);
+    let listener = rig.driver.listen(own_address(setup), &ListenOptions::default()).unwrap();
+    let address = rig.driver.local_address(listener).unwrap();
+    rig.accept(listener, ANY);
+    for _ in 0..WAVE {
+        rig.connect(&address, ANY);
+    }
+    let (mut echoes, mut done) = (Vec::new(), 0);
+    while done < WAVE {
+        let Completion { token, socket, outcome, .. } = rig.next_completion();
+        match outcome {
+            Outcome::Accepted(accepted) => {
+                let mirror = rig.adopt(accepted);
+                rig.receive(mirror, MIRROR);
+            }
+            Outcome::Connected => {
+                let number = echoes.len();
+                echoes.push(Echo { socket, number, round: 0, sent: 0, received: 0 });
+                rig.receive(socket, number as u64);
+                echoes[number].ask(&mut rig);
+            }
+            Outcome::Received(bytes) if token == MIRROR => {
+                rig.send_quiet(socket, bytes, ANY);
+            }
+            Outcome::Received(bytes) => done += usize::from(echoes[token as usize].hear(&bytes, &mut rig)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(echoes.iter().all(|echo| echo.round == ECHOES));
 }
 
 const ROUNDS: usize = 2000;

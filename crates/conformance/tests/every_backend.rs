@@ -59,6 +59,12 @@ suites! {
     kqueue_unix: KQUEUE_UNIX;
 }
 
+#[cfg(windows)]
+suites! {
+    iocp: IOCP, every_storm;
+    iocp_bare: IOCP_BARE;
+}
+
 suites! {
     sim: SIM, every_storm;
     sim_rough: SIM_ROUGH, every_storm;

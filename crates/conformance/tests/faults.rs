@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raon_conformance::faults;
 use raon_conformance::setup::Setup;
-use raon_conformance::{every_storm, every_test};
+use raon_conformance::{every_storm, every_test, platform};
 
 type Test = (&'static str, fn(&Setup));
 
@@ -21,12 +21,16 @@ macro_rules! tests {
     };
 }
 
-#[cfg_attr(windows, allow(dead_code, reason = "the back ends of Windows are not rotated"))]
+/// With faults, and on this system.
+fn can_run(setup: &Setup, name: &str) -> bool {
+    faults::can_run(name) && platform::reason(Some(setup), name).is_none()
+}
+
 fn rotate(setup: &Setup, seeds: Range<u64>) {
     /// How many tests each seed runs in the gate.
     const TESTS_PER_SEED: u64 = 4;
     // Storms take seconds each; they run by hand.
-    let tests: Vec<Test> = every_test!(tests, 0).into_iter().filter(|(name, _)| faults::can_run(name)).collect();
+    let tests: Vec<Test> = every_test!(tests, 0).into_iter().filter(|(name, _)| can_run(setup, name)).collect();
     for run in seeds.start * TESTS_PER_SEED..seeds.end * TESTS_PER_SEED {
         // A step that has no divisor in common with any number of tests below it: all have their turn.
         let (name, test) = tests[(run * 997) as usize % tests.len()];
@@ -67,6 +71,12 @@ fn kqueue() {
     rotate(&raon_conformance::setup::KQUEUE, 220..260);
 }
 
+#[cfg(windows)]
+#[test]
+fn iocp() {
+    rotate(&raon_conformance::setup::IOCP, 260..300);
+}
+
 fn all() -> Vec<Test> {
     [&every_test!(tests, 0)[..], &every_storm!(tests, 0)].concat()
 }
@@ -86,10 +96,11 @@ fn every_test() {
     let setups = env::var("RAON_FAULT_SETUPS").unwrap_or("epoll io_uring_defer epoll_unix io_uring_defer_unix".into());
     let mut failed = BTreeMap::<&str, Vec<String>>::new();
     for (seed, setup) in seeds.flat_map(|seed| setups.split(' ').map(move |setup| (seed, setup))) {
-        for (name, test) in all().into_iter().filter(|(name, _)| faults::can_run(name)) {
-            let run = || faults::run(&Setup::by_name(setup), name, test, seed);
+        let setup = Setup::by_name(setup);
+        for (name, test) in all().into_iter().filter(|(name, _)| can_run(&setup, name)) {
+            let run = || faults::run(&setup, name, test, seed);
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                failed.entry(name).or_default().push(format!("{setup}/{seed}"));
+                failed.entry(name).or_default().push(format!("{}/{seed}", setup.name));
             }
         }
     }
