@@ -366,10 +366,23 @@ mod tests {
         let second = blocks.take(user(1, 2));
         assert_eq!(first.index, second.index);
         assert_ne!(first, second);
-        // No socket has the handle 0, so a cancel that got through would be seen by nobody: the check comes before it.
         blocks.cancel(first);
+        assert!(!blocks.has_unheard(), "it was not even asked for");
         assert_eq!(blocks.of_request(Key::new(1, 2)), Some(second));
         blocks.release(second.index);
+    }
+
+    #[test]
+    fn a_cancel_that_finds_nothing_is_repeated_until_the_end() {
+        let mut blocks = Blocks::new();
+        // No socket has the handle 0, so no cancel ever finds an operation on it.
+        let id = blocks.take(user(1, 1));
+        blocks.cancel(id);
+        blocks.cancel_again();
+        assert!(blocks.has_unheard(), "it is still in use");
+        blocks.release(id.index);
+        blocks.cancel_again();
+        assert!(!blocks.has_unheard(), "a completion has come");
     }
 
     #[test]
