@@ -3,8 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use common::frames::{Frames, packet};
@@ -160,9 +159,13 @@ fn inherited_child() {
     server.join().unwrap();
 }
 
+/// As systemd hands it over.
+#[cfg(unix)]
 #[test]
 fn a_listener_is_inherited_with_the_connections_that_wait_in_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    use std::process::{Command, Stdio};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     // It connects before the server is there, and is served all the same.
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.write_all(b"early").unwrap();

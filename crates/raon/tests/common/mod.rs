@@ -9,8 +9,13 @@ use std::time::{Duration, Instant};
 
 use raon::{Application, ServerHandle};
 
-/// The back ends of the operating system.
+/// The back ends of the operating system that are always there.
+#[cfg(target_os = "linux")]
 pub(crate) const BACKENDS: [&str; 2] = ["io_uring", "epoll"];
+#[cfg(windows)]
+pub(crate) const BACKENDS: [&str; 1] = ["iocp"];
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) const BACKENDS: [&str; 1] = ["kqueue"];
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
