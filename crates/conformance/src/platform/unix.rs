@@ -13,6 +13,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::descriptors;
 
+/// Whether a peer that reads just then may see an orderly end before the reset of an aborted connection.
+pub const ENDS_BEFORE_A_RESET: bool = false;
+
 /// A plain stream socket that any back end can adopt.
 pub fn stream_socket(domain: Domain) -> Socket {
     Socket::new(domain, Type::STREAM, None).unwrap()

@@ -56,6 +56,10 @@ pub const SKIPPED_REAL: &[Skipped] = &[
     ("unix::a_full_backlog_is_waited_for", NO_UNIX),
 ];
 
+/// Whether a peer that reads just then may see an orderly end before the reset of an aborted connection. Wine shuts a socket
+/// down before it closes it; on Windows this is not so.
+pub const ENDS_BEFORE_A_RESET: bool = true;
+
 /// How long a peer may acknowledge nothing, if that can be set.
 pub const USER_TIMEOUT: Option<Duration> = None;
 
