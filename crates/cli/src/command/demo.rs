@@ -1,20 +1,16 @@
 //! `raon demo`: a server and a load on each back end of this machine in turn, as processes of their own.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::Instant;
 
 use clap::Args;
 use raon_provider::{Availability, Kind};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::failure::{Context, Failure};
-use crate::platform;
-use crate::progress::{Progress, TICK};
+use super::trial::{Measured, Trial};
+use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::report;
 use crate::stop::{INTERRUPTED, Stop};
 
@@ -26,7 +22,7 @@ const EXAMPLES: &str = "Examples:
 For figures of one's own: `raon serve echo` in one terminal, `raon load echo` in another.";
 
 /// Small messages on some connections, one in flight on each: what game servers live on.
-const CONNECTIONS: &str = "64";
+const CONNECTIONS: u32 = 64;
 const SIZE_BYTES: &str = "64";
 /// Of the legs over UDP and on the engine, which are there to be seen rather than to be compared.
 const SHORT_SECONDS: u32 = 1;
@@ -77,33 +73,22 @@ struct UdpFigures {
     corrupt: u64,
 }
 
-/// What to measure on a back end.
-#[derive(Clone, Copy)]
-struct Leg {
-    seconds: u32,
-    service: &'static str,
-    /// Further arguments of both sides.
-    common: &'static [&'static str],
-    /// Further arguments of the load.
-    load: &'static [&'static str],
-    /// In the live line.
-    name: &'static str,
+/// What is compared.
+fn echo(kind: Kind, seconds: u32) -> Trial {
+    Trial { load: vec!["--size", SIZE_BYTES], ..trial(kind, "echo", "", seconds) }
 }
 
-impl Leg {
-    fn echo(seconds: u32) -> Self {
-        Leg { seconds, service: "echo", common: &[], load: &["--size", SIZE_BYTES], name: "" }
-    }
+fn echo_udp(kind: Kind) -> Trial {
+    Trial { common: vec!["--udp"], load: vec!["--size", SIZE_BYTES], ..trial(kind, "echo", " over UDP", SHORT_SECONDS) }
+}
 
-    const UDP: Leg = Leg {
-        seconds: SHORT_SECONDS,
-        service: "echo",
-        common: &["--udp"],
-        load: &["--size", SIZE_BYTES],
-        name: " over UDP",
-    };
-    const PINGPONG: Leg =
-        Leg { seconds: SHORT_SECONDS, service: "pingpong", common: &["--workers", "1"], load: &[], name: ", pings" };
+fn pingpong(kind: Kind) -> Trial {
+    Trial { common: vec!["--workers", "1"], ..trial(kind, "pingpong", ", pings", SHORT_SECONDS) }
+}
+
+fn trial(kind: Kind, service: &'static str, name: &str, seconds: u32) -> Trial {
+    let name = format!("{kind}{name}");
+    Trial { kind, service, connections: CONNECTIONS, seconds, common: Vec::new(), load: Vec::new(), name }
 }
 
 #[derive(Serialize)]
@@ -124,17 +109,6 @@ struct Report {
     /// What `auto` would take.
     chosen: Option<&'static str>,
     chosen_why: String,
-}
-
-/// Ends the process it stands for when it goes out of scope.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already if this fails.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Shows each back end at work.
@@ -191,98 +165,16 @@ struct Legs {
 
 /// All legs on one back end; fewer if it is time to stop.
 fn try_all(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Legs, Failure> {
-    let (measured, summary) = try_one(kind, Leg::echo(seconds), stop, progress)?;
-    let mut legs = Legs { figures: Some(figures(&measured, &summary)), ..Legs::default() };
+    let run = |trial: Trial| trial.run(stop, progress);
+    let Measured { load, server } = run(echo(kind, seconds))?;
+    let mut legs = Legs { figures: Some(figures(&load, &server)), ..Legs::default() };
     if !stop.is_asked() {
-        legs.udp = Some(udp_figures(&try_one(kind, Leg::UDP, stop, progress)?.0));
+        legs.udp = Some(udp_figures(&run(echo_udp(kind))?.load));
     }
     if !stop.is_asked() {
-        legs.pingpong = Some(ping_figures(&try_one(kind, Leg::PINGPONG, stop, progress)?.0));
+        legs.pingpong = Some(ping_figures(&run(pingpong(kind))?.load));
     }
     Ok(legs)
-}
-
-/// A server and a load on one back end: what the load reports, and the server's summary.
-fn try_one(kind: Kind, leg: Leg, stop: &Arc<Stop>, progress: &Progress) -> Result<(Value, Value), Failure> {
-    let Leg { seconds, service, name, .. } = leg;
-    progress.say(format!("{kind}{name}: starting the server"));
-    let common = [&["--json", "--backend", kind.name()], leg.common].concat();
-    let mut server = start(&[&["serve", service, "--listen", "127.0.0.1:0"], &common[..]].concat())?;
-    let address = listening_address(&mut server)?;
-    let duration = format!("{seconds}s");
-    let mut load = start(
-        &[
-            ["load", service, "--connect", &address].as_slice(),
-            &common,
-            leg.load,
-            &["--connections", CONNECTIONS, "--duration", &duration],
-        ]
-        .concat(),
-    )?;
-    let (output, complaints) = (read_all(load.0.stdout.take()), read_all(load.0.stderr.take()));
-    let begin = Instant::now();
-    while load.0.try_wait().context("cannot wait for the load")?.is_none() {
-        let elapsed_s = begin.elapsed().as_secs_f64().min(seconds.into());
-        progress.say(format!("{kind}{name}: {elapsed_s:.1} of {seconds} s"));
-        if stop.is_asked() {
-            platform::terminate(&load.0);
-        }
-        thread::sleep(TICK);
-    }
-    let summary = finish(server)?;
-    let measured = output.recv().unwrap_or_default();
-    let measured = serde_json::from_str(&measured).map_err(|_| {
-        let complaint = complaints.recv().unwrap_or_default();
-        Failure::of(format!("the load on {kind}{name} failed"), complaint.trim().trim_start_matches("error: "))
-    })?;
-    Ok((measured, summary))
-}
-
-/// This same program with other arguments, ending when this process does.
-fn start(arguments: &[&str]) -> Result<Running, Failure> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(arguments).arg("--with-parent");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map(Running).context("cannot start a process of this program")
-}
-
-fn listening_address(server: &mut Running) -> Result<String, Failure> {
-    let stdout = server.0.stdout.take().ok_or_else(|| Failure::new("the server has no output"))?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).context("cannot read what the server says")?;
-    if let Some(address) = line.strip_prefix("listening on ").and_then(|rest| rest.split_whitespace().next()) {
-        return Ok(address.to_owned());
-    }
-    let mut complaint = String::new();
-    if let Some(mut stderr) = server.0.stderr.take() {
-        // Without its words there is still the fact.
-        let _ = stderr.read_to_string(&mut complaint);
-    }
-    Err(Failure::of("the server did not start", complaint.trim().trim_start_matches("error: ")))
-}
-
-/// Lets the server drain; returns the summary that it prints.
-fn finish(mut server: Running) -> Result<Value, Failure> {
-    platform::terminate(&server.0);
-    let words = read_all(server.0.stderr.take()).recv().unwrap_or_default();
-    server.0.wait().context("cannot wait for the server")?;
-    let summary = words.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-    Ok(summary.unwrap_or(Value::Null))
-}
-
-/// Reads a pipe to its end on a thread of its own, so that the writer never blocks on it.
-fn read_all(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(mut pipe) = pipe {
-            // What was read before an error is worth having.
-            let _ = pipe.read_to_string(&mut text);
-        }
-        let _ = tell.send(text);
-    });
-    told
 }
 
 fn figures(measured: &Value, summary: &Value) -> Figures {

@@ -4,6 +4,7 @@ mod demo;
 mod info;
 mod load;
 mod serve;
+mod trial;
 
 use std::process::ExitCode;
 
