@@ -75,15 +75,19 @@ struct UdpFigures {
 
 /// What is compared.
 fn echo(kind: Kind, seconds: u32) -> Trial {
-    Trial { load: vec!["--size", SIZE_BYTES], ..trial(kind, "echo", "", seconds) }
+    Trial { load: size(), ..trial(kind, "echo", "", seconds) }
 }
 
 fn echo_udp(kind: Kind) -> Trial {
-    Trial { common: vec!["--udp"], load: vec!["--size", SIZE_BYTES], ..trial(kind, "echo", " over UDP", SHORT_SECONDS) }
+    Trial { common: vec!["--udp".into()], load: size(), ..trial(kind, "echo", " over UDP", SHORT_SECONDS) }
 }
 
 fn pingpong(kind: Kind) -> Trial {
-    Trial { common: vec!["--workers", "1"], ..trial(kind, "pingpong", ", pings", SHORT_SECONDS) }
+    Trial { common: ["--workers", "1"].map(String::from).to_vec(), ..trial(kind, "pingpong", ", pings", SHORT_SECONDS) }
+}
+
+fn size() -> Vec<String> {
+    ["--size", SIZE_BYTES].map(String::from).to_vec()
 }
 
 fn trial(kind: Kind, service: &'static str, name: &str, seconds: u32) -> Trial {

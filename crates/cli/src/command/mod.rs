@@ -1,5 +1,6 @@
 //! The verbs: what each is asked for, and how its failure is told.
 
+mod bench;
 mod demo;
 mod info;
 mod load;
@@ -41,6 +42,8 @@ enum Command {
     Load(load::Arguments),
     /// Serves and loads on each back end of this machine in turn, and compares
     Demo(demo::Arguments),
+    /// Decides by measuring: rio-gate, whether RIO or IOCP is to be used on this Windows machine
+    Bench(bench::Arguments),
 }
 
 /// Reads the command line and does what it says.
@@ -54,6 +57,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("error: {failure}");

@@ -30,9 +30,9 @@ pub(super) struct Trial {
     pub(super) connections: u32,
     pub(super) seconds: u32,
     /// Further arguments of both sides.
-    pub(super) common: Vec<&'static str>,
+    pub(super) common: Vec<String>,
     /// Further arguments of the load.
-    pub(super) load: Vec<&'static str>,
+    pub(super) load: Vec<String>,
     /// In the live line and in errors.
     pub(super) name: String,
 }
@@ -78,14 +78,14 @@ impl Trial {
 
     fn server_arguments(&self) -> Vec<String> {
         let own = ["serve", self.service, "--listen", "127.0.0.1:0", "--json", "--backend", self.kind.name()];
-        own.iter().chain(&self.common).map(ToString::to_string).collect()
+        own.map(String::from).into_iter().chain(self.common.clone()).collect()
     }
 
     fn load_arguments(&self, address: &str) -> Vec<String> {
         let own = ["load", self.service, "--connect", address, "--json", "--backend", self.kind.name()];
         let how =
             ["--connections".into(), self.connections.to_string(), "--duration".into(), format!("{}s", self.seconds)];
-        own.iter().chain(&self.common).chain(&self.load).map(ToString::to_string).chain(how).collect()
+        own.map(String::from).into_iter().chain(self.common.clone()).chain(self.load.clone()).chain(how).collect()
     }
 }
 

@@ -104,8 +104,9 @@ fn a_cpu_that_is_not_there_is_told() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["info", "serve", "load", "demo"] {
-        let output = run(&[command, "--help"]);
+    for command in ["info", "serve", "load", "demo", "bench", "bench rio-gate"] {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = run(&words);
         assert!(output.status.success() && text(&output.stdout).contains("Examples:\n  raon "), "{command}");
     }
     let help = text(&run(&["load", "--help"]).stdout);
@@ -119,6 +120,10 @@ fn help_has_examples() {
         "chat --connections 400 --rooms 20",
     ] {
         assert!(help.contains(example), "no {example:?} in {help}");
+    }
+    let help = text(&run(&["bench", "rio-gate", "--help"]).stdout);
+    for part in ["15 % more messages/s", "30 % less server CPU", "msquic"] {
+        assert!(help.contains(part) && !help.contains("--candidate"), "no {part:?} in {help}");
     }
     let help = text(&run(&["serve", "--help"]).stdout);
     for example in ["serve pingpong --client-versions 3-5", "--config server.toml", "raon serve chat "] {

@@ -1,5 +1,6 @@
 //! The real program, run as users run it.
 
+mod bench;
 mod chat;
 mod commands;
 mod datagrams;
