@@ -10,7 +10,7 @@ use raon_provider::{Address, Backend, Kind};
 /// Which back end, on how many threads, on which CPUs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Threads {
-    /// auto, io_uring or epoll; auto takes the best that works here, RAON_BACKEND may name another [default: auto]
+    /// auto, or one that `raon info` lists; auto takes the best that works here, RAON_BACKEND may name another [default: auto]
     #[arg(long, value_name = "NAME", value_parser = backend)]
     pub(crate) backend: Option<Backend>,
     /// Threads, each with a driver of its own [default: 1]
@@ -85,7 +85,7 @@ impl FromStr for Versions {
 fn backend(text: &str) -> Result<Backend, String> {
     match text.parse() {
         Ok(Backend::Named(Kind::Sim)) => {
-            Err("sim is for tests inside one process: use auto, io_uring or epoll".to_owned())
+            Err("sim is for tests inside one process: use auto, or one that `raon info` lists".to_owned())
         }
         parsed => parsed.map_err(|error| error.to_string()),
     }

@@ -117,9 +117,9 @@ struct Report {
 
 /// Shows each back end at work.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let environment = super::info::environment()?;
-    let stop = Stop::install()?;
     let available = Kind::available();
+    let environment = super::info::environment(&available)?;
+    let stop = Stop::install()?;
     let progress = Progress::new();
     let mut runs = Vec::new();
     for availability in &available {

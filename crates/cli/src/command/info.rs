@@ -89,8 +89,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn gather() -> Result<Report, Failure> {
-    let environment = environment()?;
     let available = Kind::available();
+    let environment = environment(&available)?;
     let limits = platform::limits();
     let opened = open_best(&available, environment.as_deref());
     Ok(Report {
@@ -107,11 +107,19 @@ fn gather() -> Result<Report, Failure> {
     })
 }
 
-/// RAON_BACKEND, if it is set: then it names a back end or `auto`.
-pub(super) fn environment() -> Result<Option<String>, Failure> {
+/// RAON_BACKEND, if it is set: then it names a back end of this system or `auto`.
+pub(super) fn environment(available: &[Availability]) -> Result<Option<String>, Failure> {
     let environment = platform::backend_variable();
     if let Some(name) = &environment {
-        name.parse::<Backend>().context(format!("RAON_BACKEND={name}"))?;
+        let doing = format!("RAON_BACKEND={name}");
+        let backend = name.parse::<Backend>().context(&doing)?;
+        let is_listed = |kind| available.iter().any(|backend| backend.kind == kind);
+        if let Backend::Named(kind) = backend
+            && !is_listed(kind)
+        {
+            // One of another system, which says so; one that is listed has its reason in the list.
+            Driver::<AnyProvider>::open(&Config::named(kind)).map(drop).context(&doing)?;
+        }
     }
     Ok(environment)
 }

@@ -20,11 +20,7 @@ fn the_environment_replaces_auto() {
     let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&info["chosen"], &info["environment"]), (&"epoll".into(), &"epoll".into()));
     for arguments in [&["info"][..], &["demo"], &["serve", "echo", "--listen", "127.0.0.1:0"]] {
-        assert_fails(
-            raon(arguments).env("RAON_BACKEND", "iocp"),
-            1,
-            &["RAON_BACKEND=iocp", "use auto, io_uring or epoll"],
-        );
+        assert_fails(raon(arguments).env("RAON_BACKEND", "iocp"), 1, &["RAON_BACKEND=iocp", "a back end of Windows"]);
     }
 }
 
@@ -72,7 +68,7 @@ fn a_server_that_does_not_echo_is_told() {
 #[test]
 fn wrong_arguments_are_told() {
     let cases: [(&[&str], &str); 10] = [
-        (&["serve", "echo", "--backend", "kqueue"], "use auto, io_uring or epoll"),
+        (&["serve", "echo", "--backend", "winsock"], "use auto, io_uring or epoll"),
         (&["serve", "echo", "--backend", "sim"], "sim is for tests inside one process"),
         (&["serve", "echo", "--listen", "here"], "--listen"),
         (&["serve"], "<SERVICE>"),
@@ -85,6 +81,17 @@ fn wrong_arguments_are_told() {
     ];
     for (arguments, part) in cases {
         assert_fails(&mut raon(arguments), 2, &[part]);
+    }
+}
+
+#[test]
+fn a_back_end_of_another_system_is_told() {
+    for service in ["echo", "chat"] {
+        assert_fails(
+            &mut raon(&["serve", service, "--backend", "kqueue"]),
+            1,
+            &["back end kqueue", "macOS and FreeBSD"],
+        );
     }
 }
 
