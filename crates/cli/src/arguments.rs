@@ -2,10 +2,14 @@
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use raon_provider::{Address, Backend, Kind};
+
+use crate::failure::Failure;
+use crate::stop::Stop;
 
 /// Which back end, on how many threads, on which CPUs.
 #[derive(Args, Clone, Debug)]
@@ -19,12 +23,22 @@ pub(crate) struct Threads {
     /// CPUs for the threads in turn, such as 0,1 or 0-3
     #[arg(long, value_name = "CPUS")]
     pub(crate) pin: Option<Cpus>,
-    /// Ends this process when the one that started it ends
+    /// Stops when the standard input ends, as that of a process does which is started with a pipe: by the one that started
+    /// it, or with it
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,
 }
 
 impl Threads {
+    /// What tells these threads to stop. Once per process.
+    pub(crate) fn stop(&self) -> Result<Arc<Stop>, Failure> {
+        let stop = Stop::install()?;
+        if self.with_parent {
+            stop.follow(std::io::stdin());
+        }
+        Ok(stop)
+    }
+
     /// The back end, `auto` unless another one is named.
     pub(crate) fn backend(&self) -> Backend {
         self.backend.unwrap_or(Backend::Auto)

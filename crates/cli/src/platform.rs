@@ -1,21 +1,19 @@
-//! What is particular to Linux: limits, affinity, child processes, and figures of other processes from `/proc`.
+//! What is particular to Linux: limits, affinity, and figures of other processes from `/proc`.
 
 mod process;
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
-use std::process::Child;
 use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use raon_provider::Address;
 use serde::Serialize;
 
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 
 pub(crate) use process::ServerProcess;
 /// A connection to a socket of this machine that has a name instead of a port.
@@ -105,25 +103,12 @@ pub(crate) fn wake_on_time() {
     let _ = nix::sys::prctl::set_timerslack(1);
 }
 
-/// Lets the kernel end this process when the thread that started it ends.
-pub(crate) fn end_with_parent() -> Result<(), Failure> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
-}
-
 /// Connects to a Unix socket, and waits until it has.
 pub(crate) fn connect_local(address: &Address) -> io::Result<LocalStream> {
     match address {
         Address::Unix(path) => LocalStream::connect(path),
         Address::Abstract(name) => LocalStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
         _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
-/// Asks a child process to end, as Ctrl-C would.
-pub(crate) fn terminate(child: &Child) {
-    if let Ok(pid) = i32::try_from(child.id()) {
-        // It has ended already if this fails, and it is not reaped before its handle is.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
 }
 

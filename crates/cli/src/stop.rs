@@ -1,9 +1,10 @@
-//! Stopping: Ctrl-C and SIGTERM set a flag and tell everyone who wants to know; a second one ends the process at once.
+//! Stopping: Ctrl-C and SIGTERM, and of child processes the end of their input, set a flag and tell everyone who wants to know; a second one ends the process at once.
 
-use std::process;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{process, thread};
 
 use raon_provider::{Operation, Submitter};
 
@@ -37,6 +38,17 @@ impl Stop {
         })
         .context("cannot handle signals")?;
         Ok(stop)
+    }
+
+    /// Lets it be asked by the end of an input, too: that of a pipe comes when its writer closes it or is no more.
+    pub(crate) fn follow(self: &Arc<Self>, mut input: impl Read + Send + 'static) {
+        let stop = self.clone();
+        // It ends with the process at the latest.
+        thread::spawn(move || {
+            // An input that cannot be read has ended.
+            let _ = io::copy(&mut input, &mut io::sink());
+            stop.ask();
+        });
     }
 
     /// Asks everyone to stop. True if that had been asked before.

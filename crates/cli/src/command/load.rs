@@ -22,8 +22,6 @@ use raon_provider::Address;
 use crate::arguments::{self, Rates, Threads};
 use crate::failure::Failure;
 use crate::generator::{Arrivals, Offer};
-use crate::platform;
-use crate::stop::Stop;
 
 const EXAMPLES: &str = "Examples:
   raon load echo
@@ -183,9 +181,6 @@ impl OpenArguments {
 /// Loads and reports.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     check::check(arguments)?;
-    if arguments.threads.with_parent {
-        platform::end_with_parent()?;
-    }
-    let stop = Stop::install()?;
+    let stop = arguments.threads.stop()?;
     if arguments.open.sweep { sweep::run(arguments, &stop) } else { single::run(arguments, &stop) }
 }

@@ -20,7 +20,6 @@ use crate::arguments::{self, Threads, Versions};
 use crate::datagrams::{self, BYTES_ORDINARY};
 use crate::echo_server::{Loads, Service};
 use crate::failure::Failure;
-use crate::stop::Stop;
 use crate::{datagram_server, echo_server, platform, report};
 
 use workers::{Shared, died, start_all};
@@ -144,9 +143,6 @@ impl Arguments {
 /// Serves until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     check::check(arguments)?;
-    if arguments.threads.with_parent {
-        platform::end_with_parent()?;
-    }
     platform::raise_descriptor_limit();
     match arguments.service {
         ServiceName::Echo => serve_bytes(arguments, Service::Echo),
@@ -158,7 +154,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 fn serve_bytes(arguments: &Arguments, service: Service) -> Result<ExitCode, Failure> {
     let workers = arguments.threads.workers();
-    let shared = Shared { service, loads: Arc::new(Loads::new(usize::from(workers))), stop: Stop::install()? };
+    let shared = Shared { service, loads: Arc::new(Loads::new(usize::from(workers))), stop: arguments.threads.stop()? };
     let start = Instant::now();
     let (threads, kind) = start_all(arguments, &shared)?;
     let mut total = Total::default();

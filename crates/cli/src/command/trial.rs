@@ -17,7 +17,6 @@ use raon_provider::Kind;
 use serde_json::Value;
 
 use crate::failure::{Context, Failure};
-use crate::platform;
 use crate::progress::{Progress, TICK};
 use crate::stop::Stop;
 
@@ -69,7 +68,7 @@ impl Trial {
             let elapsed_s = begin.elapsed().as_secs_f64().min(self.seconds.into());
             progress.say(format!("{}: {elapsed_s:.1} of {} s", self.name, self.seconds));
             if stop.is_asked() {
-                platform::terminate(&load.0);
+                load.ask_to_stop();
             }
             thread::sleep(TICK);
         }
@@ -92,6 +91,13 @@ impl Trial {
 /// Ends the process it stands for when it goes out of scope.
 struct Running(Child);
 
+impl Running {
+    /// As Ctrl-C would: closes the pipe whose end the process waits for (`--with-parent`). Every system can do that.
+    fn ask_to_stop(&mut self) {
+        drop(self.0.stdin.take());
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // It has ended already if this fails.
@@ -105,7 +111,7 @@ fn start(arguments: &[String]) -> Result<Running, Failure> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(arguments).arg("--with-parent");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().map(Running).context("cannot start a process of this program")
 }
 
@@ -126,7 +132,7 @@ fn listening_address(server: &mut Running) -> Result<String, Failure> {
 
 /// Lets the server drain; returns the summary that it prints.
 fn finish(mut server: Running) -> Result<Value, Failure> {
-    platform::terminate(&server.0);
+    server.ask_to_stop();
     let words = read_all(server.0.stderr.take()).recv().unwrap_or_default();
     server.0.wait().context("cannot wait for the server")?;
     let summary = words.lines().rev().find_map(|line| serde_json::from_str(line).ok());

@@ -16,7 +16,6 @@ use crate::arguments::Cpus;
 use crate::chat::{Chat, LINES};
 use crate::failure::Failure;
 use crate::pingpong::{Pingpong, Rules};
-use crate::stop::Stop;
 use crate::{command, platform, report};
 
 const GRACE: Duration = Duration::from_secs(2);
@@ -130,7 +129,7 @@ fn serve<A: Application>(
         config.workers = platform::cpu_count().min(raon::SHARDS_MAX) as u32;
     }
     let (listen, workers, threads) = (config.listen.clone(), config.workers, arguments.threads.clone());
-    let stop = Stop::install()?;
+    let stop = arguments.threads.stop()?;
     let start = Instant::now();
     let factory = move |shard: ShardInfo| {
         // It has worked on another thread just now; where it does not any more the shard runs all the same.
