@@ -1,23 +1,25 @@
-//! What is particular to Linux: limits, affinity, and figures of other processes from `/proc`.
+//! What is particular to the operating system: limits, threads on CPUs, Unix sockets, and figures of other processes. Which
+//! file it comes from is chosen here; no other file of this crate asks for the platform.
 
-mod process;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(all(unix, not(target_os = "linux")))]
+mod other;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr;
-use std::{fs, io};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
-use raon_provider::Address;
 use serde::Serialize;
 
-use crate::failure::Failure;
-
-pub(crate) use process::ServerProcess;
-/// A connection to a socket of this machine that has a name instead of a port.
-pub(crate) use std::os::unix::net::UnixStream as LocalStream;
+#[cfg(windows)]
+pub(crate) use self::windows::*;
+#[cfg(target_os = "linux")]
+pub(crate) use self::{linux::*, unix::*};
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(crate) use self::{other::*, unix::*};
 
 /// A soft and a hard limit; `None`: unlimited.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -35,42 +37,10 @@ pub(crate) struct Limits {
     pub(crate) descriptors: Limit,
     /// Locked memory in bytes (RLIMIT_MEMLOCK).
     pub(crate) locked_memory_bytes: Limit,
-    /// Connections that wait to be accepted, per listener (net.core.somaxconn).
+    /// Connections that wait to be accepted, per listener (net.core.somaxconn), where the system tells.
     pub(crate) somaxconn: Option<u64>,
-    /// First and last port for outgoing connections (net.ipv4.ip_local_port_range).
+    /// First and last port for outgoing connections (net.ipv4.ip_local_port_range), where the system tells.
     pub(crate) local_ports: Option<(u64, u64)>,
-}
-
-/// The limits as they are.
-pub(crate) fn limits() -> Limits {
-    Limits {
-        descriptors: limit(Resource::RLIMIT_NOFILE),
-        locked_memory_bytes: limit(Resource::RLIMIT_MEMLOCK),
-        somaxconn: numbers("/proc/sys/net/core/somaxconn").first().copied(),
-        local_ports: match numbers("/proc/sys/net/ipv4/ip_local_port_range")[..] {
-            [first, last] => Some((first, last)),
-            _ => None,
-        },
-    }
-}
-
-fn limit(resource: Resource) -> Limit {
-    let finite = |value| (value != RLIM_INFINITY).then_some(value);
-    // getrlimit(2) fails for unknown resources and bad pointers only.
-    let (soft, hard) = getrlimit(resource).unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
-    Limit { soft: finite(soft), hard: finite(hard) }
-}
-
-fn numbers(path: &str) -> Vec<u64> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
-}
-
-/// Raises the soft limit of descriptors to the hard one. Returns what then counts.
-pub(crate) fn raise_descriptor_limit() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
-    let is_raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    if is_raised { hard } else { soft }
 }
 
 /// CPUs that this process may run on.
@@ -83,33 +53,14 @@ pub(crate) fn backend_variable() -> Option<String> {
     std::env::var("RAON_BACKEND").ok().filter(|name| !name.is_empty())
 }
 
-/// Binds the calling thread to one CPU.
-pub(crate) fn pin_thread(cpu: usize) -> Result<(), Failure> {
-    let mut set = CpuSet::new();
-    let pinned = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
-    pinned.map_err(|error| match error {
-        Errno::EINVAL => {
-            let text = "this process may not use it or it does not exist; see `nproc` and `taskset -pc $$`";
-            Failure::new(format!("cannot pin a thread to CPU {cpu}: {text}"))
-        }
-        error => Failure::of(format!("cannot pin a thread to CPU {cpu}"), error.desc()),
-    })
-}
-
-/// Lets the kernel end timed waits of the calling thread when their time has come, not up to 50 µs later so that several
-/// end together.
-pub(crate) fn wake_on_time() {
-    // Without it waits are less exact: the lag that `raon load` reports tells by how much.
-    let _ = nix::sys::prctl::set_timerslack(1);
-}
-
-/// Connects to a Unix socket, and waits until it has.
-pub(crate) fn connect_local(address: &Address) -> io::Result<LocalStream> {
-    match address {
-        Address::Unix(path) => LocalStream::connect(path),
-        Address::Abstract(name) => LocalStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
+/// True if the address belongs to this machine: then a packet to it would come from it. None is sent.
+fn is_local(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    ip.is_loopback() || ip.is_unspecified() || from.is_ok_and(|from| from.ip() == ip)
 }
 
 #[cfg(test)]
@@ -117,15 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_can_be_read_and_raised() {
-        let raised = raise_descriptor_limit();
-        let limits = limits();
-        assert!(limits.descriptors.soft.is_none_or(|soft| soft == raised));
-        assert!(limits.somaxconn.is_some() && limits.local_ports.is_some());
+    fn a_cpu_that_is_not_there_is_an_error() {
+        assert!(pin_thread(1023).unwrap_err().to_string().starts_with("cannot pin a thread to CPU 1023: "));
     }
 
     #[test]
-    fn a_cpu_that_is_not_there_is_an_error() {
-        assert!(pin_thread(1023).unwrap_err().to_string().starts_with("cannot pin a thread to CPU 1023: "));
+    fn knows_what_is_local() {
+        assert!(is_local("127.0.0.1".parse().unwrap()));
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
     }
 }

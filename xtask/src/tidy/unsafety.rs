@@ -10,7 +10,7 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 20] = [
+const MARKED: [&str; 22] = [
     "crates/provider/src/memory.rs",
     "crates/provider/src/memory/span.rs",
     "crates/provider/src/platform/windows.rs",
@@ -30,6 +30,8 @@ const MARKED: [&str; 20] = [
     "crates/provider/src/backend/iocp/message.rs",
     "crates/provider/src/backend/rio/queues.rs",
     "crates/provider/src/backend/rio/memory.rs",
+    "crates/cli/src/platform/windows.rs",
+    "crates/cli/src/platform/windows/process.rs",
     "crates/capi/src/pointer.rs",
 ];
 

@@ -1,13 +1,15 @@
 //! The server's process, when it runs on this machine: found by its listening socket, then measured from outside.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use raon_provider::Address;
+
+use super::is_local;
 
 /// Another process of this machine.
 pub(crate) struct ServerProcess {
@@ -57,16 +59,6 @@ impl ServerProcess {
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())?;
         Some(kilobytes.parse::<u64>().ok()? * 1024)
     }
-}
-
-/// True if the address belongs to this machine: then a packet to it would come from it. None is sent.
-fn is_local(ip: IpAddr) -> bool {
-    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((ip, 9))?;
-        socket.local_addr()
-    });
-    ip.is_loopback() || ip.is_unspecified() || from.is_ok_and(|from| from.ip() == ip)
 }
 
 /// Where the kernel lists sockets, and how it writes the state of those that take what comes from anyone.
@@ -137,7 +129,7 @@ fn holds_socket(process: &Path, inodes: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -177,11 +169,5 @@ mod tests {
         assert_eq!(named_inode(&line("00000000", "@echo"), "@echo"), None, "a connection");
         assert_eq!(named_inode(&line("00010000", "@echo2"), "@echo"), None);
         assert_eq!(named_inode(&line("00010000", "/run/a b.sock"), "b.sock"), None);
-    }
-
-    #[test]
-    fn knows_what_is_local() {
-        assert!(is_local("127.0.0.1".parse().unwrap()));
-        assert!(!is_local("192.0.2.1".parse().unwrap()));
     }
 }
