@@ -22,6 +22,8 @@ mod event_fd;
 mod kqueue;
 #[cfg(windows)]
 mod iocp;
+#[cfg(windows)]
+mod rio;
 #[cfg(target_os = "linux")]
 mod uring;
 
@@ -32,6 +34,8 @@ mod sim;
 pub use self::kqueue::Kqueue;
 #[cfg(windows)]
 pub use self::iocp::Iocp;
+#[cfg(windows)]
+pub use self::rio::{Rio, RioFunctions, RioHooks};
 pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
@@ -50,7 +54,7 @@ macro_rules! for_each_backend {
 #[macro_export]
 macro_rules! for_each_backend {
     ($macro:ident) => {
-        $macro! { Iocp => $crate::Iocp, Sim => $crate::Sim, }
+        $macro! { Rio => $crate::Rio, Iocp => $crate::Iocp, Sim => $crate::Sim, }
     };
 }
 
@@ -71,6 +75,11 @@ macro_rules! for_each_backend {
         $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, Kqueue => $crate::Kqueue, Sim => $crate::Sim, }
     };
 }
+
+/// The functions of registered I/O, which is of Windows: there are none here.
+#[cfg(not(windows))]
+#[derive(Clone, Copy, Debug)]
+pub enum RioFunctions {}
 
 macro_rules! any_provider {
     ($($kind:ident => $provider:ty,)*) => {
@@ -307,6 +316,11 @@ impl Provider for AnyProvider {
     fn attach(&mut self, index: u32, socket: &AnySocket) -> Result<(), Error> {
         let foreign = Error::new(ErrorKind::ForeignSocket);
         each!(mut self, inner => Endpoint::of_any_ref(socket).map_or(Err(foreign), |own| inner.attach(index, own)))
+    }
+
+    fn attach_foreign(&mut self, index: u32, socket: &AnySocket) -> Result<(), Error> {
+        let foreign = Error::new(ErrorKind::ForeignSocket);
+        each!(mut self, inner => Endpoint::of_any_ref(socket).map_or(Err(foreign), |own| inner.attach_foreign(index, own)))
     }
 
     fn detach(&mut self, index: u32, socket: &AnySocket) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Kind, SimNetwork};
+use crate::backend::{Kind, RioFunctions, SimNetwork};
 use crate::slots::CAPACITY_MAX;
 
 /// Which back end to open.
@@ -42,6 +42,8 @@ pub struct Config {
     pub uring: UringConfig,
     /// What is particular to I/O completion ports.
     pub iocp: IocpConfig,
+    /// What is particular to registered I/O, beside what it has of completion ports.
+    pub rio: RioConfig,
     /// What is particular to the simulated back end.
     pub sim: SimConfig,
     /// For tests: everything goes wrong that may, see [`Faulty`](crate::Faulty). `None`: nothing is made worse than it is.
@@ -63,6 +65,7 @@ impl Default for Config {
             datagrams: DatagramConfig::default(),
             uring: UringConfig::default(),
             iocp: IocpConfig::default(),
+            rio: RioConfig::default(),
             sim: SimConfig::default(),
             faults: None,
         }
@@ -94,7 +97,7 @@ impl Config {
             && send_count <= receive_count
             && [buffer_bytes, bulk_bytes].iter().all(|bytes| *bytes > 0 && bytes % 4096 == 0 && *bytes <= 1 << 24);
         let accepts = (1..=IocpConfig::ACCEPTS_AHEAD_MAX).contains(&self.iocp.accepts_ahead);
-        tables && queues && pool && accepts
+        tables && queues && pool && accepts && self.rio.is_valid()
     }
 }
 
@@ -213,6 +216,53 @@ impl IocpConfig {
 impl Default for IocpConfig {
     fn default() -> Self {
         IocpConfig { accepts_ahead: 16, skip_on_success: true, precise_waits: true }
+    }
+}
+
+/// What is particular to registered I/O. Its memory is locked: registered when the first socket needs it, never given back
+/// before the driver ends.
+#[derive(Clone, Copy, Debug)]
+pub struct RioConfig {
+    /// For tests: functions that take the place of the system's. `None`: the system is asked.
+    pub functions: Option<RioFunctions>,
+    /// Bytes that one receive of a stream brings at most, 512 to 2^20. Each socket that receives holds so many.
+    pub receive_bytes: u32,
+    /// Bytes that one send takes at most, 512 to 2^20; longer ones leave in several.
+    pub send_bytes: u32,
+    /// Sends of one socket under way at once, 1 to 64: together with `send_bytes` the most that can be on its way to a peer
+    /// that has not confirmed it.
+    pub sends_ahead: u32,
+    /// Datagrams of one socket that can arrive between two turns, 1 to 1,024; the system's own queue holds more.
+    pub datagrams_ahead: u32,
+    /// Places in the completion queue at first; it grows by half when sockets need more.
+    pub completions_first: u32,
+    /// Places in the completion queue at most, up to 2^27. A socket whose requests have no place is `Busy`.
+    pub completions_max: u32,
+    /// How long a turn looks again and again before it sleeps. A wake from another thread is heard after that.
+    pub poll: Duration,
+}
+
+impl RioConfig {
+    fn is_valid(&self) -> bool {
+        let slices = [self.receive_bytes, self.send_bytes].iter().all(|bytes| (512..=1 << 20).contains(bytes));
+        let ahead = (1..=64).contains(&self.sends_ahead) && (1..=1024).contains(&self.datagrams_ahead);
+        slices && ahead && self.completions_first > 0 && self.completions_max > 0 && self.poll <= Duration::from_secs(1)
+    }
+}
+
+impl Default for RioConfig {
+    /// 64 KiB under way per socket are enough for 10 Mbit/s at 50 ms.
+    fn default() -> Self {
+        RioConfig {
+            functions: None,
+            receive_bytes: 4096,
+            send_bytes: 16 * 1024,
+            sends_ahead: 4,
+            datagrams_ahead: 4,
+            completions_first: 1024,
+            completions_max: 1 << 27,
+            poll: Duration::ZERO,
+        }
     }
 }
 

@@ -96,6 +96,8 @@ kinds! {
     LockedMemoryLimit => "the locked-memory limit is too low for the ring: raise RLIMIT_MEMLOCK (`ulimit -l`), or use a smaller queue",
     /// The kernel has no io_uring at all, or a needed part of it is missing.
     KernelTooOld => "the kernel lacks what this back end needs: use Linux 5.11 or newer, or epoll",
+    /// The system has lost completions of this driver's.
+    QueueCorrupt => "the completion queue of this driver is corrupt and its completions are lost: drop the driver and open another",
     /// The name of a back end is not known.
     UnknownBackend => "unknown back end: use auto, io_uring or epoll on Linux, rio or iocp on Windows, kqueue on macOS and FreeBSD (or sim, in tests)",
     /// 4,095 drivers are open in this process.
@@ -146,6 +148,8 @@ pub enum Feature {
     UdpSegment,
     /// Datagrams of one length come as one message (5.0).
     UdpGro,
+    /// Request queues in memory that is shared with the system: registered I/O (Windows 8).
+    RegisteredIo,
     /// An operation that ends at once leaves no completion in the port (Windows).
     SkipOnSuccess,
     /// A high-resolution timer ends waits at the port (Windows 10 1803).
@@ -191,6 +195,7 @@ impl Feature {
             Feature::PreciseWait => "epoll_pwait2",
             Feature::UdpSegment => "UDP_SEGMENT",
             Feature::UdpGro => "UDP_GRO",
+            Feature::RegisteredIo => "registered I/O",
             Feature::SkipOnSuccess => "FILE_SKIP_COMPLETION_PORT_ON_SUCCESS",
             Feature::WaitCompletionPacket => "NtAssociateWaitCompletionPacket",
             Feature::VirtualTime => "virtual time",

@@ -93,6 +93,13 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.attach(index, socket)
     }
 
+    fn attach_foreign(&mut self, index: u32, socket: &P::Endpoint) -> Result<(), Error> {
+        if self.dice.falls(self.rates.attach_refused) {
+            return Err(Error::new(ErrorKind::DescriptorLimit));
+        }
+        self.inner.attach_foreign(index, socket)
+    }
+
     fn detach(&mut self, index: u32, socket: &P::Endpoint) {
         self.inner.detach(index, socket);
     }

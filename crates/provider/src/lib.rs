@@ -54,7 +54,8 @@ pub use backend::*;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, Rung, SimConfig, UringConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
+    UringConfig,
 };
 pub use driver::Driver;
 pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};

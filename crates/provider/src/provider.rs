@@ -166,6 +166,11 @@ pub trait Provider: Sized {
     /// A socket joins. Its index stays its own until `detach`.
     fn attach(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error>;
 
+    /// A socket joins that was not made by this crate, so perhaps not as the back end would have it.
+    fn attach_foreign(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error> {
+        self.attach(index, socket)
+    }
+
     /// A socket leaves; its handle is closed right after.
     fn detach(&mut self, index: u32, socket: &Self::Endpoint);
 

@@ -81,7 +81,7 @@ impl<P: Provider> Driver<P> {
         };
         let prepared = self.prepare(&endpoint, nonblocking, is_fresh);
         let attached = match prepared {
-            Ok(flags) => self.attach(endpoint, flags),
+            Ok(flags) => self.attach(endpoint, flags, !is_fresh),
             Err(error) => Err(Refused { error, value: endpoint }),
         };
         attached.map_err(|refused| refused.map(|endpoint| back(endpoint.into_any())))
@@ -107,7 +107,7 @@ impl<P: Provider> Driver<P> {
             // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
             endpoint.set_nonblocking(true)?;
         }
-        let id = self.attach(endpoint, Flags::CONNECTING)?;
+        let id = self.attach(endpoint, Flags::CONNECTING, false)?;
         let index = id.key().index();
         let body = Body::Connect(Box::new(system_address));
         let operation = self.insert(Queued::new(token, index, body));
@@ -306,15 +306,25 @@ impl<P: Provider> Driver<P> {
     /// A socket that this driver has just made.
     pub(super) fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
         self.prepare(&endpoint, None, true)?;
-        Ok(self.attach(endpoint, flags)?)
+        Ok(self.attach(endpoint, flags, false)?)
     }
 
-    fn attach(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Refused<P::Endpoint>> {
+    fn attach(
+        &mut self,
+        endpoint: P::Endpoint,
+        flags: Flags,
+        is_foreign: bool,
+    ) -> Result<SocketId, Refused<P::Endpoint>> {
         let key = match self.sockets.insert(Entry::new(endpoint, flags)) {
             Ok(key) => key,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
-        match self.provider.attach(key.index(), &self.sockets[key.index()].endpoint) {
+        let endpoint = &self.sockets[key.index()].endpoint;
+        let attached = match is_foreign {
+            true => self.provider.attach_foreign(key.index(), endpoint),
+            false => self.provider.attach(key.index(), endpoint),
+        };
+        match attached {
             Ok(()) => Ok(SocketId::new(self.number.number, key)),
             Err(error) => {
                 let entry = self.sockets.remove(key.index()).expect("inserted above");

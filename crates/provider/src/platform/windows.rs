@@ -3,6 +3,7 @@
 
 use std::os::windows::io::{AsRawSocket, RawSocket};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -26,7 +27,19 @@ pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
 /// A socket as the back ends need it: overlapped, for registered I/O too, and not inherited by child processes. All three
 /// can be asked for only here: `accept` and `dup` do not give them later.
 pub(crate) fn new_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> Result<Socket, Error> {
-    Ok(Socket::new(domain, kind.registered_io(), protocol)?)
+    let socket = Socket::new(domain, kind.registered_io(), protocol)?;
+    if let Some(made) = WATCHER.get() {
+        made(raw_handle(&socket) as usize, winsock::WSA_FLAG_OVERLAPPED | winsock::WSA_FLAG_REGISTERED_IO);
+    }
+    Ok(socket)
+}
+
+/// Whom every new socket is told, with its flags: a test's double of registered I/O.
+static WATCHER: OnceLock<fn(usize, u32)> = OnceLock::new();
+
+/// From now on every new socket is told to `made`; who comes first stays.
+pub(crate) fn watch_sockets(made: fn(usize, u32)) {
+    let _ = WATCHER.set(made);
 }
 
 /// There is no table of descriptors that could be full, so nothing has to be held back for that.

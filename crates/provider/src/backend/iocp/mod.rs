@@ -111,6 +111,8 @@ pub struct Iocp {
     turn_bytes: usize,
     /// Something has happened that the caller must hear of at once.
     is_urgent: bool,
+    /// Registered I/O has something.
+    is_noticed: bool,
     counters: ProviderCounters,
     start: Instant,
 }
@@ -142,6 +144,7 @@ impl Provider for Iocp {
             turn_bytes_max: config.turn_bytes_max as usize,
             turn_bytes: 0,
             is_urgent: false,
+            is_noticed: false,
             counters: ProviderCounters::default(),
             start: Instant::now(),
         })
@@ -219,6 +222,21 @@ impl Provider for Iocp {
 }
 
 impl Iocp {
+    /// Where the ends of operations arrive.
+    pub(in crate::backend) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    /// What is known of a socket that has joined.
+    pub(in crate::backend) fn facts(&self, index: u32) -> Facts {
+        self.sockets[index as usize].facts
+    }
+
+    /// True once for each notice of registered I/O.
+    pub(in crate::backend) fn take_notice(&mut self) -> bool {
+        std::mem::take(&mut self.is_noticed)
+    }
+
     fn wait(&mut self, wait: Option<Duration>) -> Result<(), Error> {
         self.counters.kernel_entries += 1;
         let precise = wait.filter(|wait| !wait.is_zero() && *wait <= PRECISE_MAX);
@@ -242,6 +260,7 @@ impl Iocp {
             key::SOCKET => self.finish(entry, events),
             key::WAKE => self.port.clear_wake(),
             key::SETTLED => self.blocks.settled(entry.lpOverlapped),
+            key::RIO => self.is_noticed = true,
             _ => {}
         }
     }

@@ -31,6 +31,8 @@ pub(in crate::backend) mod key {
     pub(in crate::backend) const TIMER: usize = 3;
     /// Whatever the system put in for this block has been taken out before this.
     pub(in crate::backend) const SETTLED: usize = 4;
+    /// The completion queue of registered I/O has something.
+    pub(in crate::backend) const RIO: usize = 5;
 }
 
 /// Completions taken out per wait; the rest comes with the next turn.
