@@ -8,6 +8,8 @@ mod bsd;
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(windows)]
+mod rio;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -20,7 +22,23 @@ pub use self::{linux::*, unix::*};
 pub use self::{bsd::*, elsewhere::*, unix::*};
 
 #[cfg(windows)]
-pub use self::{elsewhere::*, windows::*};
+pub use self::{
+    elsewhere::*,
+    rio::{is_aside, rio_functions},
+    windows::*,
+};
+
+/// Functions that take the place of the system's registered I/O: there is none to replace.
+#[cfg(not(windows))]
+pub fn rio_functions() -> Option<raon_provider::RioFunctions> {
+    None
+}
+
+/// True while a double of the system works in this thread: what it does is not the back end's. There is none.
+#[cfg(not(windows))]
+pub fn is_aside() -> bool {
+    false
+}
 
 use crate::setup::Setup;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
     Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, IocpConfig, Kind, PoolConfig,
-    Rung, SimConfig, UringConfig,
+    RioConfig, Rung, SimConfig, UringConfig,
 };
 
 use crate::{platform, simulated};
@@ -211,6 +211,9 @@ pub const IOCP_BARE: Setup = Setup {
     ..IOCP
 };
 
+/// Registered I/O, played by its double.
+pub const RIO: Setup = Setup { name: "rio", kind: Kind::Rio, uses: &[Feature::RegisteredIo], ..IOCP };
+
 /// epoll over Unix sockets.
 pub const EPOLL_UNIX: Setup = EPOLL.over_unix("epoll_unix");
 /// The first rung over Unix sockets.
@@ -277,6 +280,7 @@ impl Setup {
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
             uring: self.uring,
             iocp: self.iocp,
+            rio: RioConfig { functions: platform::rio_functions(), ..RioConfig::default() },
             datagrams: self.datagrams,
             sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
             faults: self.faults,

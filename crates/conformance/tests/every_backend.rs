@@ -63,6 +63,7 @@ suites! {
 suites! {
     iocp: IOCP, every_storm;
     iocp_bare: IOCP_BARE;
+    rio: RIO, every_storm;
 }
 
 suites! {

@@ -77,6 +77,12 @@ fn iocp() {
     rotate(&raon_conformance::setup::IOCP, 260..300);
 }
 
+#[cfg(windows)]
+#[test]
+fn rio() {
+    rotate(&raon_conformance::setup::RIO, 300..340);
+}
+
 fn all() -> Vec<Test> {
     [&every_test!(tests, 0)[..], &every_storm!(tests, 0)].concat()
 }

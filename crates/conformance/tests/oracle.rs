@@ -37,12 +37,12 @@ mod datagrams {
 
 #[cfg(windows)]
 mod connections {
-    explore! { explore, |_: &&super::Setup| false; iocp iocp_bare sim sim_rough sim_unix sim_rough_unix }
+    explore! { explore, |_: &&super::Setup| false; iocp iocp_bare rio sim sim_rough sim_unix sim_rough_unix }
 }
 
 #[cfg(windows)]
 mod datagrams {
-    explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix(); iocp iocp_bare sim sim_rough }
+    explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix(); iocp iocp_bare rio sim sim_rough }
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]

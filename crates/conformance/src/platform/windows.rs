@@ -17,10 +17,10 @@ pub fn kernel() -> &'static str {
 }
 
 /// The back ends of the system, best first.
-pub const KINDS: &[Kind] = &[Kind::Iocp];
+pub const KINDS: &[Kind] = &[Kind::Rio, Kind::Iocp];
 
 /// All set-ups.
-pub const ALL: &[Setup] = &[IOCP, IOCP_BARE, SIM, SIM_ROUGH, SIM_UNIX, SIM_ROUGH_UNIX];
+pub const ALL: &[Setup] = &[IOCP, IOCP_BARE, RIO, SIM, SIM_ROUGH, SIM_UNIX, SIM_ROUGH_UNIX];
 
 /// What is about Linux.
 pub const SKIPPED: &[Skipped] = &[
@@ -89,7 +89,9 @@ pub fn descriptors() -> BTreeMap<u32, String> {
 
 /// A plain stream socket that any back end can adopt: registered I/O must have been asked for when it was made.
 pub fn stream_socket(domain: Domain) -> Socket {
-    Socket::new(domain, Type::STREAM.registered_io(), None).unwrap()
+    let socket = Socket::new(domain, Type::STREAM.registered_io(), None).unwrap();
+    super::rio::made(&socket);
+    socket
 }
 
 /// Two ends of a connection without names: there are none.
