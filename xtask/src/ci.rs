@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::tidy;
+use crate::{matrix, tidy, windows};
 
 /// What the whole gate may take, from a clean checkout on two cores. CONTRIBUTING.md quotes it.
 pub(crate) const BUDGET_MINUTES: u64 = 40;
@@ -37,6 +37,10 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     }
     for command in [RELEASE].into_iter().chain(PEERS) {
         cargo(root, command, &[])?;
+    }
+    step("cargo xtask matrix", || matrix::run(root, &[]))?;
+    for verb in ["test", "demo"] {
+        step(&format!("cargo xtask windows {verb}"), || windows::run(root, &[verb]))?;
     }
     println!("== {}", verdict(start.elapsed()));
     Ok(())

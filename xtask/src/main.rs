@@ -16,7 +16,8 @@ usage: cargo xtask <command>
 
   tidy [--report]   check the house rules; --report also prints the largest files and functions
   clauses           print which clause of docs/semantics.md is quoted where
-  ci                run the whole gate: fmt, clippy, tidy, doc, the README's test command, the peers, the bench in short
+  ci                run the whole gate: fmt, clippy, tidy, doc, the README's test command, the peers, the bench in short,
+                    other systems' type checks, Windows under Wine
   bench-check [--write]
                     count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones
   mutants [NAME…] [--list] [--json]
