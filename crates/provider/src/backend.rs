@@ -18,10 +18,10 @@ pub(crate) mod datagram;
 mod epoll;
 #[cfg(target_os = "linux")]
 mod event_fd;
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
-mod kqueue;
 #[cfg(windows)]
 mod iocp;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+mod kqueue;
 #[cfg(windows)]
 mod rio;
 #[cfg(target_os = "linux")]
@@ -30,10 +30,10 @@ mod uring;
 /// In memory, on every platform.
 mod sim;
 
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
-pub use self::kqueue::Kqueue;
 #[cfg(windows)]
 pub use self::iocp::Iocp;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
+pub use self::kqueue::Kqueue;
 #[cfg(windows)]
 pub use self::rio::{Rio, RioFunctions, RioHooks};
 pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
