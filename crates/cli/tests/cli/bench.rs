@@ -1,10 +1,13 @@
 //! `raon bench`: verdicts, and why there is none.
 
-use crate::support::{assert_fails, backends, raon, run, run_json, text};
+use crate::support::{assert_fails, raon};
+#[cfg(target_os = "linux")]
+use crate::support::{backends, run, run_json, text};
 
 /// One short round, on the back ends that this machine has in place of those that it has not.
 const SHORT: [&str; 6] = ["bench", "rio-gate", "--rounds", "1", "--seconds", "1"];
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_gate_compares_and_decides() {
     let backends = backends();
@@ -27,6 +30,7 @@ fn a_gate_compares_and_decides() {
     assert!(verdict["why"].as_str().unwrap().contains("server CPU per message"), "{verdict}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn people_get_a_table_and_a_sentence() {
     let backends = backends();

@@ -76,7 +76,7 @@ fn rooms_span_workers_on_each_backend() {
 #[test]
 fn the_end_is_told_to_everyone() {
     for backend in backends() {
-        let server = Server::start(&["chat", "--backend", &backend, "--workers", "2", "--grace", "20s"]);
+        let mut server = Server::start(&["chat", "--backend", &backend, "--workers", "2", "--grace", "20s"]);
         let mut people: Vec<Person> =
             (0..4).map(|number| Person::enter(&server, "somebody", &format!("room-{number}"))).collect();
         server.process.terminate();

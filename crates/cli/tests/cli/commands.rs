@@ -8,12 +8,13 @@ use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
 fn info_is_json() {
     let (info, status) = run_json(&["info", "--json"]);
     assert!(status.success());
-    assert_eq!(info["backends"].as_array().unwrap().len(), 2);
-    assert!(info["chosen"].is_string() && info["limits"]["descriptors"]["soft"].is_number(), "{info}");
+    assert!(info["backends"].as_array().unwrap().len() == 2 || !cfg!(target_os = "linux"), "{info}");
+    assert!(info["chosen"].is_string() && info["limits"]["descriptors"]["soft"].is_number() == cfg!(unix), "{info}");
     let shown = text(&run(&["info"]).stdout);
     assert!(shown.contains("auto chooses ") && shown.contains("somaxconn"), "{shown}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn the_environment_replaces_auto() {
     let output = raon(&["info", "--json"]).env("RAON_BACKEND", "epoll").output().unwrap();
@@ -95,6 +96,7 @@ fn a_back_end_of_another_system_is_told() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn too_few_descriptors_are_told() {
     assert_fails(
@@ -106,7 +108,11 @@ fn too_few_descriptors_are_told() {
 
 #[test]
 fn a_cpu_that_is_not_there_is_told() {
-    assert_fails(&mut raon(&["serve", "echo", "--listen", "127.0.0.1:0", "--pin", "1000"]), 1, &["CPU 1000", "nproc"]);
+    assert_fails(
+        &mut raon(&["serve", "echo", "--listen", "127.0.0.1:0", "--pin", "1000"]),
+        1,
+        &["cannot pin a thread to CPU 1000: "],
+    );
 }
 
 #[test]

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Running, Server, assert_fails, backends, raon, run, run_json, text};
+#[cfg(target_os = "linux")]
+use crate::support::Running;
+use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
+
+/// Workers on one port: Windows has nothing that spreads datagrams over sockets.
+const SHARERS_MAX: &str = if cfg!(windows) { "1" } else { "2" };
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no whole number"))
@@ -23,7 +28,7 @@ fn client(server: &Server) -> UdpSocket {
 #[test]
 fn each_datagram_goes_back_to_its_sender() {
     for backend in backends() {
-        let server = Server::start(&["echo", "--udp", "--workers", "2", "--backend", &backend]);
+        let server = Server::start(&["echo", "--udp", "--workers", SHARERS_MAX, "--backend", &backend]);
         let mut bytes = [0; 65_536];
         for peer in 0..8u8 {
             let client = client(&server);
@@ -51,6 +56,7 @@ fn each_datagram_goes_back_to_its_sender() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_sink_of_datagrams_counts_them() {
     let server = Server::start(&["sink", "--udp", "--datagram-max", "65000"]);
@@ -76,10 +82,17 @@ fn a_sink_of_datagrams_counts_them() {
     assert_eq!(number(&summary["received_bytes"]), 65_008);
 }
 
+#[cfg(windows)]
+#[test]
+fn workers_that_cannot_share_a_port_are_told() {
+    let arguments = ["serve", "echo", "--udp", "--workers", "2", "--listen", "127.0.0.1:0"];
+    assert_fails(&mut raon(&arguments), 1, &["cannot listen on 127.0.0.1:", "SO_REUSEPORT"]);
+}
+
 #[test]
 fn arguments_that_datagrams_do_not_have_are_told() {
     let cases: [(&[&str], &str); 3] = [
-        (&["serve", "echo", "--udp", "--listen", "unix:@x"], "write --listen ADDRESS:PORT"),
+        (&["serve", "echo", "--udp", "--listen", "unix:@x"], "ADDRESS:PORT"),
         (&["serve", "echo", "--datagram-max", "100"], "add --udp"),
         (&["serve", "echo", "--udp", "--datagram-max", "65001"], "65000"),
     ];
@@ -90,8 +103,8 @@ fn arguments_that_datagrams_do_not_have_are_told() {
 
 #[test]
 fn a_datagram_port_in_use_is_told() {
-    let taken = Server::start(&["echo", "--udp", "--workers", "2"]);
-    for workers in ["1", "2"] {
+    let taken = Server::start(&["echo", "--udp", "--workers", SHARERS_MAX]);
+    for workers in ["1", SHARERS_MAX] {
         let arguments = ["serve", "echo", "--udp", "--workers", workers, "--listen", &taken.address];
         assert_fails(&mut raon(&arguments), 1, &[&format!("cannot listen on {}", taken.address), "in use"]);
     }
@@ -119,7 +132,7 @@ fn assert_all_answered(report: &Value) {
 #[test]
 fn at_a_low_rate_nothing_is_lost_on_any_backend() {
     for backend in backends() {
-        let server = Server::start(&["echo", "--udp", "--workers", "2", "--backend", &backend]);
+        let server = Server::start(&["echo", "--udp", "--workers", SHARERS_MAX, "--backend", &backend]);
         let arguments =
             ["--rate", "400", "--duration", "500ms", "--connections", "10", "--workers", "2", "--timeout", "20s"];
         let (report, status) = load(&server.address, &[&arguments[..], &["--backend", &backend]].concat());
@@ -235,6 +248,7 @@ fn a_server_that_goes_away_costs_datagrams_and_nothing_else() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_server_killed_under_load_costs_datagrams_and_nothing_else() {
     for backend in backends() {
@@ -311,7 +325,7 @@ fn a_sweep_over_datagrams_has_their_losses() {
 #[test]
 fn loads_that_datagrams_cannot_have_are_refused() {
     let cases: [(&[&str], &str); 7] = [
-        (&["--udp", "--connect", "unix:@x"], "write --connect ADDRESS:PORT"),
+        (&["--udp", "--connect", "unix:@x"], "ADDRESS:PORT"),
         (&["--udp", "--size", "15"], "at least 16 bytes: 4 for the socket's number and 8"),
         (&["--udp", "--size", "65001"], "at most 65000"),
         (&["--udp", "--idle", "5"], "drop --idle"),

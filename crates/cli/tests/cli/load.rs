@@ -156,6 +156,7 @@ fn a_sink_takes_and_gives_nothing() {
     assert_eq!((&summary["received_bytes"], &summary["sent_bytes"]), (&100_000.into(), &0.into()));
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_server_stopped_under_load_drains() {
     const CONNECTIONS: usize = 32;

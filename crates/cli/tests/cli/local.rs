@@ -46,6 +46,7 @@ fn a_path_echoes_on_each_backend() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn an_abstract_name_echoes_on_each_backend() {
     for backend in backends() {

@@ -5,6 +5,7 @@ mod chat;
 mod commands;
 mod datagrams;
 mod load;
+#[cfg(unix)]
 mod local;
 mod open;
 mod pingpong;

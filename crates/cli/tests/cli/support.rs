@@ -64,13 +64,23 @@ impl Drop for Running {
 impl Running {
     pub(crate) fn start(arguments: &[&str]) -> Running {
         let mut command = raon(arguments);
+        if cfg!(windows) {
+            command.arg("--with-parent").stdin(Stdio::piped());
+        }
         Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts"))
     }
 
-    /// SIGTERM.
-    pub(crate) fn terminate(&self) {
+    /// What stops it from outside: SIGTERM.
+    #[cfg(unix)]
+    pub(crate) fn terminate(&mut self) {
         let pid = i32::try_from(self.0.id()).expect("pids are small");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    }
+
+    /// What stops it from outside: the end of its input.
+    #[cfg(windows)]
+    pub(crate) fn terminate(&mut self) {
+        drop(self.0.stdin.take().expect("piped"));
     }
 
     /// Waits for its end; returns what it has said on standard error.
@@ -113,7 +123,7 @@ impl Server {
     }
 
     /// Stops it; it must end well. Returns its summary.
-    pub(crate) fn stop(self) -> Value {
+    pub(crate) fn stop(mut self) -> Value {
         self.process.terminate();
         let (status, words) = self.process.end();
         assert!(status.success(), "{status}: {words}");
