@@ -52,7 +52,7 @@ pub(crate) struct Operation {
     refusal: Option<i32>,
     is_cancelled: bool,
     /// Open as long as the system may set it.
-    _event: Arc<Event>,
+    event: Arc<Event>,
 }
 
 // SAFETY: OWN-1 — the block belongs to this value alone, and the system does not care which thread looks at it.
@@ -108,7 +108,7 @@ impl Operation {
         let address = SOCKADDR_STORAGE::default();
         let block = Box::new(Block { overlapped, address, address_length, flags: 0, bytes });
         let block = NonNull::from(Box::leak(block));
-        Operation { block, socket, refusal: None, is_cancelled: false, _event: event.clone() }
+        Operation { block, socket, refusal: None, is_cancelled: false, event: event.clone() }
     }
 
     fn note(&mut self, returned: i32) {
@@ -126,6 +126,11 @@ impl Operation {
             // SAFETY: CancelIoEx(3) — the block is in place. That nothing is found means that it has just ended.
             unsafe { CancelIoEx(self.socket as HANDLE, &raw const (*self.block.as_ptr()).overlapped) };
         }
+    }
+
+    /// What it sets when it has ended.
+    pub(crate) fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 
     /// Waits until a cancelled operation has ended; false if the system does not let go.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use windows_sys::Win32::Networking::WinSock::{
     RIO_BUF, RIO_CQ, RIO_MSG_COMMIT_ONLY, RIO_MSG_DEFER, RIO_MSG_DONT_NOTIFY, RIO_RQ, SOCKET, WSA_OPERATION_ABORTED,
-    WSAEINVAL, WSAENOBUFS, WSAENOTSOCK,
+    WSAECONNREFUSED, WSAECONNRESET, WSAEINVAL, WSAENOBUFS, WSAENOTSOCK,
 };
 
 use super::bell::Event;
@@ -101,6 +101,13 @@ impl RequestQueue {
         while started.front().is_some_and(|first| first.operation.is_done()) {
             let Some(Started { request, mut operation }) = started.pop_front() else { break };
             let end = operation.end();
+            if self.is_datagram && side == Side::Receive && !self.is_closed && is_about_another(end.code) {
+                // Windows was told not to report this; a Wine that does lets each receive that waits hear of it.
+                let length = request.data.length;
+                operation = Operation::receive(self.socket, length, true, operation.event());
+                started.push_back(Started { request, operation });
+                continue;
+            }
             if operation.is_cancelled_by_others(&end) {
                 let detail = format!(
                     "a request of socket {} ended as cancelled (by CancelIoEx, or its thread ended)",
@@ -197,6 +204,11 @@ impl Double {
             self.look(completions);
         }
     }
+}
+
+/// What ICMP said about a datagram that went elsewhere, see SIO_UDP_CONNRESET.
+fn is_about_another(code: i32) -> bool {
+    matches!(code, WSAECONNREFUSED | WSAECONNRESET)
 }
 
 /// Checks the arguments and takes the slices.
