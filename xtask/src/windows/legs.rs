@@ -21,10 +21,11 @@ pub(super) const LEGS: &[Leg] = &[
     Leg { name: "provider", cargo: &["--package", "raon-provider"], includes: &["slots::"], leaves_out: &[] },
     Leg {
         name: "conformance",
-        cargo: &["--package", "raon-conformance", "--test", "every_backend"],
+        cargo: &["--package", "raon-conformance", "--test", "every_backend", "--test", "rio"],
         includes: &["sim::", "iocp::", "rio::"],
         leaves_out: &[],
     },
+    Leg { name: "double", cargo: &["--package", "rio-double"], includes: &["every_mistake"], leaves_out: &[] },
     Leg { name: "session", cargo: &["--package", "raon-session"], includes: &["delimiters"], leaves_out: &[] },
     Leg {
         name: "engine",
