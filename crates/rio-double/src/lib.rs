@@ -10,7 +10,7 @@
 //! 3. Its end is found by looking at its OVERLAPPED, in `RIODequeueCompletion` and `RIONotify`, on the caller's thread.
 //! 4. Its completion is dequeued: received bytes appear in the slice only now, sent bytes must be what they were. The
 //!    slices are let go.
-//! 5. A socket that closes ends its requests: [`socket_closing`] cancels them and waits until the system has let go of
+//! 5. A socket that closes ends its requests: `socket_closing` cancels them and waits until the system has let go of
 //!    all, because an overlapped operation must not outlive its handle. Their completions are still to be dequeued.
 //!
 //! Nothing moves on a thread of the double's own, so what is dequeued depends on nothing but the order of calls and what
@@ -21,7 +21,7 @@
 //!
 //! A broken rule ends the process, with the rule, the thread and the way there on standard error: a panic could be caught
 //! on its way, and cannot leave a function of the system's calling convention anyway. Tests of mistakes collect what
-//! they provoke with [`catch`].
+//! they provoke with `catch`.
 //!
 //! ```
 //! # #[cfg(windows)] {
