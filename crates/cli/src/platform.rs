@@ -54,6 +54,7 @@ pub(crate) fn backend_variable() -> Option<String> {
 }
 
 /// True if the address belongs to this machine: then a packet to it would come from it. None is sent.
+#[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code, reason = "nobody looks for processes there"))]
 fn is_local(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let from = UdpSocket::bind((any, 0)).and_then(|socket| {

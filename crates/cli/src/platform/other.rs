@@ -5,15 +5,15 @@ use std::io;
 use nix::sys::resource::Resource;
 use raon_provider::Address;
 
-use super::Limits;
 use super::unix::{LocalStream, limit};
+use super::{Limit, Limits};
 use crate::failure::Failure;
 
-/// The limits as they are.
+/// The limits as they are; nothing that is used here counts against that of locked memory.
 pub(crate) fn limits() -> Limits {
     Limits {
         descriptors: limit(Resource::RLIMIT_NOFILE),
-        locked_memory_bytes: limit(Resource::RLIMIT_MEMLOCK),
+        locked_memory_bytes: Limit { soft: None, hard: None },
         somaxconn: None,
         local_ports: None,
     }

@@ -1,6 +1,6 @@
 //! What Linux, macOS and FreeBSD have in common: limits of descriptors, and Unix sockets.
 
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 
 use super::Limit;
 
@@ -11,12 +11,16 @@ pub(crate) use std::os::unix::net::UnixStream as LocalStream;
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     let is_raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    if is_raised { hard } else { soft }
+    finite(if is_raised { hard } else { soft }).unwrap_or(u64::MAX)
 }
 
 pub(super) fn limit(resource: Resource) -> Limit {
-    let finite = |value| (value != RLIM_INFINITY).then_some(value);
     // getrlimit(2) fails for unknown resources and bad pointers only.
     let (soft, hard) = getrlimit(resource).unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
     Limit { soft: finite(soft), hard: finite(hard) }
+}
+
+/// A limit as a number; the systems have different types for it.
+fn finite(value: rlim_t) -> Option<u64> {
+    (value != RLIM_INFINITY).then(|| u64::try_from(i128::from(value)).unwrap_or(0))
 }
