@@ -9,9 +9,6 @@ use crate::platform::{self, descriptors};
 use crate::setup::Setup;
 use crate::simulated;
 
-/// No test takes so long.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
-
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs a test of one set-up alone, unless it cannot run there.
@@ -57,7 +54,7 @@ pub fn run_as(name: &str, test: impl FnOnce()) {
 fn watch(name: String) -> mpsc::Sender<()> {
     let (alive, ended) = mpsc::channel();
     thread::spawn(move || {
-        if ended.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(platform::HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
             // Past the capture of output, which nobody would read any more.
             let _ = writeln!(std::io::stderr(), "{name} hangs");
             std::process::abort();

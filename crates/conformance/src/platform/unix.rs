@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use raon_provider::AcceptedSocket;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -12,6 +13,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::descriptors;
+
+/// No test takes so long.
+pub const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// Whether a peer that reads just then may see an orderly end before the reset of an aborted connection.
 pub const ENDS_BEFORE_A_RESET: bool = false;

@@ -56,6 +56,9 @@ pub const SKIPPED_REAL: &[Skipped] = &[
     ("unix::a_full_backlog_is_waited_for", NO_UNIX),
 ];
 
+/// No test takes nearly as long, though Wine asks a server of its own for each operation.
+pub const HANGS_AFTER: Duration = Duration::from_secs(300);
+
 /// Whether a peer that reads just then may see an orderly end before the reset of an aborted connection. Wine shuts a socket
 /// down before it closes it; on Windows this is not so.
 pub const ENDS_BEFORE_A_RESET: bool = true;
