@@ -26,6 +26,9 @@ pub(crate) struct Options {
     backend: Backend,
     #[arg(long, default_value_t = 4096)]
     buffer_bytes: u32,
+    /// Bytes of a bulk buffer; the provider's default if not given.
+    #[arg(long)]
+    bulk_bytes: Option<u32>,
     #[arg(long, default_value_t = 1024)]
     receive_count: u32,
     /// TCP congestion control of the accepted connections; the system's if not given.
@@ -82,6 +85,7 @@ fn serve_connections(options: &Options, service: impl Service) -> io::Result<()>
 fn config(options: &Options) -> Config {
     let mut config = Config { backend: options.backend, ..Config::default() };
     config.pool.buffer_bytes = options.buffer_bytes;
+    config.pool.bulk_bytes = options.bulk_bytes.unwrap_or(config.pool.bulk_bytes);
     config.pool.receive_count = options.receive_count;
     config.pool.send_count = config.pool.send_count.min(options.receive_count);
     config
