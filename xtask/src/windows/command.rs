@@ -1,7 +1,8 @@
 //! Running other programs, with errors that say which step failed, by which command, and how its output ends.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// How much of a failed program's output is shown.
 const LINES_SHOWN: usize = 20;
@@ -27,6 +28,22 @@ pub(super) fn run(step: &str, command: &mut Command, remedy: &str) -> Result<Str
 pub(super) fn watch(step: &str, command: &mut Command) -> Result<(), String> {
     let line = line(command);
     let status = command.status().map_err(|error| format!("{step}: cannot start `{line}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{step}: `{line}` ended with {status}")) }
+}
+
+/// As `watch`, for programs that run at the same time: each line says whose it is.
+pub(super) fn watch_marked(step: &str, command: &mut Command) -> Result<(), String> {
+    let line = line(command);
+    let cannot = |error: std::io::Error| format!("{step}: cannot start `{line}`: {error}");
+    let (lines, writer) = std::io::pipe().map_err(cannot)?;
+    command.stdout(writer.try_clone().map_err(cannot)?).stderr(writer);
+    let mut child = command.spawn().map_err(cannot)?;
+    // What it holds of the pipe would keep the lines from ending.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(lines).split(b'\n').map_while(Result::ok) {
+        println!("{step}: {}", String::from_utf8_lossy(&line).trim_end());
+    }
+    let status = child.wait().map_err(cannot)?;
     if status.success() { Ok(()) } else { Err(format!("{step}: `{line}` ended with {status}")) }
 }
 
@@ -67,6 +84,13 @@ mod tests {
         assert!(
             run("step", &mut Command::new("no-such-program-here"), "install it").unwrap_err().contains("cannot start")
         );
+    }
+
+    #[test]
+    fn what_is_marked_is_read_to_its_end() {
+        let script = |code: u8| ["-c".to_owned(), format!("echo one; printf two >&2; exit {code}")];
+        assert_eq!(watch_marked("step", Command::new("sh").args(script(0))), Ok(()));
+        assert!(watch_marked("step", Command::new("sh").args(script(3))).unwrap_err().contains("exit status: 3"));
     }
 
     #[test]

@@ -1,81 +1,97 @@
 //! Building for Windows, and running what was built under Wine.
 
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::cache::Cache;
-use super::command::{run, say, watch};
+use super::command::{run, say, watch, watch_marked};
 use super::cross::{ToolChain, WINDOWS};
 use super::legs::{FILES_LEFT_OUT, LEGS, Leg};
-use super::wine;
-
-const RUNNER: &str = "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER";
+use super::wine::{self, Runner};
 
 /// All that it takes to build and run programs for Windows.
 pub(super) struct Windows<'a> {
     root: &'a Path,
     tools: ToolChain,
-    runner: PathBuf,
+    runners: Vec<Runner>,
 }
 
 impl<'a> Windows<'a> {
     /// Makes what is missing.
     pub(super) fn set_up(root: &'a Path) -> Result<Self, String> {
         let cache = Cache::open()?;
-        let runner = wine::set_up(&cache)?;
+        let runners = wine::set_up(&cache)?;
         let tools = ToolChain::for_programs(root, &cache)?;
-        say(&format!("for {WINDOWS}: standard library {}, programs run by {}", tools.name(), runner.display()));
-        Ok(Self { root, tools, runner })
+        let programs: Vec<_> = runners.iter().map(|runner| runner.program.display().to_string()).collect();
+        say(&format!("for {WINDOWS}: standard library {}, programs run by {}", tools.name(), programs.join(" and ")));
+        Ok(Self { root, tools, runners })
     }
 
-    /// Runs the legs of these names, or all, each to its end. What follows goes to their test programs: filters, and
-    /// options of theirs.
+    /// Runs the legs of these names, or all, each to its end: as many at once as there are runners. What follows goes to
+    /// their test programs: filters, and options of theirs.
     pub(super) fn test(&self, names: &[&str], filters: &[&str]) -> Result<(), String> {
-        let (mut report, mut failures) = (String::new(), Vec::new());
-        for leg in chosen(names)? {
-            let start = Instant::now();
-            let result = self.run_leg(leg, filters);
-            let outcome = result.as_ref().map_or("FAILED", String::as_str);
-            report += &format!("windows {}: {outcome}, {} s\n", leg.name, start.elapsed().as_secs());
+        let (legs, first) = (chosen(names)?, &self.runners[0]);
+        let mut waiting = VecDeque::new();
+        for leg in legs {
+            say(&format!("{}: building", leg.name));
+            watch(leg.name, self.cargo(first).args(["test", "--no-run"]).args(target()).args(leg.cargo))?;
+            waiting.push_back((leg, if filters.is_empty() { Some(self.count(leg)?) } else { None }));
+        }
+        let (waiting, ended) = (Mutex::new(waiting), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for runner in &self.runners {
+                scope.spawn(|| {
+                    while let Some((leg, tests)) = { lock(&waiting).pop_front() } {
+                        let start = Instant::now();
+                        let result = self.run_leg(runner, leg, filters);
+                        lock(&ended).push((leg.name, tests, start.elapsed().as_secs(), result));
+                    }
+                });
+            }
+        });
+        let mut failures = Vec::new();
+        for (name, tests, seconds, result) in lock(&ended).drain(..) {
+            let tests = tests.map_or_else(|| "those chosen".to_owned(), |tests| format!("{tests} tests"));
+            println!("windows {name}: {tests} {}, {seconds} s", if result.is_ok() { "pass" } else { "FAILED" });
             failures.extend(result.err());
         }
-        print!("{report}");
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
 
     /// Runs the command line.
     pub(super) fn raon(&self, profile: &[&str], arguments: &[&str]) -> Result<(), String> {
-        let mut command = self.cargo();
+        let mut command = self.cargo(&self.runners[0]);
         command.arg("run").args(profile).args(target()).args(["--package", "raon-cli", "--"]).args(arguments);
         watch("raon", &mut command)
     }
 
-    /// Says which of its tests have passed.
-    fn run_leg(&self, leg: &Leg, filters: &[&str]) -> Result<String, String> {
-        let tests = if filters.is_empty() { Some(self.count(leg)?) } else { None };
-        let mut command = self.cargo();
+    fn run_leg(&self, runner: &Runner, leg: &Leg, filters: &[&str]) -> Result<(), String> {
+        let mut command = self.cargo(runner);
         command.args(["test", "--no-fail-fast"]).args(target()).args(leg.cargo).arg("--").args(harness(leg, filters));
-        watch(leg.name, &mut command)?;
-        Ok(tests.map_or_else(|| "those chosen pass".to_owned(), |tests| format!("{tests} tests pass")))
+        watch_marked(leg.name, &mut command)
     }
 
     /// How many tests a leg will run. None, or one that must be there missing, is an error: it would be green for nothing.
     fn count(&self, leg: &Leg) -> Result<usize, String> {
-        say(&format!("{}: building", leg.name));
-        let mut build = self.cargo();
-        watch(leg.name, build.arg("test").arg("--no-run").args(target()).args(leg.cargo))?;
-        let mut list = self.cargo();
+        let mut list = self.cargo(&self.runners[0]);
         list.arg("test").arg("--quiet").args(target()).args(leg.cargo).arg("--").args(harness(leg, &["--list"]));
         let listed = run(leg.name, &mut list, "The tests cannot be listed under Wine.")?;
         expect(leg, &tests(&listed))
     }
 
-    fn cargo(&self) -> Command {
+    fn cargo(&self, runner: &Runner) -> Command {
         let mut command = self.tools.cargo(self.root);
-        command.env(RUNNER, &self.runner);
+        runner.lead(&mut command);
         command
     }
+}
+
+/// Held for a moment, by nobody who can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What runs and what does not, for people.
@@ -107,8 +123,8 @@ fn chosen(names: &[&str]) -> Result<Vec<&'static Leg>, String> {
 
 /// What a leg's test programs are told.
 fn harness<'a>(leg: &Leg, filters: &[&'a str]) -> Vec<&'a str> {
-    let skips = leg.leaves_out.iter().flat_map(|left_out| ["--skip", left_out.test]);
-    filters.iter().copied().chain(skips).collect()
+    let left_out = leg.leaves_out.iter().map(|left_out| left_out.test).chain(leg.leaves_to_others.iter().copied());
+    filters.iter().copied().chain(left_out.flat_map(|test| ["--skip", test])).collect()
 }
 
 /// The names that `--list` prints.
@@ -132,6 +148,7 @@ mod tests {
         name: "leg",
         cargo: &["--package", "p"],
         includes: &["a::", "b::"],
+        leaves_to_others: &["c::"],
         leaves_out: &[LeftOut { test: "a::late", reason: "it waits for the clock" }],
     };
 
@@ -146,7 +163,10 @@ mod tests {
 
     #[test]
     fn filters_come_first_and_what_is_left_out_is_skipped() {
-        assert_eq!(harness(&LEG, &["accept", "--nocapture"]), ["accept", "--nocapture", "--skip", "a::late"]);
+        assert_eq!(
+            harness(&LEG, &["accept", "--nocapture"]),
+            ["accept", "--nocapture", "--skip", "a::late", "--skip", "c::"]
+        );
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //!    and Debian 12's own has not.
 //! 2. It needs a newer C library than the machine's, which is among them. The two programs that are started, and no
 //!    other, are told to use it.
-//! 3. A prefix, the folder that Windows programs see as their disk, is made once and shared by all runs.
+//! 3. A prefix, the folder that Windows programs see as their disk, is made once and shared by all runs. There is one for
+//!    each processor that takes part, because a prefix has one server, which all its programs ask for everything.
+//! 4. A program and its server take turns. On one processor they hand over to each other; on two, each waits until the other's
+//!    has woken up, which takes several times as long on a virtual machine. So a runner keeps to one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +23,13 @@ const SUITE: &str = "trixie";
 const PACKAGES: [&str; 7] = ["wine64", "libwine", "libc6", "libunwind8", "liblzma5", "libgcc-s1", "libz-mingw-w64"];
 /// How the parts are made. To be counted up when that changes, so that they are made anew.
 const WINE_RECIPE: &str = "wine 1";
-const PREFIX_RECIPE: &str = "wine-prefix 1";
+const PREFIX_RECIPE: &str = "wine-prefix 2";
 const PATCHELF_RECIPE: &str = "patchelf 1";
 
+/// The setting that cargo takes the runner from.
+const RUNNER: &str = "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER";
+/// Tells a runner where to run. Without it, anywhere.
+const PROCESSOR: &str = "RAON_WINE_PROCESSOR";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const PROGRAMS: &str = "usr/lib/wine";
 /// Neither .NET nor HTML nor menus: each would be asked for in a window, and nobody is there to click.
@@ -31,9 +38,26 @@ const OVERRIDES: &str = "mscoree,mshtml,winemenubuilder.exe=";
 const RUN_SECONDS_MAX: u32 = 1200;
 /// Making the prefix takes about ten seconds.
 const INIT_SECONDS_MAX: u32 = 300;
+/// Processors that take part: no leg is shorter than the longest one, which is a third of them all.
+const RUNNERS_MAX: usize = 2;
 
-/// Makes what is missing and returns the runner: a program that takes a Windows program and its arguments.
-pub(super) fn set_up(cache: &Cache) -> Result<PathBuf, String> {
+/// What runs Windows programs.
+pub(super) struct Runner {
+    /// Takes a Windows program and its arguments.
+    pub(super) program: PathBuf,
+    /// Where it runs them.
+    pub(super) processor: u32,
+}
+
+impl Runner {
+    /// Makes cargo run by it what it has built for Windows.
+    pub(super) fn lead(&self, cargo: &mut Command) {
+        cargo.env(RUNNER, &self.program).env(PROCESSOR, self.processor.to_string());
+    }
+}
+
+/// Makes what is missing and returns what programs can be run by at the same time: one at least.
+pub(super) fn set_up(cache: &Cache) -> Result<Vec<Runner>, String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err("Wine is set up on x86-64 Linux only; on Windows itself `cargo test` is enough".to_owned());
     }
@@ -44,8 +68,26 @@ pub(super) fn set_up(cache: &Cache) -> Result<PathBuf, String> {
     })?;
     // One prefix belongs to one Wine.
     let recipe = format!("{PREFIX_RECIPE}, {}", Cache::versions(&wine)?.replace('\n', " "));
-    let prefix = cache.part("wine-prefix", &recipe, |partial, place| make_prefix(partial, place, &wine))?;
-    Ok(prefix.join("run"))
+    let status = fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
+    let mut runners = Vec::new();
+    for (processor, number) in processors(&status)?.into_iter().take(RUNNERS_MAX).zip(1..) {
+        let name = format!("wine-prefix-{number}");
+        let prefix = cache.part(&name, &recipe, |partial, place| make_prefix(partial, place, &wine))?;
+        runners.push(Runner { program: prefix.join("run"), processor });
+    }
+    Ok(runners)
+}
+
+/// Where this process may run: `Cpus_allowed_list` of its status, such as `0-2,5`.
+fn processors(status: &str) -> Result<Vec<u32>, String> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("").trim();
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    let ranges: Option<Vec<_>> = list.split(',').map(range).collect();
+    let ranges = ranges.ok_or_else(|| format!("/proc/self/status: `{list}` is no list of processors"))?;
+    Ok(ranges.into_iter().flatten().collect())
 }
 
 fn unpack_wine(partial: &Path, place: &Path, patchelf: &Path) -> Result<String, String> {
@@ -139,7 +181,8 @@ fn script(wine: &Path, disk: &Path, seconds_max: u32) -> String {
 # Made by `cargo xtask windows`.
 unset DISPLAY WAYLAND_DISPLAY LD_LIBRARY_PATH
 export WINEPREFIX={} WINESERVER={} WINEDEBUG=\"${{WINEDEBUG:--all}}\" WINEDLLOVERRIDES='{OVERRIDES}'
-exec timeout --verbose --foreground --kill-after=10 {seconds_max} {} \"$@\"
+exec ${{{PROCESSOR}:+taskset --cpu-list ${PROCESSOR}}} \\
+    timeout --verbose --foreground --kill-after=10 {seconds_max} {} \"$@\"
 ",
         disk.display(),
         server.display(),
@@ -178,6 +221,28 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "/disk|-all||two words\n");
         assert_eq!(output.status.code(), Some(7));
         fs::remove_dir_all(wine).unwrap();
+    }
+
+    #[test]
+    fn a_runner_keeps_to_its_processor() {
+        let wine = folder_with("processor");
+        write_script(&wine.join(PROGRAMS).join("wine64"), "#!/bin/sh\nexec cat /proc/self/status\n").unwrap();
+        let program = wine.join("run");
+        write_script(&program, &script(&wine, Path::new("/disk"), 60)).unwrap();
+        let own = processors(&fs::read_to_string("/proc/self/status").unwrap()).unwrap();
+        let processor = *own.last().unwrap();
+        let mut command = Command::new(&program);
+        Runner { program, processor }.lead(&mut command);
+        let told = command.output().unwrap().stdout;
+        assert_eq!(processors(&String::from_utf8_lossy(&told)), Ok(vec![processor]));
+        fs::remove_dir_all(wine).unwrap();
+    }
+
+    #[test]
+    fn lists_of_processors_are_read() {
+        assert_eq!(processors("Name:\tx\nCpus_allowed_list:\t0-2,5\n"), Ok(vec![0, 1, 2, 5]));
+        assert!(processors("Cpus_allowed_list:\t0-x\n").unwrap_err().contains("`0-x`"));
+        assert!(processors("Name:\tx\n").is_err());
     }
 
     #[test]
