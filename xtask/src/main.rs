@@ -3,6 +3,8 @@
 mod bench_check;
 mod ci;
 mod clauses;
+mod command;
+mod harness;
 mod matrix;
 mod mutants;
 mod tidy;

@@ -2,7 +2,6 @@
 
 mod apt;
 pub(crate) mod cache;
-mod command;
 pub(crate) mod cross;
 mod legs;
 mod run;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::command::{run, say};
+use crate::command::{run, say};
 
 const REMEDY: &str = "The set-up needs Debian's package mirror; is the network there, and does `apt-get update` work?";
 

@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::command::say;
+use crate::command::say;
 
 const STAMP: &str = "stamp";
 /// Ends the name of a folder that is being made, or thrown away; the number of its process follows.

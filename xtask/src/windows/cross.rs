@@ -11,10 +11,10 @@ use std::process::Command;
 
 use super::apt::{Apt, unpack};
 use super::cache::Cache;
-use super::command::{find, run, say};
 use super::sources::Machine;
 use super::standard::{self, Form};
 use super::version::{self, Version};
+use crate::command::{find, run, say};
 
 /// The target that Wine runs.
 pub(super) const WINDOWS: &str = "x86_64-pc-windows-gnu";

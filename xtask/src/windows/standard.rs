@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cache::Cache;
-use super::command::{run, say};
 use super::cross::ToolChain;
+use crate::command::{run, say};
 
 /// How it is built. To be counted up when that changes, so that it is built anew.
 const RECIPE: &str = "standard library 1";

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 
 use super::apt::{Apt, unpack};
 use super::cache::Cache;
-use super::command::{find, run, say};
 use super::sources::Machine;
+use crate::command::{find, run, say};
 
 const SUITE: &str = "trixie";
 /// Wine and what it links to. `zlib1.dll` is in the last one, and some of Wine's own libraries do not load without it.

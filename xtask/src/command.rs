@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 const LINES_SHOWN: usize = 20;
 
 /// Tells what takes a while, before it does.
-pub(super) fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("-- {text}");
 }
 
 /// Runs a program to its end and returns what it has printed. `remedy` says what its caller may do if it fails.
-pub(super) fn run(step: &str, command: &mut Command, remedy: &str) -> Result<String, String> {
+pub(crate) fn run(step: &str, command: &mut Command, remedy: &str) -> Result<String, String> {
     let line = line(command);
     let output = command.output().map_err(|error| format!("{step}: cannot start `{line}`: {error}\n{remedy}"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -25,14 +25,14 @@ pub(super) fn run(step: &str, command: &mut Command, remedy: &str) -> Result<Str
 }
 
 /// As `run`, for a program whose output is watched while it runs.
-pub(super) fn watch(step: &str, command: &mut Command) -> Result<(), String> {
+pub(crate) fn watch(step: &str, command: &mut Command) -> Result<(), String> {
     let line = line(command);
     let status = command.status().map_err(|error| format!("{step}: cannot start `{line}`: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{step}: `{line}` ended with {status}")) }
 }
 
 /// As `watch`, for programs that run at the same time: each line says whose it is.
-pub(super) fn watch_marked(step: &str, command: &mut Command) -> Result<(), String> {
+pub(crate) fn watch_marked(step: &str, command: &mut Command) -> Result<(), String> {
     let line = line(command);
     let cannot = |error: std::io::Error| format!("{step}: cannot start `{line}`: {error}");
     let (lines, writer) = std::io::pipe().map_err(cannot)?;
@@ -48,7 +48,7 @@ pub(super) fn watch_marked(step: &str, command: &mut Command) -> Result<(), Stri
 }
 
 /// Where a program lies that is called by its name.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
