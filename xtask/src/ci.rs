@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{matrix, tidy, windows};
+use crate::{kqueue, matrix, tidy, windows};
 
 /// What the whole gate may take, from a clean checkout on two cores. CONTRIBUTING.md quotes it.
 pub(crate) const BUDGET_MINUTES: u64 = 40;
@@ -38,6 +38,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     for command in [RELEASE].into_iter().chain(PEERS) {
         cargo(root, command, &[])?;
     }
+    step("cargo xtask kqueue", || kqueue::run(root))?;
     step("cargo xtask matrix", || matrix::run(root, &[]))?;
     step("cargo xtask windows test", || windows::run(root, &["test"]))?;
     step("cargo xtask windows demo", || windows::run(root, &["demo"]))?;

@@ -5,6 +5,7 @@ mod ci;
 mod clauses;
 mod command;
 mod harness;
+mod kqueue;
 mod matrix;
 mod mutants;
 mod tidy;
@@ -19,11 +20,12 @@ usage: cargo xtask <command>
   tidy [--report]   check the house rules; --report also prints the largest files and functions
   clauses           print which clause of docs/semantics.md is quoted where
   ci                run the whole gate: fmt, clippy, tidy, doc, the README's test command, the peers, the bench in short,
-                    other systems' type checks, Windows under Wine
+                    kqueue on its shim, other systems' type checks, Windows under Wine
   bench-check [--write]
                     count instructions of fixed micro workloads under valgrind and compare them with the checked-in ones
   mutants [NAME…] [--list] [--json]
                     plant known bugs, one at a time, in a copy of the workspace: each must be caught by its tests
+  kqueue            the suite on the kqueue back end, played by epoll on Linux
   windows [setup|test|demo|bench]
                     build for Windows and run under Wine, both set up from Debian's packages; --help says more
   matrix [--all] [--json]
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         ["bench-check"] => bench_check::run(&root, false),
         ["bench-check", "--write"] => bench_check::run(&root, true),
         ["mutants", ref rest @ ..] => mutants::run(&root, rest),
+        ["kqueue"] => kqueue::run(&root),
         ["windows", ref rest @ ..] => windows::run(&root, rest),
         ["matrix", ref rest @ ..] => matrix::run(&root, rest),
         _ => Err(USAGE.to_owned()),
