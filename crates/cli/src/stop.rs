@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use raon_provider::{Operation, Submitter};
@@ -61,6 +61,15 @@ impl Stop {
     /// True once it is time to stop.
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked.load(Ordering::SeqCst)
+    }
+
+    /// True as soon as it is time to stop; false if it is not for so long.
+    pub(crate) fn is_asked_within(&self, patience: Duration) -> bool {
+        let begin = Instant::now();
+        while !self.is_asked() && begin.elapsed() < patience {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.is_asked()
     }
 
     /// Registers a driver to be woken; at once if the flag is set already.

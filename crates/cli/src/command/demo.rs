@@ -123,14 +123,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let progress = Progress::new();
     let mut runs = Vec::new();
     for availability in &available {
-        let Legs { figures, udp, pingpong } = match availability.error {
-            Some(_) => Legs::default(),
+        let legs = match availability.error {
+            Some(_) => Some(Legs::default()),
             None => try_all(availability.kind, arguments.seconds, &stop, &progress)?,
         };
-        if stop.is_asked() {
-            drop(progress);
+        let Some(Legs { figures, udp, pingpong }) = legs else {
             return Ok(ExitCode::from(INTERRUPTED));
-        }
+        };
         let reason = availability.error.map(|error| error.to_string());
         runs.push(Run {
             backend: availability.kind.name(),
@@ -167,18 +166,17 @@ struct Legs {
     pingpong: Option<PingFigures>,
 }
 
-/// All legs on one back end; fewer if it is time to stop.
-fn try_all(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Legs, Failure> {
+/// All legs on one back end; `None` if it was time to stop.
+fn try_all(kind: Kind, seconds: u32, stop: &Arc<Stop>, progress: &Progress) -> Result<Option<Legs>, Failure> {
     let run = |trial: Trial| trial.run(stop, progress);
-    let Measured { load, server } = run(echo(kind, seconds))?;
-    let mut legs = Legs { figures: Some(figures(&load, &server)), ..Legs::default() };
-    if !stop.is_asked() {
-        legs.udp = Some(udp_figures(&run(echo_udp(kind))?.load));
-    }
-    if !stop.is_asked() {
-        legs.pingpong = Some(ping_figures(&run(pingpong(kind))?.load));
-    }
-    Ok(legs)
+    let Some(Measured { load, server }) = run(echo(kind, seconds))? else { return Ok(None) };
+    let Some(udp) = run(echo_udp(kind))? else { return Ok(None) };
+    let Some(pings) = run(pingpong(kind))? else { return Ok(None) };
+    Ok(Some(Legs {
+        figures: Some(figures(&load, &server)),
+        udp: Some(udp_figures(&udp.load)),
+        pingpong: Some(ping_figures(&pings.load)),
+    }))
 }
 
 fn figures(measured: &Value, summary: &Value) -> Figures {

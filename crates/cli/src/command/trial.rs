@@ -1,7 +1,8 @@
 //! A server and a load of this same program on one back end, as processes of their own.
 //!
 //! 1. The server starts on a free port and says where it listens.
-//! 2. The load runs against it to its end; Ctrl-C ends it early.
+//! 2. The load runs against it to its end. Ctrl-C ends it early: then nothing that either of them says counts any more, for
+//!    a terminal has told them, too, at whatever they were about.
 //! 3. The server is asked to end, drains and tells what it has done.
 //!
 //! Neither outlives its [`Running`], nor this process.
@@ -11,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use raon_provider::Kind;
 use serde_json::Value;
@@ -19,6 +20,9 @@ use serde_json::Value;
 use crate::failure::{Context, Failure};
 use crate::progress::{Progress, TICK};
 use crate::stop::Stop;
+
+/// Ctrl-C in a terminal ends processes that do not listen to it yet sooner than this one hears of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to measure.
 pub(super) struct Trial {
@@ -45,8 +49,17 @@ pub(super) struct Measured {
 }
 
 impl Trial {
-    /// Runs it, shorter if it is time to stop.
-    pub(super) fn run(&self, stop: &Arc<Stop>, progress: &Progress) -> Result<Measured, Failure> {
+    /// Runs it; `None` if it was time to stop before its end.
+    pub(super) fn run(&self, stop: &Arc<Stop>, progress: &Progress) -> Result<Option<Measured>, Failure> {
+        match self.measure(stop, progress) {
+            _ if stop.is_asked() => Ok(None),
+            Ok(measured) => Ok(Some(measured)),
+            Err(_) if stop.is_asked_within(PATIENCE) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn measure(&self, stop: &Arc<Stop>, progress: &Progress) -> Result<Measured, Failure> {
         progress.say(format!("{}: starting the server", self.name));
         let mut server = start(&self.server_arguments())?;
         let address = listening_address(&mut server)?;

@@ -9,5 +9,6 @@ mod load;
 mod local;
 mod open;
 mod pingpong;
+mod stop;
 mod support;
 mod talk;

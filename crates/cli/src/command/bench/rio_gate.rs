@@ -138,9 +138,7 @@ fn measure(arguments: &Arguments, kinds: [Kind; 2], stop: &Arc<Stop>) -> Result<
         for side in order {
             let name = format!("round {} of {}, {}", number + 1, arguments.rounds, kinds[side]);
             let measured = trial(arguments, kinds[side], name).run(stop, &progress)?;
-            if stop.is_asked() {
-                return Ok(None);
-            }
+            let Some(measured) = measured else { return Ok(None) };
             rounds[side].push(round(&measured.load));
         }
     }

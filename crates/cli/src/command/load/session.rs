@@ -42,8 +42,19 @@ pub(super) struct Measured {
 }
 
 impl<'a> Session<'a> {
-    /// Opens all connections; fewer if it is time to stop.
-    pub(super) fn open(arguments: &'a Arguments, stop: &Arc<Stop>) -> Result<Self, Failure> {
+    /// Opens all connections; `None` if it was time to stop before all were open.
+    pub(super) fn open(arguments: &'a Arguments, stop: &Arc<Stop>) -> Result<Option<Self>, Failure> {
+        let opened = Self::open_all(arguments, stop);
+        if !stop.is_asked() {
+            return opened.map(Some);
+        }
+        // Whoever has stopped it does not ask any more what could not be opened, or not be closed.
+        let _ = opened.and_then(Session::close);
+        Ok(None)
+    }
+
+    /// Fewer if it is time to stop.
+    fn open_all(arguments: &'a Arguments, stop: &Arc<Stop>) -> Result<Self, Failure> {
         probe(arguments)?;
         let server = ServerProcess::listening_at(&arguments.connect, arguments.udp);
         let crew = Crew::start(plans(arguments), &arguments.threads, stop)?;

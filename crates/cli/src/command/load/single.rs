@@ -66,12 +66,10 @@ struct Idle {
 
 /// Loads and reports.
 pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, Failure> {
-    let session = Session::open(arguments, stop)?;
-    if stop.is_asked() {
-        session.close()?;
+    let Some(session) = Session::open(arguments, stop)? else {
         eprintln!("stopped before the measurement began");
         return Ok(ExitCode::from(INTERRUPTED));
-    }
+    };
     let mut measured = session.measure(load(arguments), "")?;
     let (backend, idle_rss_bytes) = (session.backend(), session.idle_rss_bytes);
     measured.tally.add(session.close()?);

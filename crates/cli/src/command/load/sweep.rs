@@ -67,10 +67,9 @@ struct Step {
 
 /// Measures at each rate and reports.
 pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, Failure> {
-    let mut session = Session::open(arguments, stop)?;
+    let Some(mut session) = Session::open(arguments, stop)? else { return Ok(stopped()) };
     let (closed_loop, rates) = match &arguments.open.rates {
         Some(rates) => (None, rates.0.clone()),
-        None if stop.is_asked() => (None, Vec::new()),
         None => calibrate(arguments, &session, stop)?,
     };
     let (mut first_error, mut silence) = (None, None);
@@ -96,13 +95,17 @@ pub(super) fn run(arguments: &Arguments, stop: &Arc<Stop>) -> Result<ExitCode, F
     let backend = session.backend();
     let connected = session.close()?;
     if steps.is_empty() && stop.is_asked() {
-        eprintln!("stopped before the first rate was measured");
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(stopped());
     }
     let code =
         conclude(arguments, report(arguments, backend, closed_loop, &connected, steps), &connected, first_error)?;
     // Of some rates everything may be lost; of all of them, nobody is there.
     silence.filter(|_| !has_answers).map_or(Ok(code), Err)
+}
+
+fn stopped() -> ExitCode {
+    eprintln!("stopped before the first rate was measured");
+    ExitCode::from(INTERRUPTED)
 }
 
 /// What a closed loop reaches, and the rates up to somewhat beyond it.
