@@ -66,7 +66,7 @@ impl Trial {
         let mut load = start(&self.load_arguments(&address))?;
         let (output, complaints) = (read_all(load.0.stdout.take()), read_all(load.0.stderr.take()));
         self.wait_for(&mut load, stop, progress)?;
-        let server = finish(server)?;
+        let server = finish(server).context(format_args!("the server on {} failed", self.name))?;
         let report = output.recv().unwrap_or_default();
         let load = serde_json::from_str(&report).map_err(|_| {
             let complaint = complaints.recv().unwrap_or_default();
@@ -143,11 +143,15 @@ fn listening_address(server: &mut Running) -> Result<String, Failure> {
     Err(Failure::of("the server did not start", complaint.trim().trim_start_matches("error: ")))
 }
 
-/// Lets the server drain; returns the summary that it prints.
+/// Lets the server drain; returns the summary that it prints. What was measured of one that does not end well is worth
+/// nothing.
 fn finish(mut server: Running) -> Result<Value, Failure> {
     server.ask_to_stop();
     let words = read_all(server.0.stderr.take()).recv().unwrap_or_default();
-    server.0.wait().context("cannot wait for the server")?;
+    let status = server.0.wait().context("cannot wait for its end")?;
+    if !status.success() {
+        return Err(Failure::of(status, words.trim().trim_start_matches("error: ")));
+    }
     let summary = words.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     Ok(summary.unwrap_or(Value::Null))
 }

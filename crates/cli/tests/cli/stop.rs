@@ -1,4 +1,5 @@
-//! Ctrl-C at every moment: what had not ended by then was interrupted, and nothing else is wrong with it.
+//! Ctrl-C at every moment: what had not ended by then was interrupted, and nothing else is wrong with it. And processes that
+//! end uncalled.
 
 use std::net::TcpListener;
 
@@ -48,12 +49,15 @@ mod comparisons {
         fn has_come(self, pid: Pid) -> bool {
             match self {
                 Moment::Ready => listens(pid),
-                Moment::Processes(count) => {
-                    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-                    children.split_whitespace().count() >= count
-                }
+                Moment::Processes(count) => children(pid).len() >= count,
             }
         }
+    }
+
+    /// The processes that its first thread has started, the first one first, see proc_pid_task_children(5).
+    fn children(pid: Pid) -> Vec<Pid> {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap())).collect()
     }
 
     /// Whether SIGINT has a handler there, see proc_pid_status(5).
@@ -79,6 +83,20 @@ mod comparisons {
                 assert_eq!((status.code(), words.as_str()), (INTERRUPTED, ""), "{arguments:?}, {moment:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_end_well_is_told() {
+        let mut command = raon(&["demo", "--seconds", "60"]);
+        let process = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let pid = Pid::from_raw(process.0.id() as i32);
+        while !Moment::Processes(2).has_come(pid) {
+            std::thread::yield_now();
+        }
+        kill(children(pid)[0], Signal::SIGKILL).unwrap();
+        let (status, words) = process.end();
+        assert!(status.code() == Some(1) && words.starts_with("error: the server on "), "{status}: {words}");
+        assert!(words.contains("signal: 9"), "{words}");
     }
 
     #[test]
