@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use raon_provider::{Address, Backend, Kind};
+use raon_provider::{Address, Backend, Config, Kind, RioConfig, RioFunctions};
 
 use crate::failure::Failure;
 use crate::platform;
@@ -28,6 +28,9 @@ pub(crate) struct Threads {
     /// it, or with it
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,
+    /// Of whoever runs the command line, not of its user
+    #[arg(skip)]
+    pub(crate) rio: Option<RioFunctions>,
 }
 
 impl Threads {
@@ -45,6 +48,11 @@ impl Threads {
         self.backend.unwrap_or(Backend::Auto)
     }
 
+    /// What every driver of theirs starts from.
+    pub(crate) fn config(&self, backend: Backend) -> Config {
+        config(backend, self.rio)
+    }
+
     /// How many there are, one unless it is said.
     pub(crate) fn workers(&self) -> u16 {
         self.workers.unwrap_or(1)
@@ -54,6 +62,12 @@ impl Threads {
     pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
         self.pin.as_ref().map(|cpus| cpus.0[worker % cpus.0.len()])
     }
+}
+
+/// What every driver starts from: this back end, with these functions if it is registered I/O.
+pub(crate) fn config(backend: Backend, rio: Option<RioFunctions>) -> Config {
+    let default = Config::default();
+    Config { backend, rio: RioConfig { functions: rio, ..default.rio }, ..default }
 }
 
 /// A list of CPU numbers, not empty.

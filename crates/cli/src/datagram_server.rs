@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raon_provider::{Backend, Buffer, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind, Outcome};
+use raon_provider::{Buffer, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind, Outcome};
 use raon_provider::{Payload, SocketId};
 use serde::Serialize;
 
@@ -62,13 +62,13 @@ impl Tally {
     }
 }
 
-/// A driver for such a worker. At most half of the receive buffers are in the queue of its socket and a quarter waits
+/// What a driver for such a worker starts from, with what it needs. At most half of the receive buffers are in the queue of its socket and a quarter waits
 /// here, so that there is always one for the next datagram.
-pub(crate) fn config(backend: Backend, datagram_bytes_max: u32) -> Config {
+pub(crate) fn config(default: Config, datagram_bytes_max: u32) -> Config {
     let pool = datagrams::pool(datagram_bytes_max);
     let send_queue_count_max = pool.receive_count / 2;
     let send_queue_bytes_max = send_queue_count_max * pool.buffer_bytes;
-    Config { backend, pool, send_queue_count_max, send_queue_bytes_max, ..Config::default() }
+    Config { pool, send_queue_count_max, send_queue_bytes_max, ..default }
 }
 
 /// One worker.

@@ -1,37 +1,7 @@
-//! `raon`: looks at the back ends of this machine, serves, loads, and compares.
-//!
-//! One file per verb in `command/`. What they do is in `echo_server/` and `datagram_server.rs` (serve) and in
-//! `generator/` (load), all on `raon-provider`, and in `pingpong/` and `chat.rs` (serve), on
-//! the engine; pictures are drawn in `plot/`;
-//! what is particular to the platform is in `platform.rs`.
-
-mod arguments;
-mod chat;
-mod command;
-mod datagram_server;
-mod datagrams;
-mod echo_server;
-mod failure;
-mod generator;
-mod pingpong;
-mod platform;
-mod plot;
-mod progress;
-mod report;
-mod stop;
+//! `raon`: looks at the back ends of this machine, serves, loads, and compares. All of it is in the library beside it.
 
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::LevelFilter;
-
 fn main() -> ExitCode {
-    // The provider says there, once, when `auto` had to fall back.
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::WARN)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .with_ansi(false)
-        .init();
-    command::run()
+    raon_cli::run(None)
 }

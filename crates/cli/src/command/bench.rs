@@ -6,6 +6,7 @@ mod verdict;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use raon_provider::RioFunctions;
 
 use crate::failure::Failure;
 
@@ -28,8 +29,8 @@ enum Decision {
 }
 
 /// Measures and says what it decides.
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Arguments, rio: Option<RioFunctions>) -> Result<ExitCode, Failure> {
     match &arguments.decision {
-        Decision::RioGate(arguments) => rio_gate::run(arguments),
+        Decision::RioGate(arguments) => rio_gate::run(arguments, rio),
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     idle: u32,
     #[command(flatten)]
-    threads: Threads,
+    pub(super) threads: Threads,
     /// Prints JSON
     #[arg(long)]
     json: bool,

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use raon_provider::{Backend, Error};
+use raon_provider::{Backend, Error, RioFunctions};
 
 use crate::failure::Failure;
 use crate::platform;
@@ -47,17 +47,23 @@ enum Command {
 }
 
 /// Reads the command line and does what it says.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run(rio: Option<RioFunctions>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
     let done = match cli.command {
         Command::Info(arguments) => info::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Load(arguments) => load::run(&arguments),
+        Command::Serve(mut arguments) => {
+            arguments.threads.rio = rio;
+            serve::run(&arguments)
+        }
+        Command::Load(mut arguments) => {
+            arguments.threads.rio = rio;
+            load::run(&arguments)
+        }
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments, rio),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("error: {failure}");

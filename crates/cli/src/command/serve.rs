@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=i64::from(datagrams::BYTES_MAX)))]
     datagram_max: Option<u32>,
     #[command(flatten)]
-    threads: Threads,
+    pub(super) threads: Threads,
     /// Prints the summary as one line of JSON
     #[arg(long)]
     json: bool,

@@ -60,7 +60,8 @@ impl Crew {
         let mut members = Vec::new();
         let mut backend = threads.backend();
         for (number, plan) in plans.into_iter().enumerate() {
-            let (member, kind) = start(number, plan, backend, threads.cpu(number), stop.clone(), report.clone())?;
+            let (member, kind) =
+                start(number, plan, threads.config(backend), threads.cpu(number), stop.clone(), report.clone())?;
             members.push(member);
             backend = Backend::Named(kind);
         }
@@ -126,7 +127,7 @@ fn died() -> Failure {
 fn start(
     number: usize,
     plan: Plan,
-    backend: Backend,
+    config: Config,
     cpu: Option<usize>,
     stop: Arc<Stop>,
     report: Sender<Result<Tally, Failure>>,
@@ -135,7 +136,7 @@ fn start(
     let (opened, is_open) = mpsc::channel();
     let live = Arc::new(Live::default());
     let seen = live.clone();
-    let work = move || match open(&plan, backend, cpu) {
+    let work = move || match open(&plan, config, cpu) {
         Ok(driver) => {
             let _ = opened.send(Ok(driver.info().kind));
             obey(driver, plan, stop, seen, &ordered, &report);
@@ -149,18 +150,17 @@ fn start(
     Ok((Member { orders, live, thread }, kind))
 }
 
-fn open(plan: &Plan, backend: Backend, cpu: Option<usize>) -> Result<Driver, Failure> {
+fn open(plan: &Plan, default: Config, cpu: Option<usize>) -> Result<Driver, Failure> {
     if let Some(cpu) = cpu {
         platform::pin_thread(cpu)?;
     }
     platform::wake_on_time();
-    let default = Config::default();
     let sockets_max = default.sockets_max.max(plan.connections + plan.idle + 64);
     // A receive stream each, and some sends in flight.
     let operations_max = default.operations_max.max(2 * sockets_max).min(1 << 19);
     let pool = plan.datagram_timeout.map_or(default.pool, |_| datagrams::pool(plan.size_bytes as u32));
-    let config = Config { backend, sockets_max, operations_max, pool, ..default };
-    Driver::open(&config).map_err(|error| command::backend_failure(backend, error))
+    let config = Config { sockets_max, operations_max, pool, ..default };
+    Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))
 }
 
 /// Does what it is told until nobody tells it any more.

@@ -68,8 +68,13 @@ fn plan(address: SocketAddr, worker: u32, workers: u32) -> Plan {
 /// Runs the loads one after the other on the same connections.
 fn measure(address: SocketAddr, workers: u32, loads: &[Load]) -> Vec<Tally> {
     let stop = Arc::new(Stop::default());
-    let threads =
-        Threads { backend: Some(Backend::Auto), workers: Some(workers as u16), pin: None, with_parent: false };
+    let threads = Threads {
+        backend: Some(Backend::Auto),
+        workers: Some(workers as u16),
+        pin: None,
+        with_parent: false,
+        rio: None,
+    };
     let plans = (0..workers).map(|worker| plan(address, worker, workers)).collect();
     let crew = Crew::start(plans, &threads, &stop).unwrap();
     let tallies = loads

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use raon_provider::{AnyProvider, Completions, Config, Driver, Kind};
+use raon_provider::{AnyProvider, Backend, Completions, Driver, Kind, RioFunctions};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::verdict::{Figure, Side, Verdict, decide};
+use crate::arguments;
 use crate::command::trial::Trial;
 use crate::failure::{Context, Failure};
 use crate::progress::Progress;
@@ -99,9 +100,9 @@ struct Report {
 }
 
 /// Compares and decides.
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Arguments, rio: Option<RioFunctions>) -> Result<ExitCode, Failure> {
     let kinds = [arguments.candidate, arguments.incumbent];
-    check(kinds)?;
+    check(kinds, rio)?;
     let stop = Stop::install()?;
     let Some(rounds) = measure(arguments, kinds, &stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
     let report = report(arguments, kinds, rounds);
@@ -113,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Both must work here, and be two.
-fn check([candidate, incumbent]: [Kind; 2]) -> Result<(), Failure> {
+fn check([candidate, incumbent]: [Kind; 2], rio: Option<RioFunctions>) -> Result<(), Failure> {
     if candidate == incumbent {
         return Err(Failure::usage(format!("{candidate} cannot be compared with itself: name another --incumbent")));
     }
@@ -121,7 +122,7 @@ fn check([candidate, incumbent]: [Kind; 2]) -> Result<(), Failure> {
         if kind == Kind::Sim {
             return Err(Failure::usage("sim is for tests inside one process: it cannot be compared"));
         }
-        let opened = Driver::<AnyProvider>::open(&Config::named(kind));
+        let opened = Driver::<AnyProvider>::open(&arguments::config(Backend::Named(kind), rio));
         let doing = format!("rio-gate compares {candidate} with {incumbent}, and {kind} is not available here");
         opened.context(doing)?.shutdown(&mut Completions::with_capacity(1));
     }

@@ -34,7 +34,7 @@ enum Duty {
 /// A worker to be started.
 struct Start {
     number: usize,
-    backend: Backend,
+    config: Config,
     cpu: Option<usize>,
     duty: Duty,
 }
@@ -58,13 +58,14 @@ pub(super) fn start_all(arguments: &Arguments, shared: &Shared) -> Result<(Vec<T
         true => datagram_duty(arguments, &arguments.listen(), shares)?,
         false => Duty::Accept(arguments.listen(), colleagues),
     };
-    let (thread, first) = start(Start { number: 0, backend: threads.backend(), cpu: threads.cpu(0), duty }, shared)?;
+    let (thread, first) =
+        start(Start { number: 0, config: threads.config(threads.backend()), cpu: threads.cpu(0), duty }, shared)?;
     let address = first.address.unwrap_or_else(|| arguments.listen());
     let (mut all, mut submitters) = (vec![thread], Vec::new());
     for number in 1..usize::from(threads.workers()) {
-        let backend = Backend::Named(first.kind);
+        let config = threads.config(Backend::Named(first.kind));
         let duty = if arguments.udp { datagrams_at(arguments, address.clone(), shares) } else { Duty::Serve };
-        let (thread, ready) = start(Start { number, backend, cpu: threads.cpu(number), duty }, shared)?;
+        let (thread, ready) = start(Start { number, config, cpu: threads.cpu(number), duty }, shared)?;
         all.push(thread);
         submitters.push(ready.submitter);
     }
@@ -114,12 +115,11 @@ fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Total, Fai
     if let Some(cpu) = start.cpu {
         platform::pin_thread(cpu)?;
     }
-    let backend = start.backend;
     let config = match &start.duty {
-        Duty::Datagrams(_, options) => datagram_server::config(backend, options.datagram_bytes_max),
-        _ => Config { backend, ..Config::default() },
+        Duty::Datagrams(_, options) => datagram_server::config(start.config, options.datagram_bytes_max),
+        _ => start.config,
     };
-    let driver = Driver::open(&config).map_err(|error| command::backend_failure(backend, error))?;
+    let driver = Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))?;
     let stop = shared.stop.clone();
     let done = match start.duty {
         Duty::Accept(address, colleagues) => accept(driver, &address, &colleagues, shared, tell),
