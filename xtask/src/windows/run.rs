@@ -62,10 +62,16 @@ impl<'a> Windows<'a> {
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
 
-    /// Runs the command line.
-    pub(super) fn raon(&self, profile: &[&str], arguments: &[&str]) -> Result<(), String> {
+    /// Runs the command line, as this program of its package.
+    pub(super) fn raon(&self, program: &[&str], verb: &[&str], arguments: &[&str]) -> Result<(), String> {
         let mut command = self.cargo(&self.runners[0]);
-        command.arg("run").args(profile).args(target()).args(["--package", "raon-cli", "--"]).args(arguments);
+        command
+            .arg("run")
+            .args(program)
+            .args(target())
+            .args(["--package", "raon-cli", "--"])
+            .args(verb)
+            .args(arguments);
         watch("raon", &mut command)
     }
 

@@ -4,6 +4,8 @@ mod bench;
 mod chat;
 mod commands;
 mod datagrams;
+#[cfg(windows)]
+mod double;
 mod load;
 #[cfg(unix)]
 mod local;
