@@ -23,6 +23,9 @@ const IOCP: [&str; 2] = ["iocp::", "iocp_bare::"];
 const RIO: [&str; 1] = ["rio::"];
 const SIM: [&str; 4] = ["sim::", "sim_rough::", "sim_unix::", "sim_rough_unix::"];
 
+const NO_RATE: &str =
+    "it asks for hundreds of messages a second: where each takes several trips to Wine's server, none is sure";
+
 /// Those that take longest come first, so that all processors have work to the end. The conformance suite is in three
 /// parts: a set-up that is new runs in each of them until it is left to one.
 pub(super) const LEGS: &[Leg] = &[
@@ -68,6 +71,25 @@ pub(super) const LEGS: &[Leg] = &[
         includes: &["people_chat_in_rooms"],
         leaves_to_others: &[],
         leaves_out: &[],
+    },
+    Leg {
+        name: "cli",
+        // All that it has: the tests of the gate start the example `double`.
+        cargo: &["--package", "raon-cli"],
+        includes: &["commands::", "double::", "generator::", "load::"],
+        leaves_to_others: &[],
+        leaves_out: &[
+            LeftOut { test: "open::a_rate_is_kept_on_each_backend", reason: NO_RATE },
+            LeftOut { test: "open::a_sweep_over_given_rates_is_a_table_and_a_picture", reason: NO_RATE },
+            LeftOut { test: "open::either_loop_can_be_drawn", reason: NO_RATE },
+            LeftOut { test: "generator::tests::an_open_loop_is_charged_for_a_stall", reason: NO_RATE },
+            LeftOut { test: "generator::tests::what_may_not_leave_is_charged_just_the_same", reason: NO_RATE },
+            LeftOut { test: "generator::tests::random_arrivals_are_charged_just_the_same", reason: NO_RATE },
+            LeftOut {
+                test: "generator::tests::what_never_comes_back_is_told_and_spoils_no_later_load",
+                reason: NO_RATE,
+            },
+        ],
     },
     Leg {
         name: "sim",
