@@ -96,7 +96,9 @@ pub(crate) fn receive(handle: RawFd, spans: &[SpanMut], labels: &mut [Label; BAT
     let came = call(|| {
         // SAFETY: recvmmsg(2) — `count` headers; what they point to is on this stack. OWN-1 — the spans are pool buffers in
         // our hands.
-        unsafe { libc::recvmmsg(handle, headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT, std::ptr::null_mut()) }
+        unsafe {
+            libc::recvmmsg(handle, headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+        }
     });
     if let Tried::Done(came) = came {
         for at in 0..came {
