@@ -78,7 +78,7 @@ pub fn run_out_of_descriptors(setup: Setup) {
     assert!(after.accept_pauses - before.accept_pauses < 10, "{after:?}");
     assert!(after.kernel_entries - before.kernel_entries < 600, "it spins: {after:?}");
     assert!(after.shed > 0, "connections for which there is no place are told so");
-    drop(limit);
+    limit.restore();
     let late = Peer::connect(&address);
     let own = late.local_address();
     rig.wait_for("the connection that came last", |each| match &each.outcome {

@@ -55,6 +55,7 @@ impl Mailbox {
     }
 
     /// Any thread: puts a message in, or gives it back.
+    #[allow(clippy::result_large_err, reason = "what is given back must not be allocated for")]
     pub(crate) fn push(&self, message: Message) -> Result<(), Refused<Message>> {
         self.entering.fetch_add(1, Ordering::SeqCst);
         let pushed = if self.closed.load(Ordering::SeqCst) {

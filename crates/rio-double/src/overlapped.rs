@@ -85,7 +85,8 @@ impl Operation {
         // SAFETY: WSASend(3), WSASendTo(3) — the block stays in place until the operation has ended: `drop` waits for it.
         // The address is copied, at most as long as the storage.
         let returned = unsafe {
-            let buffer = WSABUF { len: (&(*block).bytes).len() as u32, buf: (*block).bytes.as_mut_ptr() };
+            let bytes = &mut (*block).bytes;
+            let buffer = WSABUF { len: bytes.len() as u32, buf: bytes.as_mut_ptr() };
             let overlapped = &raw mut (*block).overlapped;
             match to {
                 None => WSASend(socket, &buffer, 1, null_mut(), 0, overlapped, None),

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Running, raon};
+use crate::support::Running;
 
 /// What a shell reports of a program that Ctrl-C has ended.
 const INTERRUPTED: Option<i32> = Some(130);
@@ -35,6 +35,7 @@ mod comparisons {
     use nix::unistd::Pid;
 
     use super::*;
+    use crate::support::raon;
 
     /// How far it has come.
     #[derive(Clone, Copy, Debug)]

@@ -140,4 +140,7 @@ impl DescriptorLimit {
     pub fn leave_four() -> (Self, Vec<File>) {
         unreachable!("the tests that ask for it are left out")
     }
+
+    /// As it was before.
+    pub fn restore(self) {}
 }

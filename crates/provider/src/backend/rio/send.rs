@@ -37,7 +37,10 @@ impl Rio {
     fn post_send(&mut self, index: u32) -> Result<(), Error> {
         let slice = self.sends.take()?;
         let line = &mut self.lines[index];
-        let Some(sending) = &mut line.outlet.asked else { return Ok(self.sends.put(slice)) };
+        let Some(sending) = &mut line.outlet.asked else {
+            self.sends.put(slice);
+            return Ok(());
+        };
         let count = sending.source.copy(sending.posted, self.sends.bytes_mut(slice));
         self.sends.lend(slice);
         let data = self.sends.part(slice, 0, count);
