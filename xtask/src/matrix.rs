@@ -1,4 +1,5 @@
-//! `cargo xtask matrix [--all] [--json]`: whether Raon type-checks for the systems that it cannot be run on here.
+//! `cargo xtask matrix [--all] [--json]`: whether Raon type-checks for the systems that it cannot be run on here, and whether clippy has
+//! anything to say of it.
 //!
 //! Nothing of the tree needs a C compiler for another system, so all that is to be had is the standard library of each,
 //! which `windows/cross.rs` provides.
@@ -22,12 +23,11 @@ const OTHERS: [&str; 6] = [
     "aarch64-unknown-linux-musl",
 ];
 
-/// What is checked of each: a name, and what cargo is told after `cargo check`. Not the bench, which counts system calls
-/// with tools of Linux, nor the engine's tests and those of the command line, some of which play with processes and files
-/// of Unix.
+/// What is checked of each: a name, and what cargo is told after `cargo clippy`. Not the bench, which counts system
+/// calls with tools of Linux, nor the engine's tests, some of which play with processes and files of Unix.
 const CHECKS: [(&str, &[&str]); 3] = [
     ("libraries", &["--package", "raon-provider", "--package", "raon-session", "--package", "raon"]),
-    ("command line", &["--package", "raon-cli"]),
+    ("command line", &["--package", "raon-cli", "--all-targets"]),
     (
         "tests",
         &["--package", "raon-provider", "--package", "raon-session", "--package", "raon-conformance", "--all-targets"],
@@ -74,8 +74,9 @@ fn judge(root: &Path, cache: &Cache, target: &'static str) -> Verdict {
 
 fn failures(root: &Path, tools: &ToolChain, target: &str) -> Vec<&'static str> {
     let fails = |arguments: &[&str]| {
-        let status = tools.cargo(root).args(["check", "--quiet", "--target", target]).args(arguments).status();
-        !status.is_ok_and(|status| status.success())
+        let mut clippy = tools.clippy(root);
+        clippy.args(["--quiet", "--target", target]).args(arguments).args(["--", "-D", "warnings"]);
+        !clippy.status().is_ok_and(|status| status.success())
     };
     CHECKS.iter().filter(|(_, arguments)| fails(arguments)).map(|(name, _)| *name).collect()
 }

@@ -19,12 +19,13 @@ use crate::command::{find, run, say};
 /// The target that Wine runs.
 pub(super) const WINDOWS: &str = "x86_64-pc-windows-gnu";
 
-/// The compiler, cargo, and the sources of the standard library. Security updates bring a new one every few months.
-const RUST_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "libstd-rust-web-dev", "rust-web-src"];
+/// The compiler, cargo, clippy, and the sources of the standard library, all of one version. Security updates bring a new
+/// one every few months.
+const RUST_PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-clippy", "libstd-rust-web-dev", "rust-web-src"];
 const LINKER_PACKAGE: &str = "gcc-mingw-w64-x86-64-posix";
 const LINKERS: [&str; 2] = ["x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-gcc-posix"];
 /// How the parts are made. To be counted up when that changes, so that they are made anew.
-const RUST_RECIPE: &str = "rust 1";
+const RUST_RECIPE: &str = "rust 2";
 const LINKER_RECIPE: &str = "mingw 1";
 /// Where the libraries of packages lie, below the folder that they were unpacked into.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
@@ -33,6 +34,8 @@ const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 pub(crate) struct ToolChain {
     name: String,
     program: PathBuf,
+    /// Of which `cargo clippy` is made. Not found by cargo, which looks where the machine's own is before anywhere else.
+    clippy: PathBuf,
     environment: Vec<(&'static str, OsString)>,
     /// What an outer cargo has said of itself, and which would be taken for this one.
     foreign: &'static [&'static str],
@@ -64,7 +67,8 @@ impl ToolChain {
     ) -> Result<Self, String> {
         if has_library(target) {
             let program = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
-            return Ok(Self { name: "installed".to_owned(), program, environment, foreign: &[] });
+            let clippy = program.clone();
+            return Ok(Self { name: "installed".to_owned(), program, clippy, environment, foreign: &[] });
         }
         let made = Self::private(root, cache).and_then(|mut tools| {
             tools.environment.extend(environment);
@@ -79,13 +83,19 @@ impl ToolChain {
         let libraries = LIBRARIES.map(|libraries| folder.join(libraries));
         let libraries = std::env::join_paths(libraries).map_err(|error| format!("{}: {error}", folder.display()))?;
         let programs = folder.join("usr/bin");
+        // A folder of its own, so that neither the machine's compiler nor this one finds what the other has built.
+        let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         let mut tools = Self {
             name: String::new(),
             program: programs.join("cargo"),
+            clippy: programs.join("cargo-clippy"),
             environment: vec![
                 ("RUSTC", programs.join("rustc").into()),
                 ("RUSTDOC", programs.join("rustdoc").into()),
                 ("LD_LIBRARY_PATH", libraries),
+                ("CARGO_TARGET_DIR", root.join(built).join("cross").into()),
+                // For clippy, which is a compiler by itself and looks for its own.
+                ("SYSROOT", folder.join("usr").into()),
             ],
             foreign: &["CARGO", "CARGO_BUILD_TARGET", "RUSTUP_TOOLCHAIN"],
         };
@@ -103,14 +113,23 @@ impl ToolChain {
         Ok(tools)
     }
 
-    /// Cargo, to be run in the workspace. What it builds lies in a folder of its own, so that neither the machine's
-    /// compiler nor this one finds what the other has built.
+    /// Cargo, to be run in the workspace.
     pub(crate) fn cargo(&self, root: &Path) -> Command {
-        let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        let mut command = self.with_environment(Command::new(&self.program));
-        command.current_dir(root).env("CARGO_TARGET_DIR", root.join(built).join("cross"));
+        self.started(root, &self.program)
+    }
+
+    fn started(&self, root: &Path, program: &Path) -> Command {
+        let mut command = self.with_environment(Command::new(program));
+        command.current_dir(root);
         // Nobody looks at it with a debugger: linking takes a fraction of the time.
         command.env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command
+    }
+
+    /// `cargo clippy`, as `cargo`.
+    pub(crate) fn clippy(&self, root: &Path) -> Command {
+        let mut command = self.started(root, &self.clippy);
+        command.env("CARGO", &self.program).arg("clippy");
         command
     }
 

@@ -67,7 +67,7 @@ fn build(tools: &ToolChain, target: &str, form: Form, partial: &Path) -> Result<
     fs::write(folder.join("Cargo.toml"), MANIFEST).map_err(failed)?;
     fs::write(folder.join("lib.rs"), "").map_err(failed)?;
 
-    let seconds = if form == Form::Code { 90 } else { 20 };
+    let seconds = if form == Form::Code { 90 } else { 60 };
     say(&format!("building the standard library for {target}: about {seconds} s"));
     let mut command: Command = tools.cargo(&folder);
     command.args([form.verb(), "--release", "--target", target, CRATES, "--message-format", "json-render-diagnostics"]);
