@@ -1,5 +1,5 @@
-//! `cargo xtask matrix [--all] [--json]`: whether Raon type-checks for the systems that it cannot be run on here, and whether clippy has
-//! anything to say of it.
+//! `cargo xtask matrix [--all] [--json]`: whether Raon type-checks for the systems that it cannot be run on here, and whether
+//! clippy has anything to say of it there.
 //!
 //! Nothing of the tree needs a C compiler for another system, so all that is to be had is the standard library of each,
 //! which `windows/cross.rs` provides.
