@@ -149,6 +149,8 @@ fn forms_that_are_no_requests_are_refused() {
     assert_eq!(refused(&|| rio.post(SEND, requests, slice(buffer, 0, 0), 0, 0).is_err()), Rule::SliceOutside);
     assert_eq!(refused(&|| rio.post(SEND, requests, slice(buffer, 0, 1), 64, 0).is_err()), Rule::Unsupported);
     assert_eq!(refused(&|| rio.post(SEND, requests + 1000, slice(buffer, 0, 1), 0, 0).is_err()), Rule::UnknownHandle);
+    let pieces = [slice(buffer, 0, 1), slice(buffer, 1, 1)];
+    assert_eq!(refused(&|| rio.post_pieces(SEND, requests, &pieces).is_err()), Rule::SliceCount);
     assert_eq!(refused(&|| rio.notify(completions) != 0), Rule::NotificationMissing);
     assert_eq!(refused(&|| rio.completions(0, None) == 0), Rule::QueueSize);
     assert_eq!(refused(&|| rio.commit(SEND, requests + 1000).is_err()), Rule::UnknownHandle);

@@ -148,6 +148,13 @@ impl Rio {
         result(unsafe { function.unwrap()(queue, &buffer, 1, flags, context as *const _) })
     }
 
+    /// A request of two data buffers.
+    pub(crate) fn post_pieces(&self, side: usize, queue: isize, pieces: &[RIO_BUF; 2]) -> Result<(), i32> {
+        let function = if side == RECEIVE { self.0.RIOReceive } else { self.0.RIOSend };
+        // SAFETY: RIOSend(3), RIOReceive(3) — as in `post`.
+        result(unsafe { function.unwrap()(queue, pieces.as_ptr(), 2, 0, null()) })
+    }
+
     pub(crate) fn post_datagram(&self, side: usize, queue: isize, data: RIO_BUF, address: RIO_BUF) -> Result<(), i32> {
         // SAFETY: RIOSendEx(3), RIOReceiveEx(3) — as in `post`.
         let posted = unsafe {
