@@ -62,8 +62,8 @@ impl Tally {
     }
 }
 
-/// What a driver for such a worker starts from, with what it needs. At most half of the receive buffers are in the queue of its socket and a quarter waits
-/// here, so that there is always one for the next datagram.
+/// What a driver for such a worker starts from, with what it needs. At most half of the receive buffers are in the queue of
+/// its socket and a quarter waits here, so that there is always one for the next datagram.
 pub(crate) fn config(default: Config, datagram_bytes_max: u32) -> Config {
     let pool = datagrams::pool(datagram_bytes_max);
     let send_queue_count_max = pool.receive_count / 2;
