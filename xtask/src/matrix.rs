@@ -26,11 +26,11 @@ const OTHERS: [&str; 6] = [
 /// What is checked of each: a name, and what cargo is told after `cargo clippy`. Not the bench, which counts system
 /// calls with tools of Linux, nor the engine's tests, some of which play with processes and files of Unix.
 const CHECKS: [(&str, &[&str]); 3] = [
-    ("libraries", &["--package", "raon-provider", "--package", "raon-session", "--package", "raon"]),
-    ("command line", &["--package", "raon-cli", "--all-targets"]),
+    ("libraries", &["-p", "raon-provider", "-p", "raon-session", "-p", "raon"]),
+    ("command line", &["-p", "raon-cli", "--all-targets"]),
     (
         "tests",
-        &["--package", "raon-provider", "--package", "raon-session", "--package", "raon-conformance", "--all-targets"],
+        &["-p", "raon-provider", "-p", "raon-session", "-p", "raon-conformance", "-p", "rio-double", "--all-targets"],
     ),
 ];
 
