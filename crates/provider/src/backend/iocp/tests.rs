@@ -209,7 +209,11 @@ fn a_send_that_was_pending_at_the_close_writes_into_no_later_socket() {
     let stuffing = Bytes::from(vec![0xee; 16 << 20]);
     for config in forms() {
         let mut driver = Iocps::open(&config).unwrap();
-        for round in 0..5 {
+        let (mut round, mut given_again) = (0, 0);
+        // Other tests of this process may be quicker to get the handle; they end.
+        while given_again < 3 {
+            assert!(round < 250, "the handle is never given out again");
+            round += 1;
             let (near, far) = pair();
             let handle = near.as_raw_socket();
             let socket = driver.adopt(near).unwrap();
@@ -218,7 +222,7 @@ fn a_send_that_was_pending_at_the_close_writes_into_no_later_socket() {
             driver.close(socket, CloseMode::Abort, 5).unwrap();
             assert!(matches!(await_token(&mut driver, 5), Outcome::Closed));
             let later = elsewhere.make();
-            assert!(later.iter().any(|(near, _)| near.as_raw_socket() == handle), "the handle is given out again");
+            given_again += usize::from(later.iter().any(|(near, _)| near.as_raw_socket() == handle));
             drop(far);
             for (near, mut far) in later {
                 let id = driver.adopt(near).unwrap();
