@@ -203,6 +203,61 @@ pub fn one_busy_socket_does_not_starve_the_others(setup: &Setup) {
     assert!(rig.driver.stats().received_bytes > 1 << 20, "the busy one was served as well");
 }
 
+/// Sockets that always have more bytes than there are buffers, and one that has a byte now and then. The quiet one must be
+/// served within `turns_max` turns each time.
+fn flood(setup: &Setup, count: usize, turns_max: usize, configure: fn(&mut Config)) {
+    const QUIET: u64 = 1_000_000;
+    let mut rig = Rig::with(setup, configure);
+    let mut flooding = streams(&mut rig, count);
+    let (quiet, mut peer) = rig.peer();
+    rig.receive(quiet, QUIET);
+    let chunk = vec![7; 64 * 1024];
+    let mut served = vec![0; count];
+    for byte in 0..20 {
+        assert_eq!(peer.write_some(&[byte]), 1);
+        let mut turns = 0;
+        let mut has_come = false;
+        while !has_come {
+            assert!(turns < turns_max, "byte {byte} of the quiet socket was not served within {turns} turns");
+            flooding.iter_mut().for_each(|(_, peer)| {
+                peer.write_some(&chunk);
+            });
+            rig.turns(1);
+            turns += 1;
+            for completion in rig.seen() {
+                let Outcome::Received(bytes) = completion.outcome else { panic!("bytes were due: {completion:?}") };
+                match completion.token {
+                    QUIET => has_come = true,
+                    token => served[token as usize] += bytes.len(),
+                }
+            }
+        }
+    }
+    // Nor do the flooding ones starve each other.
+    rig.until("each of the flooding sockets to be served", |rig| {
+        flooding.iter_mut().for_each(|(_, peer)| {
+            peer.write_some(&chunk);
+        });
+        for completion in rig.seen() {
+            served[completion.token as usize] += 1;
+        }
+        served.iter().all(|bytes| *bytes > 0)
+    });
+}
+
+/// Every socket may take its turn before the quiet one, with half of the buffers at a time.
+pub fn a_quiet_socket_among_a_hundred_flooding_ones_is_served(setup: &Setup) {
+    flood(setup, 100, 24, |_| {});
+}
+
+pub fn a_quiet_socket_is_served_when_buffers_run_out(setup: &Setup) {
+    flood(setup, 100, 30, small_pool);
+}
+
+pub fn a_quiet_socket_among_a_thousand_flooding_ones_is_served(setup: &Setup) {
+    flood(setup, 1000, 72, |_| {});
+}
+
 pub fn an_idle_connection_holds_no_buffer(setup: &Setup) {
     let mut rig = Rig::with(setup, small_pool);
     let mut streams = streams(&mut rig, 50);

@@ -118,13 +118,15 @@ pub struct BufferPool {
     owner: Owner,
     /// Receive slots that are with the kernel, per section.
     kernel: [usize; 3],
+    /// Slots that it has ever got.
+    given: [u64; 3],
 }
 
 impl BufferPool {
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let counts = [config.receive_count, config.bulk_count, config.send_count];
         let sizes = [config.buffer_bytes, config.bulk_bytes, config.buffer_bytes].map(|bytes| bytes as usize);
-        BufferPool { owner: Owner::new(counts, sizes), kernel: [0; 3] }
+        BufferPool { owner: Owner::new(counts, sizes), kernel: [0; 3], given: [0; 3] }
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
@@ -147,6 +149,7 @@ impl BufferPool {
     pub(crate) fn give_kernel(&mut self, section: Section) -> Option<(u32, SpanMut)> {
         let number = self.owner.take(section)?;
         self.kernel[section as usize] += 1;
+        self.given[section as usize] += 1;
         Some((number, self.owner.slot_span(section, number)))
     }
 
@@ -170,6 +173,11 @@ impl BufferPool {
     /// Slots that a receive can still get, here or in the kernel.
     pub(crate) fn available(&mut self, section: Section) -> usize {
         self.owner.free_count(section) + self.kernel[section as usize]
+    }
+
+    /// Slots that the kernel has ever got of the section.
+    pub(crate) fn given(&self, section: Section) -> u64 {
+        self.given[section as usize]
     }
 
     /// Takes in what other threads gave back.

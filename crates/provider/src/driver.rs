@@ -20,6 +20,7 @@ mod held;
 mod open;
 mod receive;
 mod send;
+mod share;
 mod submit;
 
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ use crate::submitter::Submitter;
 use crate::timer::{Due, Timers};
 
 use held::Held;
+use share::Shares;
 
 /// A completion-based I/O engine on one back end, owned by one thread.
 ///
@@ -76,8 +78,8 @@ pub struct Driver<P: Provider = AnyProvider> {
     ready: VecDeque<Completion>,
     /// Sockets with sends to hand over.
     dirty: Vec<u32>,
-    /// Sockets that wait for a receive buffer, first come first served.
-    starved: VecDeque<u32>,
+    /// Streams that wait for a receive buffer, or for their next share.
+    shares: Shares,
     /// Sockets that are owed `Writable` because the table of operations was full.
     crowded: VecDeque<SocketId>,
     held: Held,
@@ -195,7 +197,7 @@ impl<P: Provider> Driver<P> {
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         self.take_mail();
         self.pool.collect();
-        self.feed_starved();
+        self.feed_lines();
         self.batches = 0;
         self.pump_dirty();
         let wait = self.wait_for(deadline_ns);
@@ -208,6 +210,7 @@ impl<P: Provider> Driver<P> {
             self.dispatch(event);
         }
         self.events = events;
+        self.settle_shares();
         self.fire_timers();
         self.tell_crowded();
         turned
@@ -218,12 +221,12 @@ impl<P: Provider> Driver<P> {
         let idle = Some(Duration::ZERO);
         let Some(deadline_ns) = deadline_ns else { return idle };
         // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
-        if !self.ready.is_empty() || (!self.starved.is_empty() && self.batches > 0) {
+        let is_short_of_buffers = self.shares.is_short_of_buffers();
+        if !self.ready.is_empty() || self.shares.is_behind() || (is_short_of_buffers && self.batches > 0) {
             return idle;
         }
         let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
         let wait_ns = until_ns.saturating_sub(if until_ns == u64::MAX { 0 } else { self.provider.now_ns() });
-        let is_short_of_buffers = !self.starved.is_empty();
         if wait_ns == 0 || (is_short_of_buffers && !self.pool.mark_starving()) || !self.mailbox.fall_asleep() {
             return idle;
         }

@@ -207,11 +207,11 @@ impl<P: Provider> Faulty<P> {
                 let is_refused = list.bytes > 0 && self.dice.falls(rates.send_refused);
                 return is_refused.then_some(EventResult::Sent(0));
             }
-            Action::Receive(_) | Action::ReceiveDatagrams(..) if self.storm > 0 => {
+            Action::Receive(..) | Action::ReceiveDatagrams(..) if self.storm > 0 => {
                 self.storm -= 1;
                 ErrorKind::NoBuffers
             }
-            Action::Receive(_) | Action::ReceiveDatagrams(..) if self.dice.falls(rates.no_buffers) => {
+            Action::Receive(..) | Action::ReceiveDatagrams(..) if self.dice.falls(rates.no_buffers) => {
                 self.storm = self.dice.below(u64::from(rates.no_buffers_run_max)) as u32;
                 ErrorKind::NoBuffers
             }
@@ -253,7 +253,7 @@ impl<P: Provider> Faulty<P> {
     }
 
     fn hand_over(&mut self, request: Request) {
-        if matches!(request.action, Action::Accept | Action::Receive(_) | Action::ReceiveDatagrams(..)) {
+        if matches!(request.action, Action::Accept | Action::Receive(..) | Action::ReceiveDatagrams(..)) {
             self.streams.insert(request.key.bits(), (request.socket, request.handle));
         }
         self.requests.push(request);

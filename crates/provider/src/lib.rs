@@ -42,6 +42,7 @@ mod platform;
 mod provider;
 mod random;
 mod readiness;
+mod ready_queue;
 mod slots;
 mod socket;
 mod stats;

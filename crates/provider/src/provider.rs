@@ -48,8 +48,8 @@ pub enum Action {
     Accept,
     /// Connect to the address that the span holds in the system's form.
     Connect(Span),
-    /// Receive into pool buffers of the section, until cancelled or ended.
-    Receive(Section),
+    /// Receive into pool buffers of the section, until the shots are used up, or cancelled or ended.
+    Receive(Section, Shots),
     /// Receive once into the span.
     ReceiveInto(SpanMut),
     /// Send the span.
@@ -71,6 +71,15 @@ pub enum Notice {
     Prompt,
     /// With whatever is reported next: all of it is quiet, and nothing is queued behind it. A wait need not end for it.
     Lazy,
+}
+
+/// How often a receive stream may deliver before its request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shots {
+    /// One buffer: its event is the request's last.
+    One,
+    /// Any number.
+    Many,
 }
 
 /// How datagrams come out of a socket.

@@ -13,7 +13,6 @@ mod datagram;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -30,12 +29,10 @@ use crate::memory::{Span, SpanList, SpanMut};
 use crate::merge::{self, Merging};
 use crate::platform::{self, RawHandle, raw_handle};
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
 };
+use crate::ready_queue::{ReadyQueue, SHARE_BYTES_MIN};
 
-/// Bytes received per turn, all sockets together, before the caller gets to see them: what an L2 cache still holds when
-/// the answers are sent. The sockets that are left come first in the next turn.
-const BYTES_PER_TURN: usize = 256 * 1024;
 /// Where a datagram without a sender comes from.
 pub(crate) const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Connections accepted from one listener per turn, before others get theirs.
@@ -106,7 +103,7 @@ pub trait Selector: Sized {
 #[derive(Clone, Copy)]
 enum Input {
     Accept,
-    Stream(Section),
+    Stream(Section, Shots),
     Datagrams(Section),
     Into(SpanMut),
 }
@@ -137,15 +134,11 @@ struct State {
 pub struct Readiness<S: Selector> {
     selector: S,
     sockets: Vec<State>,
-    /// Sockets whose input can be tried now, each once; the capped ones go to the end.
-    queue: VecDeque<u32>,
+    queue: ReadyQueue,
     edges: Vec<Edge>,
     outbox: Outbox,
     merging: Merging,
     coalescing: FeatureState,
-    turn_bytes_max: usize,
-    /// Received in this turn so far.
-    turn_bytes: usize,
     counters: ProviderCounters,
     start: Instant,
 }
@@ -166,13 +159,11 @@ impl<S: Selector> Provider for Readiness<S> {
         Ok(Readiness {
             selector: S::open()?,
             sockets: Vec::with_capacity(config.sockets_max as usize),
-            queue: VecDeque::with_capacity(1024),
+            queue: ReadyQueue::new(config.turn_bytes_max),
             edges: Vec::with_capacity(EDGES_PER_TURN),
             outbox: Outbox::default(),
             merging: Merging::new(config.datagrams.segment, segments),
             coalescing: merge::coalescing_state(config.datagrams.coalesce, coalesces),
-            turn_bytes_max: config.turn_bytes_max as usize,
-            turn_bytes: 0,
             counters: ProviderCounters::default(),
             start: Instant::now(),
         })
@@ -228,12 +219,8 @@ impl<S: Selector> Provider for Readiness<S> {
         for position in 0..self.edges.len() {
             self.take_edge(self.edges[position], events);
         }
-        self.turn_bytes = 0;
-        for _ in 0..self.queue.len() {
-            if self.turn_bytes >= BYTES_PER_TURN {
-                break;
-            }
-            let Some(socket) = self.queue.pop_front() else { break };
+        self.queue.begin();
+        while let Some(socket) = self.queue.next() {
             self.sockets[socket as usize].is_queued = false;
             self.try_input(socket, pool, events);
         }
@@ -282,7 +269,7 @@ impl<S: Selector> Readiness<S> {
                 }
                 self.outbox.put(socket, key, list, target);
             }
-            Action::Receive(section) => self.await_input(socket, key, Input::Stream(section)),
+            Action::Receive(section, shots) => self.await_input(socket, key, Input::Stream(section, shots)),
             Action::ReceiveInto(span) => self.await_input(socket, key, Input::Into(span)),
             Action::Send(span, _) => self.start_output(socket, key, Output::Send(span), events),
             Action::SendList(list, _) => self.start_output(socket, key, Output::SendList(list), events),
@@ -315,7 +302,7 @@ impl<S: Selector> Readiness<S> {
         let state = &mut self.sockets[socket as usize];
         if state.readable && state.input.is_some() && !state.is_queued {
             state.is_queued = true;
-            self.queue.push_back(socket);
+            self.queue.push_fresh(socket);
         }
     }
 
@@ -385,12 +372,15 @@ impl<S: Selector> Readiness<S> {
         let Some((key, input)) = self.sockets[socket as usize].input else { return };
         match input {
             Input::Accept => self.try_accept(socket, key, events),
-            Input::Stream(section) => self.try_stream(socket, key, section, pool, events),
+            Input::Stream(section, shots) => self.try_stream(socket, key, (section, shots), pool, events),
             Input::Datagrams(section) => self.try_datagrams(socket, key, section, pool, events),
             Input::Into(span) => self.try_receive_into(socket, key, span, events),
         }
-        // What was not drained goes on in the next turn, after the others.
-        self.queue_if_ready(socket);
+        let state = &mut self.sockets[socket as usize];
+        if state.readable && state.input.is_some() && !state.is_queued {
+            state.is_queued = true;
+            self.queue.push_busy(socket);
+        }
     }
 
     fn try_accept(&mut self, socket: u32, key: RequestKey, events: &mut Vec<Event>) {
@@ -420,19 +410,20 @@ impl<S: Selector> Readiness<S> {
         &mut self,
         socket: u32,
         key: RequestKey,
-        section: Section,
+        (section, shots): (Section, Shots),
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
     ) {
         let state = &mut self.sockets[socket as usize];
-        let mut share = self.turn_bytes_max;
+        let mut share = self.queue.share_bytes();
         let end = loop {
             let Some(mut buffer) = pool.lend_receive(section) else {
                 self.counters.no_buffers += 1;
                 break EventResult::Failed(Error::new(ErrorKind::NoBuffers));
             };
             self.counters.kernel_entries += 1;
-            let length = match S::receive(state.handle, SpanMut::of(&mut buffer)) {
+            let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
+            let length = match S::receive(state.handle, SpanMut::of(&mut buffer[..room])) {
                 Tried::Done(0) => break EventResult::Received(crate::buffer::Buffer::empty()),
                 Tried::Done(length) => length,
                 Tried::Later => {
@@ -441,14 +432,17 @@ impl<S: Selector> Readiness<S> {
                 }
                 Tried::Failed(error) => break EventResult::Failed(error),
             };
-            let is_drained = length < buffer.len() && !state.is_broken_up;
+            let is_drained = length < room && !state.is_broken_up;
             buffer.set_len(length);
-            events.push(event(key, true, EventResult::Received(buffer)));
             share = share.saturating_sub(length);
-            self.turn_bytes += length;
+            self.queue.used(length);
             if is_drained {
                 state.readable = false;
             }
+            if shots == Shots::One {
+                break EventResult::Received(buffer);
+            }
+            events.push(event(key, true, EventResult::Received(buffer)));
             if is_drained || share == 0 {
                 return;
             }

@@ -26,7 +26,7 @@ impl Flags {
     pub(crate) const CONNECTING: Flags = Flags(1 << 1);
     /// The caller does not want bytes now.
     pub(crate) const PAUSED: Flags = Flags(1 << 2);
-    /// In the queue of sockets that wait for a receive buffer.
+    /// In the line of sockets that wait for a receive buffer.
     pub(crate) const STARVED: Flags = Flags(1 << 3);
     /// The peer has ended its direction, or receiving has failed for good.
     pub(crate) const ENDED: Flags = Flags(1 << 4);
@@ -61,6 +61,10 @@ impl Flags {
     pub(crate) const COALESCE: Flags = Flags(1 << 19);
     /// `Writable` is owed when no send is queued any more, not before.
     pub(crate) const EMPTY_AWAITED: Flags = Flags(1 << 20);
+    /// Its stream has used more than its share of a turn: it receives one buffer at a time.
+    pub(crate) const RATIONED: Flags = Flags(1 << 21);
+    /// In the line of streams that have had their share.
+    pub(crate) const IN_LINE: Flags = Flags(1 << 22);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);
@@ -81,6 +85,9 @@ pub(crate) struct Entry<E> {
     flags: Flags,
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
+    /// The turn in which its stream last delivered, and the bytes that it delivered in that turn.
+    pub(crate) turn: u32,
+    pub(crate) turn_bytes: u32,
     /// Requests in the kernel.
     pub(crate) in_kernel: u16,
     /// Sends in the kernel, from the head of the queue on.
@@ -111,6 +118,8 @@ impl<E> Entry<E> {
             endpoint,
             flags,
             streak: 0,
+            turn: 0,
+            turn_bytes: 0,
             in_kernel: 0,
             batch_count: 0,
             batch_bytes: 0,
@@ -236,5 +245,5 @@ impl Operation {
     }
 }
 
-const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 96 && size_of::<Operation>() <= 80);
-const _: () = assert!(size_of::<Entry<crate::endpoint::AnySocket>>() <= 96);
+const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 104 && size_of::<Operation>() <= 80);
+const _: () = assert!(size_of::<Entry<crate::endpoint::AnySocket>>() <= 104);

@@ -185,11 +185,8 @@ impl<P: Provider> Driver<P> {
     pub(super) fn release(&mut self, index: u32) {
         let entry = &self.sockets[index];
         debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
-        let (is_starved, is_owed) = (entry.is(Flags::STARVED), entry.is(Flags::WRITABLE_OWED));
+        let is_owed = entry.is(Flags::WRITABLE_OWED);
         self.provider.detach(index, &entry.endpoint);
-        if is_starved {
-            self.starved.retain(|starved| *starved != index);
-        }
         if is_owed {
             let id = self.socket_id(index);
             self.crowded.retain(|crowded| *crowded != id);

@@ -203,6 +203,8 @@ impl<P: Provider> Driver<P> {
         let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         self.counters.totals.received_bytes += bytes.len() as u64;
+        // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
+        self.use_share(index, bytes.len());
         let fits = bytes.len() <= self.datagram_limit(section) as usize;
         let outcome = if fits { Outcome::Datagram { bytes, from } } else { Outcome::Truncated { from } };
         self.on_datagram_item(operation, outcome, more);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use super::held::Held;
+use super::share::Shares;
 use super::{Driver, Gathers};
 use crate::buffer::BufferPool;
 use crate::config::Config;
@@ -47,7 +48,7 @@ impl<P: Provider> Driver<P> {
             events: Vec::with_capacity(1024),
             ready: VecDeque::with_capacity(1024),
             dirty: Vec::with_capacity(1024),
-            starved: VecDeque::new(),
+            shares: Shares::new(config),
             crowded: VecDeque::new(),
             held: Held::default(),
             gathers: Gathers::default(),

@@ -2,13 +2,13 @@
 
 use super::Driver;
 use super::datagram::is_about_the_past;
-use crate::buffer::{Buffer, Section};
+use crate::buffer::Buffer;
 use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::operation::Room;
-use crate::provider::{Action, Arrival, Provider};
+use crate::provider::{Action, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
@@ -115,21 +115,6 @@ impl<P: Provider> Driver<P> {
         }
     }
 
-    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits for a buffer.
-    pub(super) fn arm_stream(&mut self, index: u32) {
-        let entry = &self.sockets[index];
-        let head = entry.receive_head;
-        let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED);
-        if waits || self.operations[head].is_armed {
-            return;
-        }
-        let section = if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive };
-        let is_datagram = entry.is(Flags::DATAGRAM);
-        let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
-        let action = if is_datagram { Action::ReceiveDatagrams(section, arrival) } else { Action::Receive(section) };
-        self.hand_over(head, action);
-    }
-
     /// Takes the request back from the kernel, to arm it again later.
     fn disarm(&mut self, index: u32) {
         let entry = &self.sockets[index];
@@ -155,7 +140,9 @@ impl<P: Provider> Driver<P> {
             return self.end_stream(operation, end);
         }
         self.counters.totals.received_bytes += buffer.len() as u64;
+        let is_over = self.use_share(index, buffer.len());
         self.watch_size(index, &buffer, more);
+        self.ration(index, is_over, buffer.len() == buffer.capacity(), more);
         if !self.operations[operation].is_internal {
             let item = self.item(operation, Outcome::Received(buffer));
             if self.sockets[index].is(Flags::PAUSED) { self.hold(index, item) } else { self.push(item) }
@@ -206,11 +193,10 @@ impl<P: Provider> Driver<P> {
                 if self.sockets[index].is(Flags::BULK) && !is_datagram {
                     self.sockets[index].set(Flags::BULK, false);
                     self.sockets[index].streak = 0;
-                } else if !self.sockets[index].is(Flags::STARVED) {
-                    //= STARVE-1
-                    self.sockets[index].set(Flags::STARVED, true);
-                    self.starved.push_back(index);
+                } else {
+                    self.starve(index);
                 }
+                self.note_shortage();
                 self.stream_disarmed(operation);
             }
             ErrorKind::Cancelled => self.stream_disarmed(operation),
@@ -270,6 +256,21 @@ impl<P: Provider> Driver<P> {
             if more {
                 self.disarm(index);
             }
+        }
+    }
+
+    /// Who uses more than a share receives one buffer at a time from now on; who leaves room in it no longer has to.
+    //= STARVE-1
+    #[inline]
+    fn ration(&mut self, index: u32, is_over: bool, is_full: bool, more: bool) {
+        let is_rationed = self.sockets[index].is(Flags::RATIONED);
+        if is_over && !is_rationed {
+            self.sockets[index].set(Flags::RATIONED, true);
+            if more {
+                self.disarm(index);
+            }
+        } else if is_rationed && !is_full && !more {
+            self.sockets[index].set(Flags::RATIONED, false);
         }
     }
 
@@ -343,29 +344,6 @@ impl<P: Provider> Driver<P> {
             self.sockets[index].receive_tail = previous;
         }
         self.fail(operation, Error::new(ErrorKind::Cancelled));
-    }
-
-    /// Arms the sockets that waited for buffers, as many as there are buffers, first come first served. This is the one
-    /// place where they are armed, and it follows the return of buffers: no timer, no spinning.
-    pub(super) fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
-        let mut available = [Section::Receive, Section::Bulk].map(|section| self.pool.available(section));
-        for _ in 0..self.starved.len() {
-            let Some(index) = self.starved.pop_front() else { return };
-            // Streams that starve have lost their claim to bulk buffers; datagram sockets keep it, being sure to need them.
-            let available = &mut available[usize::from(self.sockets[index].is(Flags::BULK))];
-            if *available == 0 {
-                self.starved.push_back(index);
-                continue;
-            }
-            self.sockets[index].set(Flags::STARVED, false);
-            if self.is_streaming(index) && !self.sockets[index].is(Flags::PAUSED) {
-                self.arm_stream(index);
-                *available -= 1;
-            }
-        }
     }
 
     fn is_streaming(&self, index: u32) -> bool {

@@ -233,7 +233,7 @@ impl<S: Selector> Readiness<S> {
     ) {
         // A socket with one datagram should not pay for a batch, one with a thousand should not pay per datagram.
         let mut wanted = BATCH_MIN;
-        let mut share = self.turn_bytes_max;
+        let mut share = self.queue.share_bytes();
         while share > 0 {
             let state = &mut self.sockets[socket as usize];
             let Some(batch) = Batch::lend(pool, section, wanted) else {
@@ -249,7 +249,7 @@ impl<S: Selector> Readiness<S> {
                     wanted = if came == wanted { BATCH_MAX.min(wanted * 2) } else { 1 };
                     let bytes: usize = labels[..came].iter().map(|label| label.length.max(1)).sum();
                     share = share.saturating_sub(bytes);
-                    self.turn_bytes += bytes;
+                    self.queue.used(bytes);
                     events.extend(batch.filled(labels, came).map(|result| event(key, true, result)));
                 }
                 Tried::Later => {

@@ -96,7 +96,7 @@ impl Pair {
         let requests = (0..2).map(|index| {
             let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             endless.attach(index, &socket).unwrap();
-            let action = Action::Receive(Section::Receive);
+            let action = Action::Receive(Section::Receive, Shots::Many);
             Request { key: Key::new(index, 1), socket: index, handle: raw_handle(&socket), action }
         });
         let requests = requests.collect();
@@ -122,7 +122,7 @@ fn no_socket_gets_more_than_its_share_of_a_turn() {
 
 #[test]
 fn who_had_nothing_of_a_turn_comes_first_in_the_next() {
-    let all = BYTES_PER_TURN / PoolConfig::default().buffer_bytes as usize;
+    let all = crate::ready_queue::BYTES_PER_TURN / PoolConfig::default().buffer_bytes as usize;
     let mut pair = Pair::new(all as u32);
     assert_eq!([pair.shares(), pair.shares(), pair.shares()], [[all, 0], [0, all], [all, 0]]);
 }

@@ -94,7 +94,7 @@ impl Iocp {
         events: &mut Vec<Event>,
     ) {
         let handle = self.sockets[socket as usize].handle;
-        let mut share = self.turn_bytes_max;
+        let mut share = self.queue.share_bytes();
         while share > 0 {
             let Some(mut buffer) = pool.lend_receive(section) else {
                 self.counters.no_buffers += 1;
@@ -110,7 +110,7 @@ impl Iocp {
             match tried {
                 Tried::Done(label) => {
                     share = share.saturating_sub(label.length.max(1));
-                    self.turn_bytes += label.length.max(1);
+                    self.queue.used(label.length.max(1));
                     events.push(Event { key, more: true, result: datagram(buffer, label) });
                 }
                 Tried::Later => {
@@ -125,7 +125,7 @@ impl Iocp {
                 Tried::Failed(error) => return self.end_input(socket, EventResult::Failed(error), events),
             }
         }
-        self.enqueue(socket);
+        self.enqueue_busy(socket);
     }
 
     fn take_stashed(&mut self, socket: u32, buffer: &mut Buffer) -> Option<Label> {

@@ -31,7 +31,6 @@ mod start;
 mod tests;
 mod transfer;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,11 +52,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::operation::GATHER_PIECES_MAX;
 use crate::platform::{RawHandle, raw_handle};
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker};
+use crate::ready_queue::ReadyQueue;
 
-/// Bytes received per turn, all sockets together, before the caller gets to see them: what an L2 cache still holds when
-/// the answers are sent. The sockets that are left come first in the next turn.
-const BYTES_PER_TURN: usize = 256 * 1024;
 /// Longest wait before a cancel that has found nothing is repeated. Mostly the completion is in the port and ends it at once.
 const CANCEL_WAIT: Duration = Duration::from_millis(1);
 /// How long a drop waits for cancelled operations that the driver's drain has left: they end at once, or not at all.
@@ -67,7 +64,7 @@ const DROP_WAIT: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy)]
 enum Input {
     Accept,
-    Stream(Section),
+    Stream(Section, Shots),
     Datagrams(Section),
 }
 
@@ -104,11 +101,8 @@ pub struct Iocp {
     features: Features,
     sockets: Vec<State>,
     /// Sockets whose input can be tried now, each once; those that have had their share go to the end.
-    queue: VecDeque<u32>,
+    queue: ReadyQueue,
     pieces: Pieces,
-    turn_bytes_max: usize,
-    /// Received in this turn so far.
-    turn_bytes: usize,
     /// Something has happened that the caller must hear of at once.
     is_urgent: bool,
     /// Registered I/O has something.
@@ -139,10 +133,8 @@ impl Provider for Iocp {
             timer,
             features,
             sockets: Vec::new(),
-            queue: VecDeque::with_capacity(1024),
+            queue: ReadyQueue::new(config.turn_bytes_max),
             pieces: Pieces::with_capacity(GATHER_PIECES_MAX),
-            turn_bytes_max: config.turn_bytes_max as usize,
-            turn_bytes: 0,
             is_urgent: false,
             is_noticed: false,
             counters: ProviderCounters::default(),
@@ -268,12 +260,8 @@ impl Iocp {
     /// Tries the sockets that have something, each its share, until the turn has had its own.
     //= STARVE-1
     fn work_off(&mut self, pool: &mut BufferPool, events: &mut Vec<Event>) {
-        self.turn_bytes = 0;
-        for _ in 0..self.queue.len() {
-            if self.turn_bytes >= BYTES_PER_TURN {
-                break;
-            }
-            let Some(socket) = self.queue.pop_front() else { break };
+        self.queue.begin();
+        while let Some(socket) = self.queue.next() {
             self.sockets[socket as usize].is_queued = false;
             let Some(awaited) = self.sockets[socket as usize].awaited else { continue };
             if awaited.is_armed {
@@ -281,16 +269,25 @@ impl Iocp {
             }
             match awaited.input {
                 Input::Accept => self.try_accept(socket, events),
-                Input::Stream(section) => self.try_stream(socket, awaited.key, section, pool, events),
+                Input::Stream(section, shots) => self.try_stream(socket, awaited.key, (section, shots), pool, events),
                 Input::Datagrams(section) => self.try_datagrams(socket, awaited.key, section, pool, events),
             }
         }
     }
 
+    /// The socket may have something.
     fn enqueue(&mut self, socket: u32) {
         let state = &mut self.sockets[socket as usize];
         if !std::mem::replace(&mut state.is_queued, true) {
-            self.queue.push_back(socket);
+            self.queue.push_fresh(socket);
+        }
+    }
+
+    /// The socket has had its share.
+    fn enqueue_busy(&mut self, socket: u32) {
+        let state = &mut self.sockets[socket as usize];
+        if !std::mem::replace(&mut state.is_queued, true) {
+            self.queue.push_busy(socket);
         }
     }
 

@@ -6,7 +6,8 @@ use super::transfer::{self, Tried};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::error::{Error, ErrorKind};
 use crate::memory::SpanMut;
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::provider::{Event, EventResult, RequestKey, Shots};
+use crate::ready_queue::SHARE_BYTES_MIN;
 
 impl Iocp {
     /// Waits until the socket has something; a socket that has is tried in this turn or the next.
@@ -48,32 +49,36 @@ impl Iocp {
         &mut self,
         socket: u32,
         key: RequestKey,
-        section: Section,
+        (section, shots): (Section, Shots),
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
     ) {
         let handle = self.sockets[socket as usize].handle;
-        let mut share = self.turn_bytes_max;
+        let mut share = self.queue.share_bytes();
         let end = loop {
             if share == 0 {
-                return self.enqueue(socket);
+                return self.enqueue_busy(socket);
             }
             let Some(mut buffer) = pool.lend_receive(section) else {
                 self.counters.no_buffers += 1;
                 break EventResult::Failed(Error::new(ErrorKind::NoBuffers));
             };
             self.counters.kernel_entries += 1;
-            let length = match transfer::receive_now(handle, SpanMut::of(&mut buffer)) {
+            let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
+            let length = match transfer::receive_now(handle, SpanMut::of(&mut buffer[..room])) {
                 Tried::Done(0) => break EventResult::Received(Buffer::empty()),
                 Tried::Done(length) => length,
                 Tried::Later => return self.arm(socket, events),
                 Tried::Failed(error) => break EventResult::Failed(error),
             };
-            let is_drained = length < buffer.len();
+            let is_drained = length < room;
             buffer.set_len(length);
-            events.push(Event { key, more: true, result: EventResult::Received(buffer) });
             share = share.saturating_sub(length);
-            self.turn_bytes += length;
+            self.queue.used(length);
+            if shots == Shots::One {
+                break EventResult::Received(buffer);
+            }
+            events.push(Event { key, more: true, result: EventResult::Received(buffer) });
             if is_drained {
                 // What has come meanwhile ends the wait at once.
                 return self.arm(socket, events);

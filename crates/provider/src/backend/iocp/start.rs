@@ -14,8 +14,8 @@ impl Iocp {
         match action {
             Action::Accept => self.start_accept(key, socket),
             Action::Connect(address) => self.start_connect(user(Job::Connect), address, events),
-            Action::Receive(section) => {
-                self.await_input(key, socket, Input::Stream(section));
+            Action::Receive(section, shots) => {
+                self.await_input(key, socket, Input::Stream(section, shots));
                 self.arm(socket, events);
             }
             Action::ReceiveDatagrams(section, _) => {

@@ -8,7 +8,7 @@ use super::queues::Side;
 use crate::buffer::Section;
 use crate::error::Error;
 use crate::memory::{Span, SpanList, SpanMut, Target};
-use crate::provider::{Event, RequestKey};
+use crate::provider::{Event, RequestKey, Shots};
 
 /// A request queue and its socket; without a socket, once that is closed and completions are still to come.
 pub(super) struct Line {
@@ -44,14 +44,14 @@ pub(super) struct Inlet {
 /// What the driver wants to receive.
 #[derive(Clone, Copy)]
 pub(super) enum Asked {
-    Stream(RequestKey),
+    Stream(RequestKey, Shots),
     Into(RequestKey, SpanMut),
 }
 
 impl Asked {
     pub(super) fn key(self) -> RequestKey {
         match self {
-            Asked::Stream(key) | Asked::Into(key, _) => key,
+            Asked::Stream(key, _) | Asked::Into(key, _) => key,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::queues::Side;
 use super::start::ended;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::error::{Error, ErrorKind};
-use crate::provider::{Event, EventResult};
+use crate::provider::{Event, EventResult, Shots};
 
 impl Rio {
     pub(super) fn ask(&mut self, index: u32, asked: Asked, pool: &mut BufferPool, events: &mut Vec<Event>) {
@@ -34,7 +34,8 @@ impl Rio {
                 }
                 return;
             };
-            let more = matches!(result, EventResult::Received(ref buffer) if !buffer.is_empty());
+            let goes_on = matches!(asked, Asked::Stream(_, Shots::Many));
+            let more = goes_on && matches!(result, EventResult::Received(ref buffer) if !buffer.is_empty());
             if !more {
                 self.lines[index].inlet.asked = None;
             }
@@ -48,7 +49,7 @@ impl Rio {
         let Some(slice) = inlet.slice else { return Err(Error::new(ErrorKind::InvalidInput)) };
         let bytes = &self.receives.bytes(slice)[inlet.start..inlet.end];
         let (count, result) = match asked {
-            Asked::Stream(_) => {
+            Asked::Stream(..) => {
                 let Some(mut buffer) = pool.lend_receive(Section::Receive) else {
                     self.counters.no_buffers += 1;
                     return Err(Error::new(ErrorKind::NoBuffers));
@@ -130,7 +131,7 @@ impl Rio {
 //= EOF-1
 fn end_of(asked: Asked, last: Result<(), Error>) -> EventResult {
     match (asked, last) {
-        (Asked::Stream(_), Ok(())) => EventResult::Received(Buffer::empty()),
+        (Asked::Stream(..), Ok(())) => EventResult::Received(Buffer::empty()),
         (Asked::Into(..), Ok(())) => EventResult::ReceivedInto(0),
         (_, Err(error)) => EventResult::Failed(error),
     }

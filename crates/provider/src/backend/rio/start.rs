@@ -27,7 +27,7 @@ impl Rio {
         };
         let index = line.index();
         match request.action {
-            Action::Receive(_) => self.ask(index, Asked::Stream(key), pool, events),
+            Action::Receive(_, shots) => self.ask(index, Asked::Stream(key, shots), pool, events),
             Action::ReceiveInto(span) => self.ask(index, Asked::Into(key, span), pool, events),
             Action::Send(span, _) => self.send(index, key, Source::One(span), events),
             Action::SendList(list, _) => self.send(index, key, Source::List(list), events),

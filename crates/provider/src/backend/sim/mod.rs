@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker,
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
 };
 use crate::readiness::Tried;
 
@@ -56,7 +56,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 #[derive(Clone, Copy)]
 enum Input {
     Accept,
-    Stream(Section),
+    Stream(Section, Shots),
     Datagrams(Section),
     Into(SpanMut),
 }
@@ -208,7 +208,9 @@ impl Sim {
             let state = &mut self.sockets[request.socket as usize];
             match request.action {
                 Action::Accept => state.input = Some((request.key, Input::Accept)),
-                Action::Receive(section) => state.input = Some((request.key, Input::Stream(section))),
+                Action::Receive(section, shots) => {
+                    state.input = Some((request.key, Input::Stream(section, shots)));
+                }
                 Action::ReceiveDatagrams(section, _) => state.input = Some((request.key, Input::Datagrams(section))),
                 // The network has no packets to save: datagrams are neither merged nor sent together.
                 Action::SendDatagram(list, target, notice) => {
@@ -248,7 +250,9 @@ impl Sim {
             {
                 match input {
                     Input::Accept => self.try_accept(*index, key, world, events),
-                    Input::Stream(section) => self.try_stream(*index, key, section, world, pool, events),
+                    Input::Stream(section, shots) => {
+                        self.try_stream(*index, key, (section, shots), world, pool, events);
+                    }
                     Input::Datagrams(section) => self.try_datagrams(*index, key, section, world, pool, events),
                     Input::Into(span) => self.try_receive_into(*index, key, span, world, events),
                 }
@@ -311,7 +315,7 @@ impl Sim {
         &mut self,
         index: u32,
         key: RequestKey,
-        section: Section,
+        (section, shots): (Section, Shots),
         world: &mut World,
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
@@ -333,7 +337,8 @@ impl Sim {
                     Tried::Failed(error) => (false, EventResult::Failed(error)),
                     Tried::Done(buffer) => {
                         share = share.saturating_sub(buffer.len());
-                        let goes_on = !buffer.is_empty() && !world.random.chance(world.plan.stream_ends);
+                        let goes_on = shots == Shots::Many && !buffer.is_empty();
+                        let goes_on = goes_on && !world.random.chance(world.plan.stream_ends);
                         (goes_on, EventResult::Received(buffer))
                     }
                 },

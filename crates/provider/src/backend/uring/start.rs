@@ -7,7 +7,7 @@ use super::entries::{self, Patience, Tag};
 use crate::buffer::Section;
 use crate::memory::{Span, SpanList, Target};
 use crate::platform::RawHandle;
-use crate::provider::{Action, Notice, Request, RequestKey};
+use crate::provider::{Action, Notice, Request, RequestKey, Shots};
 
 impl Uring {
     pub(super) fn start(&mut self, request: Request) {
@@ -15,7 +15,7 @@ impl Uring {
         match action {
             Action::Accept => self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept)),
             Action::Connect(address) => self.push(Tag::Connect, key, entries::connect(handle, address)),
-            Action::Receive(section) => self.start_receive(key, handle, section),
+            Action::Receive(section, shots) => self.start_receive(key, handle, section, shots),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, entries::receive_into(handle, span)),
             Action::ReceiveDatagrams(section, arrival) => {
                 self.start_receive_datagrams(key, handle, section, arrival);
@@ -32,10 +32,10 @@ impl Uring {
         }
     }
 
-    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section) {
+    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section, shots: Shots) {
         let group = section as u16;
         let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
-        let entry = if self.features.multishot_receive {
+        let entry = if self.features.multishot_receive && shots == Shots::Many {
             entries::receive_multishot(handle, group)
         } else {
             entries::receive_selected(handle, group, self.buffer_bytes[section as usize])

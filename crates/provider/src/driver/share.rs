@@ -1,0 +1,240 @@
+//! Shares of a turn: which streams are armed when the buffers do not suffice for all of them.
+//!
+//! 1. A stream that asked for bytes and found no buffer is *starved*. Starved streams are armed first, in the order in
+//!    which they starved.
+//! 2. A stream that was starved, or that has delivered more than its share of a turn, is *rationed*. It receives one buffer
+//!    at a time. Rationed streams come after the starved ones, and get at most half of the buffers in one turn. So a stream
+//!    that was silent finds a buffer at once, or is starved, and comes first.
+//! 3. A rationed stream that does not fill its buffer has nothing more to say for now. It is armed like any other again.
+//! 4. While anybody waits, a stream that was served in this turn gets in line too, behind the rationed ones.
+//!
+//! The share is `turn_bytes_max`. In the turn after one that ran out of buffers it is an equal part of all receive buffers,
+//! at least one buffer.
+//!
+//! The lines hold keys: a socket that closes leaves its place behind, which is skipped, and cleared away when such places
+//! are the majority.
+
+use std::collections::VecDeque;
+
+use super::Driver;
+use crate::buffer::Section;
+use crate::config::Config;
+use crate::provider::{Action, Arrival, Provider, Shots};
+use crate::slots::{Key, NONE, Slots};
+use crate::socket::{Body, Entry, Flags};
+
+/// Rationed streams of a section that are armed in one turn at most: 256 KiB of ordinary buffers, as a readiness back end
+/// receives in one turn.
+const RATIONS_PER_TURN: usize = 64;
+/// Places of closed sockets that a line may keep whatever its length.
+const STALE_PLACES_MAX: usize = 64;
+
+const SECTIONS: [Section; 2] = [Section::Receive, Section::Bulk];
+
+/// Lines of streams, by section, and the size of a share.
+pub(super) struct Shares {
+    starved: [VecDeque<Key>; 2],
+    rationed: [VecDeque<Key>; 2],
+    /// Bytes that a stream may deliver in this turn before it is rationed.
+    bytes_max: u32,
+    /// Streams that have delivered something in this turn.
+    served: u32,
+    has_run_out: bool,
+    /// Buffers that the kernel had ever got before this turn, and before the turn in which it last said that it had none.
+    given: [u64; 2],
+    given_when_denied: [u64; 2],
+    /// Rationed streams were left for the next turn although buffers are there.
+    is_behind: bool,
+}
+
+impl Shares {
+    pub(super) fn new(config: &Config) -> Self {
+        Shares {
+            starved: Default::default(),
+            rationed: Default::default(),
+            bytes_max: config.turn_bytes_max,
+            served: 0,
+            has_run_out: false,
+            given: [0; 2],
+            given_when_denied: [0; 2],
+            is_behind: false,
+        }
+    }
+
+    /// True if the next turn has streams to arm, without anything happening before.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// True if streams wait for a buffer to come back.
+    pub(super) fn is_short_of_buffers(&self) -> bool {
+        SECTIONS.iter().any(|section| self.waiting(*section) > 0)
+    }
+
+    fn waiting(&self, section: Section) -> usize {
+        self.starved[section as usize].len() + self.rationed[section as usize].len()
+    }
+}
+
+impl<P: Provider> Driver<P> {
+    /// Arms the streams that wait in line, as far as there are buffers. This is the one place where they are armed, and it
+    /// follows the return of buffers: no timer, no spinning.
+    //= STARVE-1
+    pub(super) fn feed_lines(&mut self) {
+        self.shares.is_behind = false;
+        for section in SECTIONS {
+            if self.shares.waiting(section) > 0 {
+                let left = self.feed_starved(section);
+                self.feed_rationed(section, left);
+            }
+            self.shares.given[section as usize] = self.pool.given(section);
+        }
+    }
+
+    /// Returns how many buffers are left for others.
+    fn feed_starved(&mut self, section: Section) -> usize {
+        let mut available = self.pool.available(section);
+        let place = section as usize;
+        // The kernel has buffers and says that it has none: it has bound them to receives that wait. Only another one helps.
+        let is_denied =
+            self.pool.free(section) == 0 && self.pool.given(section) == self.shares.given_when_denied[place];
+        if is_denied {
+            return 0;
+        }
+        while available > 0 {
+            let Some(key) = self.shares.starved[place].pop_front() else { break };
+            let Some(index) = self.leave_line(key, Flags::STARVED) else { continue };
+            let is_stream = !self.sockets[index].is(Flags::DATAGRAM);
+            self.sockets[index].set(Flags::RATIONED, is_stream);
+            available -= usize::from(self.ask(index, Shots::One));
+        }
+        available
+    }
+
+    fn feed_rationed(&mut self, section: Section, available: usize) {
+        let place = section as usize;
+        let mut rations = if available > 0 { (available / 2).clamp(1, RATIONS_PER_TURN) } else { 0 };
+        while rations > 0 {
+            let Some(key) = self.shares.rationed[place].pop_front() else { return };
+            let Some(index) = self.leave_line(key, Flags::IN_LINE) else { continue };
+            let shots = if self.sockets[index].is(Flags::RATIONED) { Shots::One } else { Shots::Many };
+            rations -= usize::from(self.ask(index, shots));
+        }
+        self.shares.is_behind |= available > 0 && !self.shares.rationed[place].is_empty();
+    }
+
+    /// The socket whose place in a line this is, unless it has left the line meanwhile.
+    fn leave_line(&mut self, key: Key, flag: Flags) -> Option<u32> {
+        let index = self.sockets.resolve(key).filter(|index| self.sockets[*index].is(flag))?;
+        self.sockets[index].set(flag, false);
+        Some(index)
+    }
+
+    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
+    /// does one that was served in this turn while others wait.
+    pub(super) fn arm_stream(&mut self, index: u32) {
+        let entry = &self.sockets[index];
+        let is_served = entry.turn == self.turn_number() && self.shares.waiting(section_of(entry)) > 0;
+        if is_served || entry.is(Flags::RATIONED) {
+            self.wait_in_line(index);
+        } else {
+            self.ask(index, Shots::Many);
+        }
+    }
+
+    /// True if the request is on its way.
+    fn ask(&mut self, index: u32, shots: Shots) -> bool {
+        let entry = &self.sockets[index];
+        let head = entry.receive_head;
+        if !self.can_be_armed(index) {
+            return false;
+        }
+        let section = section_of(entry);
+        let is_datagram = entry.is(Flags::DATAGRAM);
+        let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
+        let action =
+            if is_datagram { Action::ReceiveDatagrams(section, arrival) } else { Action::Receive(section, shots) };
+        self.hand_over(head, action);
+        true
+    }
+
+    fn can_be_armed(&self, index: u32) -> bool {
+        let entry = &self.sockets[index];
+        let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED) || entry.is(Flags::IN_LINE);
+        let head = entry.receive_head;
+        let is_stream = head != NONE && matches!(self.operations[head].body, Body::Receive);
+        is_stream && !waits && !self.operations[head].is_armed
+    }
+
+    /// The kernel had no buffer for the stream.
+    //= STARVE-1
+    pub(super) fn starve(&mut self, index: u32) {
+        let place = section_of(&self.sockets[index]) as usize;
+        self.shares.given_when_denied[place] = self.shares.given[place];
+        if self.sockets[index].turn == self.turn_number() {
+            // It has used buffers in this very turn: who has used none is served before it.
+            return self.wait_in_line(index);
+        }
+        if !self.sockets[index].is(Flags::STARVED) && !self.sockets[index].is(Flags::IN_LINE) {
+            self.sockets[index].set(Flags::STARVED, true);
+            enqueue(&mut self.shares.starved[place], &self.sockets, index);
+        }
+    }
+
+    fn wait_in_line(&mut self, index: u32) {
+        if self.can_be_armed(index) {
+            self.sockets[index].set(Flags::IN_LINE, true);
+            let place = section_of(&self.sockets[index]) as usize;
+            enqueue(&mut self.shares.rationed[place], &self.sockets, index);
+        }
+    }
+
+    /// Counts what a stream has delivered in this turn. True if that is more than its share.
+    #[inline]
+    pub(super) fn use_share(&mut self, index: u32, bytes: usize) -> bool {
+        let turn = self.turn_number();
+        let entry = &mut self.sockets[index];
+        if entry.turn != turn {
+            (entry.turn, entry.turn_bytes) = (turn, 0);
+            self.shares.served += 1;
+        }
+        entry.turn_bytes = entry.turn_bytes.saturating_add(bytes as u32);
+        entry.turn_bytes > self.shares.bytes_max
+    }
+
+    /// A buffer ran out: the next turn divides what there is.
+    pub(super) fn note_shortage(&mut self) {
+        self.shares.has_run_out = true;
+    }
+
+    /// The turn is over: what a share of the next one is.
+    pub(super) fn settle_shares(&mut self) {
+        let Shares { served, has_run_out, .. } = self.shares;
+        (self.shares.served, self.shares.has_run_out) = (0, false);
+        self.shares.bytes_max = self.config.turn_bytes_max;
+        if has_run_out {
+            let pool = &self.config.pool;
+            let waiting: usize = SECTIONS.iter().map(|section| self.shares.waiting(*section)).sum();
+            let all = u64::from(pool.receive_count) * u64::from(pool.buffer_bytes);
+            let part = (all / (u64::from(served) + waiting as u64).max(1)).max(u64::from(pool.buffer_bytes));
+            self.shares.bytes_max = self.shares.bytes_max.min(part.min(u64::from(u32::MAX)) as u32);
+        }
+    }
+
+    /// The number of this turn, as sockets remember it.
+    #[inline]
+    fn turn_number(&self) -> u32 {
+        self.counters.totals.turns as u32
+    }
+}
+
+fn section_of<E>(entry: &Entry<E>) -> Section {
+    if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive }
+}
+
+fn enqueue<E>(line: &mut VecDeque<Key>, sockets: &Slots<Entry<E>>, index: u32) {
+    if line.len() > 2 * sockets.len() + STALE_PLACES_MAX {
+        line.retain(|key| sockets.resolve(*key).is_some());
+    }
+    line.push_back(sockets.key(index));
+}
