@@ -141,7 +141,7 @@ macro_rules! every_choice {
     ($cases:ident) => {
         $cases! {
             roles: a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys a_seccomp_filter_of_one_thread
-                io_uring_disabled_by_sysctl the_environment_replaces_auto_only available_tells_the_truth;
+                a_seccomp_filter_after_the_start io_uring_disabled_by_sysctl the_environment_replaces_auto_only available_tells_the_truth;
         }
     };
 }

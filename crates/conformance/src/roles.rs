@@ -3,13 +3,15 @@
 //= FALL-1
 
 use std::io::ErrorKind as IoErrorKind;
+use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, Backend, Config, Driver, ErrorKind, Feature, Kind};
+use raon_provider::{AnyProvider, Backend, Completions, Config, Driver, ErrorKind, Feature, Kind, UringConfig};
 
 use crate::child::{self, BACKEND};
+use crate::peer;
 use crate::platform::{self, forbid};
 use crate::rig::{Rig, refusal};
-use crate::setup::{EPOLL, Setup};
+use crate::setup::{EPOLL, Setup, URING_DEFER};
 use crate::simulated;
 
 const EPERM: i32 = 1;
@@ -27,6 +29,11 @@ pub fn a_seccomp_filter_with_enosys() {
 pub fn a_seccomp_filter_of_one_thread() {
     child::run("seccomp", "one EPERM", &[]);
     child::run("seccomp", "one ENOSYS", &[]);
+}
+
+pub fn a_seccomp_filter_after_the_start() {
+    child::run("late seccomp", "one EPERM", &[]);
+    child::run("late seccomp", "one ENOSYS", &[]);
 }
 
 /// The switch is the whole system's: it is off for as short as can be, and put back whatever happens.
@@ -68,6 +75,7 @@ pub fn play(role: &str, argument: &str) {
         "descriptors" => crate::accept::run_out_of_descriptors(alone(argument)),
         "leak" => crate::lifetime::leak(alone(argument)),
         "seccomp" => seccomp(argument),
+        "late seccomp" => late_seccomp(argument),
         "seccomp named by the environment" => {
             forbid(argument);
             let opened = Driver::<AnyProvider>::open(&Config::default());
@@ -89,6 +97,43 @@ fn alone(name: &str) -> Setup {
 fn seccomp(argument: &str) {
     let code = forbid(argument);
     assert_passed_over(ErrorKind::BlockedBySeccomp, code);
+}
+
+/// A ring that cannot be entered any more, with more requests than it has entries: `poll` says why, what has not reached
+/// the kernel ends, and a drop counts the rest.
+//= DROP-1
+fn late_seccomp(argument: &str) {
+    const COUNT: u64 = 64;
+    let uring = UringConfig { submission_entries: 8, ..UringConfig::default() };
+    let config = Config { uring, drain_deadline: Duration::from_millis(200), ..Config::named(Kind::IoUring) };
+    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let peers: Vec<_> = (0..COUNT).map(|_| peer::connection(&URING_DEFER, 0, 0)).collect();
+    let (sockets, _peers): (Vec<_>, Vec<_>) =
+        peers.into_iter().map(|(near, far)| (driver.adopt(near).unwrap(), far)).unzip();
+    for socket in &sockets {
+        driver.receive_into(*socket, vec![0; 8], 1).unwrap();
+    }
+    let mut completions = Completions::with_capacity(256);
+    driver.poll(Some(Duration::ZERO), &mut completions).unwrap();
+    forbid(argument);
+    for socket in &sockets {
+        driver.send(*socket, vec![1; 8], 2).unwrap();
+    }
+    let (mut failed, mut refused) = (0, 0);
+    for _ in 0..4 {
+        match driver.poll(Some(Duration::from_secs(1)), &mut completions) {
+            Ok(_) => failed += completions.drain().filter(|each| each.outcome.error().is_some()).count() as u64,
+            Err(error) => {
+                assert_eq!((error.kind(), error.feature()), (ErrorKind::BlockedBySeccomp, Some(Feature::Ring)));
+                refused += 1;
+            }
+        }
+    }
+    assert!(failed > 0 && failed <= COUNT && refused > 0, "{failed} of {COUNT} sends failed, {refused} polls did");
+    let (leaked, start) = (raon_provider::leaked_operations(), Instant::now());
+    drop(driver);
+    assert!(start.elapsed() < Duration::from_secs(5), "the drain deadline is 200 ms: {:?}", start.elapsed());
+    assert_eq!(raon_provider::leaked_operations() - leaked, 2 * COUNT - failed, "what has not ended is counted");
 }
 
 /// `auto` runs on epoll and says why; io_uring by name fails with the reason; epoll by name is as ever.

@@ -119,7 +119,11 @@ impl<P: Provider> Driver<P> {
             let room = completions.capacity().saturating_sub(completions.len());
             if self.ready.len() < room.max(1) {
                 let wait = if completions.is_empty() { deadline_ns } else { None };
-                self.turn(wait)?;
+                let turned = self.turn(wait);
+                // What has ended is delivered first; an error that lasts comes again.
+                if self.ready.is_empty() && completions.is_empty() {
+                    turned?;
+                }
             }
             self.deliver(completions);
             let is_over = deadline_ns.is_none_or(|deadline_ns| self.now_ns >= deadline_ns);

@@ -19,6 +19,9 @@ use crate::socket::{Body, Flags, Operation};
 use crate::stats;
 use crate::timer::Due;
 
+/// Pause of a drain whose turns fail.
+const DRAIN_RETRY: Duration = Duration::from_millis(1);
+
 impl<P: Provider> Driver<P> {
     /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
     /// token, the socket's last completion.
@@ -226,7 +229,9 @@ impl<P: Provider> Driver<P> {
         while self.in_kernel > 0 && Instant::now() < deadline {
             let wait = Some(Duration::from_millis(10).min(self.config.drain_deadline));
             // An error here is no reason to free what the kernel may still hold: try again until the deadline.
-            let _ = self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events);
+            if self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events).is_err() {
+                std::thread::sleep(DRAIN_RETRY);
+            }
             self.now_ns = self.provider.now_ns();
             let mut events = std::mem::take(&mut self.events);
             events.drain(..).for_each(|event| self.dispatch(event));

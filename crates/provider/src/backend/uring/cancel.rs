@@ -44,16 +44,16 @@ impl UnderWay {
 }
 
 impl Uring {
-    pub(super) fn start_cancel(&mut self, key: RequestKey) {
-        if let Some(target) = self.under_way.find(key) {
-            self.push_entry(entries::cancel(target).user_data(entries::user_data(Tag::Cancel, key)));
-        }
+    /// False: the queue has no room for it in this turn.
+    pub(super) fn start_cancel(&mut self, key: RequestKey) -> bool {
+        let Some(target) = self.under_way.find(key) else { return true };
+        self.push_entry(entries::cancel(target).user_data(entries::user_data(Tag::Cancel, key)))
     }
 
     /// Those that have found nothing in the turn before.
     pub(super) fn cancel_again(&mut self) {
         let mut again = std::mem::take(&mut self.under_way.again);
-        again.drain(..).for_each(|key| self.start_cancel(key));
+        again.retain(|key| !self.start_cancel(*key));
         self.under_way.again = again;
     }
 

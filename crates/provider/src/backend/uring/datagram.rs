@@ -1,8 +1,6 @@
 //! Datagrams on io_uring: multishot receives over the buffer rings (where the kernel has none, one request per datagram), sends
 //! as entries of the batch.
 
-use io_uring::squeue;
-
 use super::Uring;
 use super::entries::{self, Patience, Tag};
 use super::finish::failed;
@@ -22,7 +20,7 @@ impl Uring {
         handle: RawHandle,
         section: Section,
         arrival: Arrival,
-    ) {
+    ) -> bool {
         let bytes = self.buffer_bytes[usize::from(section == Section::Bulk)];
         // A multishot receive writes into the buffer what it has to say: a merged message must fit beside it, or it would be
         // cut short and datagrams lost that nobody called too long.
@@ -36,14 +34,10 @@ impl Uring {
         };
         self.under_way.add(tag, key);
         let (group, data) = (section as u16, entries::user_data(tag, key));
-        while !if is_multishot {
-            self.ring.push_receive_datagrams(handle, group, data)
-        } else {
-            self.ring.push_receive_datagram(handle, group, bytes, data)
-        } {
-            self.make_room();
-        }
-        self.pushed += 1;
+        self.queue(|uring| match is_multishot {
+            true => uring.ring.push_receive_datagrams(handle, group, data),
+            false => uring.ring.push_receive_datagram(handle, group, bytes, data),
+        })
     }
 
     pub(super) fn start_datagram(
@@ -53,16 +47,14 @@ impl Uring {
         list: SpanList,
         target: Target,
         notice: Notice,
-    ) {
+    ) -> bool {
         let Some(span) = list.single().filter(|_| self.features.send_address) else {
             return self.start_send_list(key, handle, list, target, notice);
         };
         if notice == Notice::Prompt || !self.features.skip_success {
             return self.push(Tag::Send, key, entries::send_datagram(handle, span, target, Patience::Wait));
         }
-        let entry = entries::send_datagram(handle, span, target, Patience::Answer);
-        self.push(Tag::SendSkip, key, entry.flags(squeue::Flags::SKIP_SUCCESS));
-        self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
+        self.push_skipping(key, entries::send_datagram(handle, span, target, Patience::Answer), span.length)
     }
 
     pub(super) fn received_datagram(&mut self, entry: Reaped, section: Section, pool: &mut BufferPool) -> EventResult {

@@ -53,7 +53,10 @@ impl Uring {
                     self.ring.provide_buffer(section as u16, number as u16, span);
                 } else {
                     let data = entries::user_data(Tag::Provide, Key::new(number, section as u32));
-                    self.push_entry(entries::provide(section as u16, number as u16, span).user_data(data));
+                    if !self.push_entry(entries::provide(section as u16, number as u16, span).user_data(data)) {
+                        pool.take_unused(section, number);
+                        self.levels[section as usize].with_kernel -= 1;
+                    }
                 }
             }
             if self.features.buffer_ring {

@@ -31,11 +31,20 @@ use self::run::Runs;
 use super::Kind;
 use super::event_fd::EventFd;
 use crate::buffer::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, Rung};
 use crate::error::Error;
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
+use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
 use crate::slots::Key;
 
+/// Completions that deferred work yields per enter, IO_LOCAL_TW_DEFAULT_MAX: if there are as many, there may be more.
+const DEFERRED_PER_ENTER: usize = 20;
+/// Completions after which a turn asks for no more of them. With ordinary buffers 256 KiB, as a readiness back end
+/// receives in one turn.
+const COMPLETIONS_PER_TURN: usize = 64;
+/// Enters in a row that may find no room for a request before the request waits for the next turn.
+const ROOM_TRIES_MAX: u32 = 64;
+/// Longest wait of a turn that has left requests behind.
+const BEHIND_WAIT: Duration = Duration::from_millis(1);
 /// The kernel's own limit, IORING_MAX_CQ_ENTRIES.
 const COMPLETION_ENTRIES_MAX: u32 = 65_536;
 
@@ -60,6 +69,10 @@ pub struct Uring {
     /// Per socket: its family cannot send without a copy. Empty unless that is wanted at all.
     copies: Vec<bool>,
     accept_errors: u32,
+    /// Requests that found no room in the queue: first in the next turn.
+    postponed: Vec<Request>,
+    /// The ring cannot be entered any more. Nothing is asked of it after that.
+    fatal: Option<Error>,
     buffer_bytes: [u32; 2],
     /// Of ordinary and bulk buffers.
     levels: [Level; 2],
@@ -106,6 +119,8 @@ impl Provider for Uring {
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
             copies: Vec::new(),
             accept_errors: 0,
+            postponed: Vec::new(),
+            fatal: None,
             buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
             levels: [
                 Level::new(LEVEL_MIN, config.pool.receive_count),
@@ -150,25 +165,28 @@ impl Provider for Uring {
         self.refill(pool);
         self.arm_wake();
         self.start_all(requests);
-        requests.clear();
         self.cancel_again();
         // What was taken out to make room has happened, though the kernel's queue knows of it no more.
-        let entered = self.enter(if is_behind || !self.reaped.is_empty() { Some(Duration::ZERO) } else { wait });
-        loop {
-            self.ring.reap(&mut self.reaped);
-            if !self.ring.has_overflow() {
-                break;
-            }
-            // The kernel kept completions back: an enter moves them into the queue, now that it has room.
-            self.enter(Some(Duration::ZERO))?;
-        }
+        let wait = match wait {
+            _ if is_behind || !self.reaped.is_empty() => Some(Duration::ZERO),
+            wait if self.postponed.is_empty() => wait,
+            wait => Some(wait.map_or(BEHIND_WAIT, |wait| wait.min(BEHIND_WAIT))),
+        };
+        self.enter(wait);
+        self.gather();
         let mut reaped = std::mem::take(&mut self.reaped);
         for entry in reaped.drain(..) {
             self.finish(entry, pool, events);
         }
         self.reaped = reaped;
         self.conclude_skipping(events);
-        entered
+        match self.fatal {
+            None => Ok(()),
+            Some(error) => {
+                self.give_up_postponed(error, events);
+                Err(error)
+            }
+        }
     }
 
     fn waker(&self) -> Waker {
@@ -203,35 +221,74 @@ fn completion_entries(config: &Config) -> u32 {
 
 impl Uring {
     /// The queue is full in the middle of a turn: one more enter, and completions are taken out to keep theirs from
-    /// filling up.
-    fn make_room(&mut self) {
-        // An error leaves the entries queued; the loop around us tries again, and completions were taken out meanwhile.
-        let _ = self.enter(Some(Duration::ZERO));
+    /// filling up. False: there is no room, and more tries would bring none.
+    fn make_room(&mut self, tries: &mut u32) -> bool {
+        *tries += 1;
+        self.enter(Some(Duration::ZERO));
         self.ring.reap(&mut self.reaped);
+        self.fatal.is_none() && *tries < ROOM_TRIES_MAX
     }
 
-    /// Enters until all that is queued has been taken, the last time with the wait.
-    fn enter(&mut self, wait: Option<Duration>) -> Result<(), Error> {
-        loop {
+    /// Queues by `push`, which says whether there was room. False: there is none in this turn.
+    fn queue(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> bool {
+        let mut tries = 0;
+        while !push(self) {
+            if self.fatal.is_some() || !self.make_room(&mut tries) {
+                return false;
+            }
+        }
+        self.pushed += 1;
+        true
+    }
+
+    /// Enters until all that is queued has been taken, the last time with the wait. An error that comes again each time is
+    /// kept: the ring is of no use any more.
+    fn enter(&mut self, wait: Option<Duration>) {
+        while self.fatal.is_none() {
             self.counters.kernel_entries += 1;
             match self.ring.enter(wait) {
-                Ok(_) if self.ring.queued() == 0 => return Ok(()),
+                Ok(_) if self.ring.queued() == 0 => return,
                 Ok(_) => {}
                 // EINTR comes without any signal too. EBUSY: completions must be taken out first. EAGAIN: no memory for
                 // requests now; they stay queued for the next turn.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => return,
+                Err(error) => self.fatal = Some(probe::enter_error(error)),
             }
+        }
+    }
+
+    /// Takes completions out: what the kernel kept back for want of room, and of the deferred work, of which it does a
+    /// little per enter, as much as a turn takes.
+    fn gather(&mut self) {
+        loop {
+            let before = self.reaped.len();
+            self.ring.reap(&mut self.reaped);
+            let came = self.reaped.len() - before;
+            let is_cut = self.is_deferred() && came >= DEFERRED_PER_ENTER && self.reaped.len() < COMPLETIONS_PER_TURN;
+            if self.fatal.is_some() || !(is_cut || self.ring.has_overflow()) {
+                return;
+            }
+            self.enter(Some(Duration::ZERO));
+        }
+    }
+
+    fn is_deferred(&self) -> bool {
+        self.features.setup.rung == Rung::Defer
+    }
+
+    /// The ring is of no use: requests that never reached it end. The others are with the kernel, or in the queue, for
+    /// good; a drop counts them (DROP-1).
+    fn give_up_postponed(&mut self, error: Error, events: &mut Vec<Event>) {
+        for request in self.postponed.drain(..).filter(|request| !matches!(request.action, Action::Cancel)) {
+            self.under_way.remove(request.key);
+            events.push(Event { key: request.key, more: false, result: finish::failed(error) });
         }
     }
 
     fn arm_wake(&mut self) {
         if !self.is_wake_armed {
-            self.is_wake_armed = true;
             let entry = entries::poll_in(self.waker.as_fd().as_raw_fd());
-            self.push_entry(entry.user_data(entries::user_data(Tag::Wake, Key::from_bits(0))));
+            self.is_wake_armed = self.push_entry(entry.user_data(entries::user_data(Tag::Wake, Key::from_bits(0))));
         }
     }
 }

@@ -270,6 +270,18 @@ fn setup_error(error: io::Error) -> Error {
     }
 }
 
+/// Why a ring that was set up cannot be entered any more.
+pub(super) fn enter_error(error: io::Error) -> Error {
+    let code = error.raw_os_error();
+    let base = Error::from(error).with_feature(Feature::Ring);
+    match code {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => base.with_kind(ErrorKind::BlockedBySeccomp),
+        // The kernel had no memory to keep completions, and has dropped them.
+        Some(libc::EBADR) => base.with_kind(ErrorKind::QueueCorrupt),
+        _ => base,
+    }
+}
+
 /// kernel.io_uring_disabled: 1 forbids it to processes outside kernel.io_uring_group that lack CAP_SYS_ADMIN, 2 to all.
 fn sysctl_forbids() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() != "0")

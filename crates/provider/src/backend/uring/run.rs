@@ -42,23 +42,35 @@ impl Runs {
 }
 
 impl Uring {
-    pub(super) fn start_all(&mut self, requests: &[Request]) {
+    /// Starts what the last turn has left and what this one brings, as far as the queue has room; what is left keeps its
+    /// order.
+    pub(super) fn start_all(&mut self, requests: &mut Vec<Request>) {
         let mut again = std::mem::take(&mut self.runs.again);
-        again.drain(..).for_each(|request| self.start(request));
-        self.runs.again = again;
-        let mut rest = requests;
+        let mut late = std::mem::take(&mut self.postponed);
+        if !again.is_empty() || !late.is_empty() {
+            late.append(&mut again);
+            late.append(requests);
+            std::mem::swap(&mut late, requests);
+        }
+        (self.runs.again, self.postponed) = (again, late);
+        let mut rest = &requests[..];
         while let [first, ..] = rest {
             let segments = rest.iter().map(Segment::of);
             let count = merge::run(segments, self.features.merging.segment_bytes_max);
-            match rest.split_at(count) {
+            let is_started = match rest.split_at(count) {
                 ([_], _) => self.start(*first),
                 (run, _) => self.start_run(run),
+            };
+            if !is_started {
+                break;
             }
             rest = &rest[count..];
         }
+        self.postponed.extend_from_slice(rest);
+        requests.clear();
     }
 
-    fn start_run(&mut self, run: &[Request]) {
+    fn start_run(&mut self, run: &[Request]) -> bool {
         let Request { handle, action: Action::SendDatagram(first, target, notice), .. } = run[0] else {
             unreachable!("only datagrams form a run")
         };
@@ -71,13 +83,14 @@ impl Uring {
         let finish = |entry: squeue::Entry| entry.flags(flags).user_data(data);
         let fill =
             |spans: &mut Vec<_>| datagrams(run).for_each(|(list, ..)| list.with(|own| spans.extend_from_slice(own)));
-        while !self.ring.push_merged(handle, target, first.bytes, fill, finish) {
-            self.make_room();
-        }
-        self.pushed += 1;
-        if skips {
+        let is_pushed = self.queue(|uring| uring.ring.push_merged(handle, target, first.bytes, fill, finish));
+        if !is_pushed {
+            self.runs.places[number as usize].clear();
+            self.runs.free.push(number);
+        } else if skips {
             self.skipping.push_back((self.pushed, data, datagrams(run).map(|(list, ..)| list.bytes).sum()));
         }
+        is_pushed
     }
 
     /// A run has ended: what it carried has gone, the others go again.

@@ -10,29 +10,26 @@ use crate::platform::RawHandle;
 use crate::provider::{Action, Notice, Request, RequestKey, Shots};
 
 impl Uring {
-    pub(super) fn start(&mut self, request: Request) {
+    /// False: the queue has no room for it in this turn.
+    pub(super) fn start(&mut self, request: Request) -> bool {
         let Request { key, socket, handle, action } = request;
         match action {
             Action::Accept => self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept)),
             Action::Connect(address) => self.push(Tag::Connect, key, entries::connect(handle, address)),
             Action::Receive(section, shots) => self.start_receive(key, handle, section, shots),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, entries::receive_into(handle, span)),
-            Action::ReceiveDatagrams(section, arrival) => {
-                self.start_receive_datagrams(key, handle, section, arrival);
-            }
+            Action::ReceiveDatagrams(section, arrival) => self.start_receive_datagrams(key, handle, section, arrival),
             Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
-                self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span));
+                self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span))
             }
             Action::Send(span, notice) => self.start_send(key, handle, span, notice),
-            Action::SendList(list, notice) => {
-                self.start_send_list(key, handle, list, Target::of(None), notice);
-            }
+            Action::SendList(list, notice) => self.start_send_list(key, handle, list, Target::of(None), notice),
             Action::Cancel => self.start_cancel(key),
         }
     }
 
-    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section, shots: Shots) {
+    fn start_receive(&mut self, key: RequestKey, handle: RawHandle, section: Section, shots: Shots) -> bool {
         let group = section as u16;
         let tag = if section == Section::Bulk { Tag::ReceiveBulk } else { Tag::Receive };
         let entry = if self.features.multishot_receive && shots == Shots::Many {
@@ -40,20 +37,27 @@ impl Uring {
         } else {
             entries::receive_selected(handle, group, self.buffer_bytes[section as usize])
         };
-        self.push(tag, key, entry);
+        self.push(tag, key, entry)
     }
 
     fn goes_without_copy(&self, socket: u32, span: Span) -> bool {
         self.features.zero_copy && span.length >= self.zero_copy_bytes_min && !self.copies[socket as usize]
     }
 
-    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) {
+    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) -> bool {
         if notice == Notice::Prompt || !self.features.skip_success {
             return self.push(Tag::Send, key, entries::send(handle, span, Patience::Wait));
         }
-        let entry = entries::send(handle, span, Patience::Answer).flags(squeue::Flags::SKIP_SUCCESS);
-        self.push(Tag::SendSkip, key, entry);
-        self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), span.length));
+        self.push_skipping(key, entries::send(handle, span, Patience::Answer), span.length)
+    }
+
+    /// Queues a send that leaves no entry when all of it goes out at once.
+    pub(super) fn push_skipping(&mut self, key: RequestKey, entry: squeue::Entry, length: usize) -> bool {
+        let is_pushed = self.push(Tag::SendSkip, key, entry.flags(squeue::Flags::SKIP_SUCCESS));
+        if is_pushed {
+            self.skipping.push_back((self.pushed, entries::user_data(Tag::SendSkip, key), length));
+        }
+        is_pushed
     }
 
     pub(super) fn start_send_list(
@@ -63,30 +67,27 @@ impl Uring {
         list: SpanList,
         target: Target,
         notice: Notice,
-    ) {
+    ) -> bool {
         let skips = self.features.skip_success && notice == Notice::Lazy;
         let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, key);
         self.under_way.add(tag, key);
-        while !self.ring.push_list(handle, list, target, patience, |entry| entry.flags(flags).user_data(data)) {
-            self.make_room();
-        }
-        self.pushed += 1;
-        if skips {
+        let is_pushed = self.queue(|uring| {
+            uring.ring.push_list(handle, list, target, patience, |entry| entry.flags(flags).user_data(data))
+        });
+        if is_pushed && skips {
             self.skipping.push_back((self.pushed, data, list.bytes));
         }
+        is_pushed
     }
 
-    pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: squeue::Entry) {
+    pub(super) fn push(&mut self, tag: Tag, key: RequestKey, entry: squeue::Entry) -> bool {
         self.under_way.add(tag, key);
-        self.push_entry(entry.user_data(entries::user_data(tag, key)));
+        self.push_entry(entry.user_data(entries::user_data(tag, key)))
     }
 
-    pub(super) fn push_entry(&mut self, entry: squeue::Entry) {
-        while !self.ring.push(&entry) {
-            self.make_room();
-        }
-        self.pushed += 1;
+    pub(super) fn push_entry(&mut self, entry: squeue::Entry) -> bool {
+        self.queue(|uring| uring.ring.push(&entry))
     }
 }
