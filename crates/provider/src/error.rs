@@ -95,7 +95,7 @@ kinds! {
     /// The locked-memory limit is too low for the ring.
     LockedMemoryLimit => "the locked-memory limit is too low for the ring: raise RLIMIT_MEMLOCK (`ulimit -l`), or use a smaller queue",
     /// The kernel has no io_uring at all, or a needed part of it is missing.
-    KernelTooOld => "the kernel lacks what this back end needs: use Linux 5.11 or newer, or epoll",
+    KernelTooOld => "the kernel lacks what this back end needs: use Linux 6.1 or newer, which has all of it, or epoll",
     /// The system has lost completions of this driver's.
     QueueCorrupt => "the completion queue of this driver is corrupt and its completions are lost: drop the driver and open another",
     /// The name of a back end is not known.
@@ -138,6 +138,10 @@ pub enum Feature {
     BufferRing,
     /// A send that goes out at once leaves no completion behind (5.17, exact counts 6.1).
     SkipSuccess,
+    /// Provided receive buffers are bound when bytes are there, not when the receive is armed (5.18).
+    LateBuffers,
+    /// A cancelled send that waited for room says how far it came (6.1).
+    WaitAll,
     /// Sends without a copy (6.0).
     ZeroCopy,
     /// Accept, connect, send, receive, cancel: the least that is needed.
@@ -190,6 +194,8 @@ impl Feature {
             Feature::SendAddress => "SEND with an address",
             Feature::BufferRing => "buffer ring",
             Feature::SkipSuccess => "CQE_SKIP_SUCCESS",
+            Feature::LateBuffers => "late binding of provided buffers",
+            Feature::WaitAll => "exact counts of MSG_WAITALL sends",
             Feature::ZeroCopy => "SEND_ZC",
             Feature::Opcodes => "ACCEPT|CONNECT|SEND|SENDMSG|RECV|ASYNC_CANCEL|POLL_ADD|PROVIDE_BUFFERS",
             Feature::PreciseWait => "epoll_pwait2",

@@ -52,7 +52,7 @@ impl Uring {
             return self.start_send_list(key, handle, list, target, notice);
         };
         if notice == Notice::Prompt || !self.features.skip_success {
-            return self.push(Tag::Send, key, entries::send_datagram(handle, span, target, Patience::Wait));
+            return self.push(Tag::Send, key, entries::send_datagram(handle, span, target, self.patience()));
         }
         self.push_skipping(key, entries::send_datagram(handle, span, target, Patience::Answer), span.length)
     }

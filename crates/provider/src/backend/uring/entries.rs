@@ -88,6 +88,8 @@ const SOCK_CLOEXEC: i32 = 0x80000;
 pub(super) enum Patience {
     /// The kernel waits for room until all is sent.
     Wait,
+    /// The kernel waits for room, and a partial count is the answer: where it cannot be trusted with more.
+    WaitOnce,
     /// A partial count or EAGAIN is the answer.
     Answer,
 }
@@ -97,6 +99,7 @@ impl Patience {
     pub(super) fn flags(self) -> i32 {
         match self {
             Patience::Wait => MSG_NOSIGNAL | MSG_WAITALL,
+            Patience::WaitOnce => MSG_NOSIGNAL,
             Patience::Answer => MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT,
         }
     }
@@ -143,8 +146,8 @@ pub(super) fn send_datagram(fd: RawFd, span: Span, target: Target, patience: Pat
     send.dest_addr(target.pointer.cast()).dest_addr_len(target.length).build()
 }
 
-pub(super) fn send_zero_copy(fd: RawFd, span: Span) -> squeue::Entry {
-    opcode::SendZc::new(types::Fd(fd), span.pointer, span.length as u32).flags(Patience::Wait.flags()).build()
+pub(super) fn send_zero_copy(fd: RawFd, span: Span, patience: Patience) -> squeue::Entry {
+    opcode::SendZc::new(types::Fd(fd), span.pointer, span.length as u32).flags(patience.flags()).build()
 }
 
 pub(super) fn cancel(target: u64) -> squeue::Entry {

@@ -14,6 +14,7 @@ mod probe;
 mod ring;
 mod run;
 mod start;
+mod trials;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};

@@ -13,6 +13,7 @@ use socket2::{SockAddr, SockRef};
 
 use super::entries::{self, Patience};
 use super::ring::{Reaped, Ring, Setup};
+use super::trials;
 use crate::backend::datagram;
 use crate::buffer::{BufferPool, Section};
 use crate::config::{Config, PoolConfig, Rung, UringConfig};
@@ -31,6 +32,8 @@ pub(super) struct Features {
     pub(super) send_address: bool,
     pub(super) buffer_ring: bool,
     pub(super) skip_success: bool,
+    /// Sends that wait for room until all has gone out: the kernel counts right when one is cancelled.
+    pub(super) wait_all: bool,
     pub(super) zero_copy: bool,
     pub(super) registered_ring: bool,
     pub(super) no_iowait: bool,
@@ -97,6 +100,9 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
     drop(ring);
     let (segments, coalesces) = datagram::probe();
     let buffer_ring = switches.buffer_ring && trial(setup, try_buffer_ring);
+    if !trial(setup, |ring| trials::binds_late(ring, buffer_ring)) {
+        return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::LateBuffers));
+    }
     Ok(Features {
         setup,
         multishot_accept: switches.multishot_accept && trial(setup, try_multishot_accept),
@@ -106,6 +112,7 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
         send_address: switches.send_address && trial(setup, try_send_address),
         buffer_ring,
         skip_success: switches.skip_success && trial(setup, try_skip_success),
+        wait_all: trial(setup, trials::counts_cancelled_sends),
         zero_copy: switches.zero_copy_bytes_min.is_some()
             && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
         registered_ring,
@@ -336,6 +343,7 @@ impl Features {
             self.merging.state(),
             self.coalescing,
             state(Feature::SkipSuccess, self.skip_success, switches.skip_success),
+            state(Feature::WaitAll, self.wait_all, true),
             state(Feature::ZeroCopy, self.zero_copy, switches.zero_copy_bytes_min.is_some()),
         ]
     }

@@ -21,7 +21,7 @@ impl Uring {
             Action::ReceiveDatagrams(section, arrival) => self.start_receive_datagrams(key, handle, section, arrival),
             Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
-                self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span))
+                self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span, self.patience()))
             }
             Action::Send(span, notice) => self.start_send(key, handle, span, notice),
             Action::SendList(list, notice) => self.start_send_list(key, handle, list, Target::of(None), notice),
@@ -44,9 +44,14 @@ impl Uring {
         self.features.zero_copy && span.length >= self.zero_copy_bytes_min && !self.copies[socket as usize]
     }
 
+    /// How sends wait whose end is waited for.
+    pub(super) fn patience(&self) -> Patience {
+        if self.features.wait_all { Patience::Wait } else { Patience::WaitOnce }
+    }
+
     fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) -> bool {
         if notice == Notice::Prompt || !self.features.skip_success {
-            return self.push(Tag::Send, key, entries::send(handle, span, Patience::Wait));
+            return self.push(Tag::Send, key, entries::send(handle, span, self.patience()));
         }
         self.push_skipping(key, entries::send(handle, span, Patience::Answer), span.length)
     }
@@ -69,7 +74,7 @@ impl Uring {
         notice: Notice,
     ) -> bool {
         let skips = self.features.skip_success && notice == Notice::Lazy;
-        let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, Patience::Wait) };
+        let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, self.patience()) };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, key);
         self.under_way.add(tag, key);

@@ -1,0 +1,98 @@
+//! Trials of what a kernel may promise and not keep: older ones have the operations and do them wrong.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::entries::{self, Patience};
+use super::ring::{Reaped, Ring};
+use crate::buffer::{BufferPool, Section};
+use crate::config::PoolConfig;
+use crate::memory::Span;
+
+/// Longest wait for a completion that is due.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// More than any Unix socket has room for.
+const TOO_LONG_BYTES: usize = 8 << 20;
+
+const SILENT: u64 = 1;
+const TALKING: u64 = 2;
+const SENDING: u64 = 3;
+
+/// Whether a waiting receive leaves the only buffer to one that has bytes. Kernels before 5.18 bind a provided buffer when
+/// the receive is armed: as many quiet connections as buffers make such a driver deaf, and each cancel loses a buffer.
+pub(super) fn binds_late(ring: &mut Ring, has_buffer_ring: bool) -> io::Result<bool> {
+    let mut pool = BufferPool::new(&PoolConfig {
+        buffer_bytes: 4096,
+        receive_count: 1,
+        send_count: 0,
+        bulk_bytes: 4096,
+        bulk_count: 1,
+    });
+    let Some((number, span)) = pool.give_kernel(Section::Receive) else { return Ok(false) };
+    if has_buffer_ring {
+        ring.add_buffer_ring(1)?;
+        ring.provide_buffer(0, number as u16, span);
+        ring.publish_buffers(0);
+    } else {
+        ring.push(&entries::provide(0, number as u16, span));
+    }
+    let ((silent, _open), (talking, mut peer)) = (UnixStream::pair()?, UnixStream::pair()?);
+    peer.write_all(b"raon")?;
+    for (socket, user_data) in [(&silent, SILENT), (&talking, TALKING)] {
+        ring.push(&entries::receive_selected(socket.as_raw_fd(), 0, 4096).user_data(user_data));
+    }
+    let received = completion_of(ring, TALKING)?;
+    ring.push(&entries::cancel(SILENT));
+    let ended = completion_of(ring, SILENT)?;
+    if received.is_none() || ended.is_none() {
+        // The kernel may still write into it.
+        pool.leak();
+    }
+    Ok(received.is_some_and(|received| received.result == 4 && received.buffer().is_some()))
+}
+
+/// Whether a send that waits for room (`MSG_WAITALL`) and is cancelled says how far it came. 5.10 says 0 though bytes went
+/// out: they would be sent twice.
+pub(super) fn counts_cancelled_sends(ring: &mut Ring) -> io::Result<bool> {
+    let (sender, mut receiver) = UnixStream::pair()?;
+    let bytes = vec![7u8; TOO_LONG_BYTES];
+    ring.push(&entries::send(sender.as_raw_fd(), Span::of(&bytes), Patience::Wait).user_data(SENDING));
+    ring.push(&entries::cancel(SENDING));
+    let Some(sent) = completion_of(ring, SENDING)? else {
+        // The kernel may still read it.
+        std::mem::forget(bytes);
+        return Ok(false);
+    };
+    receiver.set_nonblocking(true)?;
+    let mut arrived = 0;
+    let mut sink = vec![0; 1 << 20];
+    loop {
+        match receiver.read(&mut sink) {
+            Ok(0) => break,
+            Ok(length) => arrived += length as i64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    Ok(arrived > 0 && i64::from(sent.result) == arrived)
+}
+
+/// The completion of a request, once it is there; what else comes meanwhile is of no interest.
+fn completion_of(ring: &mut Ring, user_data: u64) -> io::Result<Option<Reaped>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut reaped = Vec::new();
+    loop {
+        if let Err(error) = ring.enter(Some(Duration::from_millis(10)))
+            && error.raw_os_error() != Some(libc::EINTR)
+        {
+            return Err(error);
+        }
+        ring.reap(&mut reaped);
+        let found = reaped.drain(..).find(|one| one.user_data == user_data);
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+    }
+}
