@@ -12,7 +12,7 @@ use crate::platform;
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
-use crate::simulated::Moment;
+use crate::simulated::{Moment, idle};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -79,6 +79,53 @@ pub fn a_graceful_close_waits_for_the_peer(setup: &Setup) {
     rig.wait_closed(10);
     assert_eq!(rig.seen().filter(|each| matches!(each.outcome, Outcome::Sent(_))).count(), 10);
     assert_eq!(peer.read_some(&mut [0; 8]).unwrap(), Some(0), "an orderly end");
+}
+
+/// The process stands still past the deadline, in which the peer's last bytes and its end arrive.
+//= TIME-2
+pub fn a_deadline_waits_for_what_has_arrived(setup: &Setup) {
+    let deadline = Duration::from_millis(50);
+    let mut rig = Rig::new(setup);
+    let mut closing: Vec<_> = (0..40).map(|_| rig.peer()).collect();
+    for (place, (socket, _)) in closing.iter().enumerate() {
+        rig.close(*socket, deadline, place as u64);
+    }
+    rig.turns(2);
+    for (_, peer) in &mut closing {
+        assert_eq!(peer.write_some(&pattern(0, 1000)), 1000);
+        peer.shut_write();
+    }
+    idle(2 * deadline);
+    for (place, (_, mut peer)) in closing.into_iter().enumerate() {
+        rig.wait_closed(place as u64);
+        assert_eq!(peer.read_until_broken(&mut rig), None, "connection {place} was reset");
+    }
+}
+
+//= TIME-2
+pub fn unread_input_is_known(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    let has_unread = |rig: &Rig| rig.driver.has_unread(socket).unwrap();
+    rig.receive(socket, 1);
+    rig.settle();
+    assert!(!has_unread(&rig));
+    assert_eq!(peer.write_some(b"raon"), 4);
+    rig.until("the bytes to arrive", |rig| has_unread(rig) || rig.driver.stats().received_bytes == 4);
+    assert_eq!(rig.wait_bytes(1, 4), b"raon");
+    assert!(!has_unread(&rig));
+    rig.driver.pause(socket).unwrap();
+    assert_eq!(peer.write_some(b"held"), 4);
+    rig.settle();
+    assert!(has_unread(&rig), "held here, or not taken from the system");
+    rig.driver.resume(socket).unwrap();
+    assert_eq!(rig.wait_bytes(1, 4), b"held");
+    peer.shut_write();
+    rig.wait_end(1);
+    assert!(!has_unread(&rig), "nothing comes after the end");
+    rig.abort(socket, 2);
+    assert_eq!(refusal(rig.driver.has_unread(socket)), ErrorKind::Stale);
+    rig.wait_closed(2);
 }
 
 pub fn an_abort_is_a_reset(setup: &Setup) {

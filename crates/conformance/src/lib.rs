@@ -74,7 +74,7 @@ macro_rules! every_test {
                 a_graceful_close_waits_for_the_peer an_abort_is_a_reset the_id_is_stale_at_once
                 what_is_pending_ends_before_closed a_slot_used_again_hears_nothing_of_its_past
                 a_listener_closes_with_its_accept a_close_with_a_pending_receive_reaches_the_peer
-                a_connection_that_was_reset_still_closes;
+                a_connection_that_was_reset_still_closes a_deadline_waits_for_what_has_arrived unread_input_is_known;
             stale: ids_of_closed_sockets_are_refused ids_of_another_driver_are_refused forged_ids_are_refused
                 ids_of_ended_operations_are_refused a_receive_ended_by_a_close_is_stale;
             threads: what_may_go_anywhere_and_what_may_not eight_threads_while_the_driver_shuts_down

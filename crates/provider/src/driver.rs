@@ -40,7 +40,7 @@ use crate::info::Info;
 use crate::mailbox::Mailbox;
 use crate::memory::Span;
 use crate::provider::{Event, Provider, Request};
-use crate::slots::{Key, Slots};
+use crate::slots::{Key, NONE, Slots};
 use crate::socket::{Entry, Envelope, Flags, Operation};
 use crate::stats::{Counters, Stats};
 use crate::submitter::Submitter;
@@ -189,6 +189,19 @@ impl<P: Provider> Driver<P> {
     pub fn peer_address(&self, socket: SocketId) -> Result<Address, Error> {
         let index = self.resolve(socket)?;
         self.sockets[index].endpoint.peer_address()
+    }
+
+    /// True if input of this socket has come that no completion has brought yet: bytes, the peer's end or an error, here or
+    /// in the system. Whoever sets deadlines that a peer meets by speaking asks before he calls it silent: a driver that was
+    /// held up finds what had come in time only after the deadline. One system call.
+    ///
+    /// Errors: `Stale`.
+    //= TIME-2
+    pub fn has_unread(&self, socket: SocketId) -> Result<bool, Error> {
+        let index = self.resolve(socket)?;
+        let entry = &self.sockets[index];
+        let is_held = entry.held_head != NONE || self.has_undelivered(entry.stream);
+        Ok(is_held || (!entry.is(Flags::ENDED) && entry.endpoint.has_input()))
     }
 
     /// The back end, for its own tests.

@@ -77,6 +77,8 @@ pub trait Endpoint: Sized {
     fn peer_address(&self) -> Result<Address, Error>;
     /// False if there is no peer, or none any more.
     fn has_peer(&self) -> bool;
+    /// True if something can be received: bytes, or, where the system tells, the peer's end or an error.
+    fn has_input(&self) -> bool;
     /// Ends the write side.
     fn shut_write(&self) -> Result<(), Error>;
     /// Resets a connection now, with all that is queued in it.

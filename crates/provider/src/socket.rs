@@ -85,6 +85,8 @@ pub(crate) struct Entry<E> {
     flags: Flags,
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
+    /// Turns by which the deadline of a graceful close was put off because input was there.
+    pub(crate) put_off: u8,
     /// The turn in which its stream last delivered, and the bytes that it delivered in that turn.
     pub(crate) turn: u32,
     pub(crate) turn_bytes: u32,
@@ -118,6 +120,7 @@ impl<E> Entry<E> {
             endpoint,
             flags,
             streak: 0,
+            put_off: 0,
             turn: 0,
             turn_bytes: 0,
             in_kernel: 0,

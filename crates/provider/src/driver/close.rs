@@ -19,6 +19,9 @@ use crate::socket::{Body, Flags, Operation};
 use crate::stats;
 use crate::timer::Due;
 
+/// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
+/// flooding sockets leave a quiet one waiting for no more (STARVE-1).
+const PUT_OFF_TURNS_MAX: u8 = 128;
 /// Pause of a drain whose turns fail.
 const DRAIN_RETRY: Duration = Duration::from_millis(1);
 
@@ -128,8 +131,15 @@ impl<P: Provider> Driver<P> {
         }
     }
 
+    //= TIME-2
     pub(super) fn close_deadline_passed(&mut self, index: u32) {
-        self.sockets[index].timer = NONE;
+        let entry = &mut self.sockets[index];
+        entry.timer = NONE;
+        if entry.put_off < PUT_OFF_TURNS_MAX && !entry.is(Flags::ENDED) && entry.endpoint.has_input() {
+            entry.put_off += 1;
+            entry.timer = self.timers.insert(self.now_ns.saturating_add(1), Due::Close(index));
+            return;
+        }
         self.abort(index);
     }
 

@@ -102,6 +102,10 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.has_peer())
     }
 
+    fn has_input(&self) -> bool {
+        either!(self, socket => socket.has_input())
+    }
+
     fn shut_write(&self) -> Result<(), Error> {
         either!(self, socket => socket.shut_write())
     }

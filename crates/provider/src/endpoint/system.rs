@@ -125,6 +125,10 @@ impl Endpoint for Socket {
         self.peer_addr().is_ok()
     }
 
+    fn has_input(&self) -> bool {
+        platform::has_input(self)
+    }
+
     fn shut_write(&self) -> Result<(), Error> {
         Ok(self.shutdown(Shutdown::Write)?)
     }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::net::{self, RecvFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::address::Address;
@@ -20,6 +21,17 @@ pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
 /// A socket as the back ends need it.
 pub(crate) fn new_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> Result<Socket, Error> {
     Ok(Socket::new(domain, kind, protocol)?)
+}
+
+/// True if a receive would not wait: bytes are there, the peer's end, or an error.
+pub(crate) fn has_input(socket: &Socket) -> bool {
+    loop {
+        match net::recv(socket, &mut [0u8; 1][..], RecvFlags::PEEK.union(RecvFlags::DONTWAIT)) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return false,
+            _ => return true,
+        }
+    }
 }
 
 /// Something that takes one place in the table of descriptors.

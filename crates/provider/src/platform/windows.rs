@@ -42,6 +42,14 @@ pub(crate) fn watch_sockets(made: fn(usize, u32)) {
     let _ = WATCHER.set(made);
 }
 
+/// True if bytes are there. The peer's end is not seen by it.
+pub(crate) fn has_input(socket: &Socket) -> bool {
+    let mut bytes = 0;
+    // SAFETY: Win32: ioctlsocket — the handle is that of a socket that is borrowed, and the count is a local one.
+    let asked = unsafe { winsock::ioctlsocket(raw_handle(socket) as usize, winsock::FIONREAD, &raw mut bytes) };
+    asked == 0 && bytes > 0
+}
+
 /// There is no table of descriptors that could be full, so nothing has to be held back for that.
 pub(crate) fn reserve() -> Option<Socket> {
     None

@@ -165,6 +165,10 @@ impl Endpoint for SimSocket {
         self.peer_address().is_ok()
     }
 
+    fn has_input(&self) -> bool {
+        self.network.world().is_readable(self.number)
+    }
+
     fn shut_write(&self) -> Result<(), Error> {
         self.network.world().shut_write(self.number)
     }
