@@ -135,6 +135,15 @@ impl Liveness {
         self.asked_ns = NEVER;
     }
 
+    /// Time that nobody is to be blamed for: all deadlines move by it.
+    pub(crate) fn forgive(&mut self, stall_ns: u64) {
+        for time_ns in [&mut self.heard_ns, &mut self.asked_ns, &mut self.stage_ns, &mut self.pressed_ns] {
+            if *time_ns != NEVER {
+                *time_ns = time_ns.saturating_add(stall_ns).min(NEVER - 1);
+            }
+        }
+    }
+
     /// The timer's deadline if it must be set earlier than it is.
     pub(crate) fn arm(&mut self, deadline_ns: u64) -> Option<u64> {
         if deadline_ns >= self.armed_ns {

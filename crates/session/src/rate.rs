@@ -2,6 +2,9 @@
 //!
 //! A bucket fills with time and is emptied by what comes. Levels are kept in parts of 10⁻⁹, so that a nanosecond adds
 //! exactly the rate and nothing is divided or rounded.
+//!
+//! A reader that stood still finds at once what came over some time. `forgive` adds what the rate allows for that time to a
+//! credit. It is kept for as long again, and after that until the bucket is full: by then nothing is owed any more.
 
 use std::fmt;
 
@@ -52,9 +55,18 @@ pub enum RateLimit {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rate {
-    message_parts: u64,
-    byte_parts: u64,
+    messages: Bucket,
+    bytes: Bucket,
     filled_ns: u64,
+    /// What was earned while nobody read is kept at least until then.
+    forgiven_until_ns: u64,
+}
+
+/// A level of at most `full`, and what was earned on top of it while nobody read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Bucket {
+    parts: u64,
+    credit: u64,
 }
 
 impl RateLimits {
@@ -68,32 +80,67 @@ impl RateLimits {
 impl Rate {
     /// With full bursts.
     pub fn new(limits: &RateLimits, now_ns: u64) -> Self {
+        let bucket = |burst, rate| Bucket { parts: full(burst, rate), credit: 0 };
         Rate {
-            message_parts: full(limits.messages_burst, limits.messages_per_second),
-            byte_parts: full(limits.bytes_burst, limits.bytes_per_second),
+            messages: bucket(limits.messages_burst, limits.messages_per_second),
+            bytes: bucket(limits.bytes_burst, limits.bytes_per_second),
             filled_ns: now_ns,
+            forgiven_until_ns: 0,
         }
+    }
+
+    /// Nobody has read for `stall_ns` nanoseconds until `now_ns`: what the rate allows for that time may come on top. It is
+    /// kept for as long again, and then until the bucket is full.
+    //= RATE-1
+    pub fn forgive(&mut self, limits: &RateLimits, now_ns: u64, stall_ns: u64) {
+        self.fill(limits, now_ns);
+        self.messages.earn(limits.messages_per_second, stall_ns);
+        self.bytes.earn(limits.bytes_per_second, stall_ns);
+        self.forgiven_until_ns = self.forgiven_until_ns.max(now_ns.saturating_add(stall_ns));
     }
 
     /// Takes what has come; an error if that is more than is there, and then nothing is taken.
     //= RATE-1
     pub fn charge(&mut self, limits: &RateLimits, now_ns: u64, messages: u32, bytes: u32) -> Result<(), RateLimit> {
+        self.fill(limits, now_ns);
+        let left = self.messages.less(limits.messages_per_second, messages).ok_or(RateLimit::Messages)?;
+        self.bytes = self.bytes.less(limits.bytes_per_second, bytes).ok_or(RateLimit::Bytes)?;
+        self.messages = left;
+        Ok(())
+    }
+
+    fn fill(&mut self, limits: &RateLimits, now_ns: u64) {
         let elapsed_ns = now_ns.saturating_sub(self.filled_ns);
         self.filled_ns = self.filled_ns.max(now_ns);
-        let fill = |parts: u64, burst: u32, rate: u32| {
-            parts.saturating_add(elapsed_ns.saturating_mul(u64::from(rate))).min(full(burst, rate))
-        };
-        self.message_parts = fill(self.message_parts, limits.messages_burst, limits.messages_per_second);
-        self.byte_parts = fill(self.byte_parts, limits.bytes_burst, limits.bytes_per_second);
-        let left = |parts: u64, rate: u32, count: u32| match rate {
-            0 => Some(parts),
-            _ => parts.checked_sub(u64::from(count) * PARTS),
-        };
-        let message_parts =
-            left(self.message_parts, limits.messages_per_second, messages).ok_or(RateLimit::Messages)?;
-        self.byte_parts = left(self.byte_parts, limits.bytes_per_second, bytes).ok_or(RateLimit::Bytes)?;
-        self.message_parts = message_parts;
-        Ok(())
+        let keeps_credit = now_ns <= self.forgiven_until_ns;
+        self.messages.fill(limits.messages_burst, limits.messages_per_second, elapsed_ns, keeps_credit);
+        self.bytes.fill(limits.bytes_burst, limits.bytes_per_second, elapsed_ns, keeps_credit);
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, burst: u32, rate: u32, elapsed_ns: u64, keeps_credit: bool) {
+        let full = full(burst, rate);
+        self.parts = self.parts.saturating_add(elapsed_ns.saturating_mul(u64::from(rate))).min(full);
+        if self.parts == full && !keeps_credit {
+            self.credit = 0;
+        }
+    }
+
+    fn earn(&mut self, rate: u32, stall_ns: u64) {
+        self.credit = self.credit.saturating_add(stall_ns.saturating_mul(u64::from(rate)));
+    }
+
+    /// What is left when `count` is taken, of the level first; `None`: there is not so much.
+    fn less(self, rate: u32, count: u32) -> Option<Bucket> {
+        if rate == 0 {
+            return Some(self);
+        }
+        let needed = u64::from(count) * PARTS;
+        match self.parts.checked_sub(needed) {
+            Some(parts) => Some(Bucket { parts, ..self }),
+            None => Some(Bucket { parts: 0, credit: self.credit.checked_sub(needed - self.parts)? }),
+        }
     }
 }
 

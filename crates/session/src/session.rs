@@ -264,6 +264,13 @@ impl<C: Chunk> Session<C> {
         if now_ns < self.liveness.armed_ns {
             return Verdict::Nothing;
         }
+        self.judge(config, now_ns)
+    }
+
+    /// What is due now, whatever the timer was set for. For a session whose [`fired`](Self::fired) said `Close` or `Abort`
+    /// while input of its peer was still to be read: asked again after that.
+    //= LIVE-3
+    pub fn judge(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
         self.liveness.armed_ns = NEVER;
         match self.state {
             State::Closed => Verdict::Nothing,
@@ -273,6 +280,16 @@ impl<C: Chunk> Session<C> {
                 Verdict::Rearm { at_ns: self.liveness.stage_ns }
             }
             _ => self.liveness.fired(&config.liveness, grace_ms(&config.outbox), now_ns),
+        }
+    }
+
+    /// The engine has stood still for `stall_ns` nanoseconds until `now_ns`: nobody's deadline counts that time, and what the
+    /// peer sent in it is not too much because it is read late. A timer that is set may be left: it fires early.
+    //= LIVE-3, RATE-1
+    pub fn forgive(&mut self, config: &SessionConfig, now_ns: u64, stall_ns: u64) {
+        self.liveness.forgive(stall_ns);
+        if let Some(rate) = &mut self.rate {
+            rate.forgive(&config.rate, now_ns, stall_ns);
         }
     }
 

@@ -303,3 +303,37 @@ fn a_peer_that_has_ended_may_be_silent() {
     assert_eq!(session.fired(&config, timer), Verdict::Nothing);
     assert_eq!(session.arm(&config), None);
 }
+
+//= LIVE-3
+#[test]
+fn no_deadline_counts_time_in_which_nobody_looked() {
+    // Idle, the handshake, and the drain: each is due at 3 s, and two of them were lost.
+    let idle = silent(3000, 0, 0);
+    let handshake = config(LivenessLimits { handshake_ms: 3000, ..LivenessLimits::default() });
+    let drain = SessionConfig { drain_ms: 3000, ..silent(0, 0, 0) };
+    for config in [idle, handshake, drain] {
+        let mut session = opened(&config, 0);
+        if config.drain_ms == 3000 {
+            assert!(session.close(&config, 0, CloseReason::Shutdown).has_ended);
+        }
+        assert_eq!(session.arm(&config), Some(3000 * MS));
+        session.forgive(&config, 3500 * MS, 2000 * MS);
+        assert_eq!(session.fired(&config, 3500 * MS), Verdict::Rearm { at_ns: 5000 * MS });
+        assert!(matches!(session.fired(&config, 5000 * MS), Verdict::Close(_) | Verdict::Abort));
+    }
+}
+
+/// A verdict that was put off is asked for again, and what was heard meanwhile counts.
+//= LIVE-3
+#[test]
+fn a_verdict_can_be_asked_for_again() {
+    let config = silent(1000, 0, 0);
+    let mut session = opened(&config, 0);
+    session.arm(&config);
+    let due = Verdict::Close(CloseReason::IdleTimeout);
+    assert_eq!((session.fired(&config, 1000 * MS), session.fired(&config, 1001 * MS)), (due, Verdict::Nothing));
+    assert_eq!(session.judge(&config, 1002 * MS), due);
+    hear(&mut session, &config, 1003 * MS);
+    assert_eq!(session.judge(&config, 1004 * MS), Verdict::Rearm { at_ns: 2003 * MS });
+    assert_eq!(session.fired(&config, 2003 * MS), due);
+}

@@ -92,4 +92,47 @@ proptest! {
             }
         }
     }
+
+    /// A peer that keeps to the rate sends while the reader stands still now and then, and is read late.
+    //= RATE-1
+    #[test]
+    fn within_the_rate_when_it_was_sent_is_within_it_when_it_is_read(
+        per_second in 1..2000u32,
+        burst in 1..50u32,
+        tries in vec((0..300_000_000u64, 0..4u32), 1..300),
+    ) {
+        let limits = RateLimits { messages_per_second: per_second, messages_burst: burst, ..RateLimits::default() };
+        let (mut peer, mut reader) = (Rate::new(&limits, 0), Rate::new(&limits, 0));
+        let (mut now_ns, mut unread, mut still_since_ns) = (0, 0, None);
+        for (pause_ns, act) in tries {
+            now_ns += pause_ns;
+            unread += u32::from(peer.charge(&limits, now_ns, 1, 0).is_ok());
+            match (act, still_since_ns) {
+                (0, None) => still_since_ns = Some(now_ns),
+                (1, Some(since_ns)) => {
+                    reader.forgive(&limits, now_ns, now_ns - since_ns);
+                    still_since_ns = None;
+                }
+                _ => {}
+            }
+            while still_since_ns.is_none() && unread > 0 {
+                prop_assert_eq!(reader.charge(&limits, now_ns, 1, 0), Ok(()));
+                unread -= 1;
+            }
+        }
+    }
+}
+
+//= RATE-1
+#[test]
+fn what_is_forgiven_is_bounded_and_ends() {
+    let limits = RateLimits { messages_per_second: 5, messages_burst: 6, ..RateLimits::default() };
+    let mut rate = Rate::new(&limits, 0);
+    // Nobody has read for two seconds: the burst, and the rate's ten.
+    rate.forgive(&limits, 2 * SECOND, 2 * SECOND);
+    assert_eq!(rate.charge(&limits, 2 * SECOND, 16, 0), Ok(()));
+    assert_eq!(rate.charge(&limits, 2 * SECOND, 1, 0), Err(RateLimit::Messages));
+    rate.forgive(&limits, 4 * SECOND, 2 * SECOND);
+    assert_eq!(rate.charge(&limits, 6 * SECOND + 1, 7, 0), Err(RateLimit::Messages), "its time is over");
+    assert_eq!(rate.charge(&limits, 6 * SECOND + 1, 6, 0), Ok(()));
 }
