@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use raon_provider::{ErrorKind, FaultRates, Faults, Outcome};
+use raon_provider::{AnyProvider, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
 
 use crate::child;
 use crate::peer::Peer;
-use crate::platform::DescriptorLimit;
-use crate::rig::Rig;
+use crate::platform::{self, DescriptorLimit};
+use crate::rig::{PATIENCE, Rig};
 use crate::setup::Setup;
+use crate::simulated::Moment;
 
 /// More connections in one turn than there is room for completions in a ring of this configuration.
 pub fn more_connections_than_the_queues_hold(setup: &Setup) {
@@ -138,4 +139,45 @@ pub fn a_connection_that_ended_in_the_backlog_does_no_harm(setup: &Setup) {
         rig.receive(gone, 3);
         assert!(!rig.wait(3).more);
     }
+}
+
+/// Drivers of all back ends on one listener, whose mode somebody changes who shares it too: nobody blocks in an accept, and
+/// each connection comes once.
+pub fn a_listener_may_be_shared_with_other_back_ends(setup: &Setup) {
+    if setup.is_simulated() {
+        // The simulated network has no processes that could share a socket.
+        return;
+    }
+    const CONNECTIONS: usize = 60;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, shared) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+    let mut rigs = vec![Rig::new(setup)];
+    for kind in platform::KINDS {
+        if let Ok(driver) = Driver::<AnyProvider>::open(&Config::named(*kind)) {
+            rigs.push(Rig::of(*setup, driver, 64));
+        }
+    }
+    for rig in &mut rigs {
+        let socket = rig.adopt(listener.try_clone().unwrap());
+        rig.accept(socket, 1);
+    }
+    let mut clients = Vec::new();
+    let mut accepted = 0;
+    for round in 0..CONNECTIONS {
+        shared.set_nonblocking(round % 3 == 0).unwrap();
+        clients.push(std::net::TcpStream::connect(address).unwrap());
+        for rig in &mut rigs {
+            rig.poll(Some(Duration::ZERO));
+            accepted += rig.seen().filter(|each| matches!(each.outcome, Outcome::Accepted(_))).count();
+        }
+    }
+    let begun = Moment::now();
+    while accepted < CONNECTIONS {
+        assert!(begun.elapsed() < PATIENCE, "{accepted} of {CONNECTIONS} connections were accepted");
+        for rig in &mut rigs {
+            rig.poll(Some(Duration::from_millis(1)));
+            accepted += rig.seen().filter(|each| matches!(each.outcome, Outcome::Accepted(_))).count();
+        }
+    }
+    assert_eq!(accepted, CONNECTIONS);
 }

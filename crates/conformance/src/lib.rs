@@ -96,7 +96,8 @@ macro_rules! every_test {
                 rings_that_come_and_go_do_not_disturb_a_wait;
             accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors
                 a_missing_descriptor_costs_one_connection
-                a_connection_that_ended_in_the_backlog_does_no_harm;
+                a_connection_that_ended_in_the_backlog_does_no_harm
+                a_listener_may_be_shared_with_other_back_ends;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
                 any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;

@@ -79,6 +79,8 @@ pub trait Selector: Sized {
     /// Features in use.
     fn features(&self) -> Vec<FeatureState>;
 
+    /// Puts a listener into non-blocking mode again, if somebody who shares it has changed that.
+    fn never_block(handle: RawHandle);
     /// Takes one waiting connection, in non-blocking mode.
     fn accept(handle: RawHandle) -> Tried<Socket>;
     /// Starts to connect; `Later`: under way, the socket becomes writable; `Busy`: the listener has no room, and no edge
@@ -385,6 +387,7 @@ impl<S: Selector> Readiness<S> {
 
     fn try_accept(&mut self, socket: u32, key: RequestKey, events: &mut Vec<Event>) {
         let state = &mut self.sockets[socket as usize];
+        S::never_block(state.handle);
         for _ in 0..ACCEPTS_PER_TURN {
             self.counters.kernel_entries += 1;
             match S::accept(state.handle) {

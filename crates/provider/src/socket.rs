@@ -72,6 +72,10 @@ impl Flags {
     pub(crate) const SEND_END_WATCHED: Flags =
         Flags(Self::WRITABLE_OWED.0 | Self::CLOSING.0 | Self::ABORT.0 | Self::SEND_CANCELLING.0 | Self::DATAGRAM.0);
 
+    pub(crate) fn is(self, flag: Flags) -> bool {
+        self.0 & flag.0 != 0
+    }
+
     pub(crate) fn set_if(&mut self, flag: Flags, condition: bool) {
         if condition {
             self.0 |= flag.0;
@@ -145,7 +149,7 @@ impl<E> Entry<E> {
 
     /// True if the flag, or any of several, is set.
     pub(crate) fn is(&self, flag: Flags) -> bool {
-        self.flags.0 & flag.0 != 0
+        self.flags.is(flag)
     }
 
     pub(crate) fn set(&mut self, flag: Flags, value: bool) {

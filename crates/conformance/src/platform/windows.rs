@@ -37,6 +37,7 @@ const NO_UNIX: &str = "Unix sockets are refused on Windows, as crates/provider/s
 /// What the system's own sockets do not do.
 pub const SKIPPED_REAL: &[Skipped] = &[
     ("accept::an_accept_stream_backs_off_without_descriptors", "sockets are limited by memory, not by a number"),
+    ("accept::a_listener_may_be_shared_with_other_back_ends", "a socket belongs to one completion port for good"),
     ("accept::a_missing_descriptor_costs_one_connection", "as above, so there is none to turn a connection away with"),
     (
         "datagram::multicast_reaches_the_members",

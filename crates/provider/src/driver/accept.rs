@@ -107,7 +107,7 @@ impl<P: Provider> Driver<P> {
         if self.reserve.take().is_none() {
             return;
         }
-        let had_one = self.sockets[index].endpoint.shed(self.provider.is_nonblocking());
+        let had_one = self.sockets[index].endpoint.shed();
         self.counters.totals.shed += u64::from(had_one);
         self.reserve = P::Endpoint::reserve(self.provider.network());
     }

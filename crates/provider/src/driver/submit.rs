@@ -79,7 +79,7 @@ impl<P: Provider> Driver<P> {
             Ok(endpoint) => endpoint,
             Err(socket) => return Err(Refused::new(ErrorKind::ForeignSocket, back(socket))),
         };
-        let prepared = self.prepare(&endpoint, nonblocking, is_fresh);
+        let prepared = self.prepare(&endpoint, nonblocking, is_fresh, Flags::default());
         let attached = match prepared {
             Ok(flags) => self.attach(endpoint, flags, !is_fresh),
             Err(error) => Err(Refused { error, value: endpoint }),
@@ -102,7 +102,7 @@ impl<P: Provider> Driver<P> {
         let address = address.into();
         let system_address = address.to_system()?;
         let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
-        self.prepare(&endpoint, None, true)?;
+        self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
         if system_address.is_unix() {
             // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
             endpoint.set_nonblocking(true)?;
@@ -287,16 +287,22 @@ impl<P: Provider> Driver<P> {
     }
 
     /// What kind of socket it is, in the mode that the back end needs.
-    fn prepare(&self, endpoint: &P::Endpoint, nonblocking: Option<bool>, is_fresh: bool) -> Result<Flags, Error> {
+    fn prepare(
+        &self,
+        endpoint: &P::Endpoint,
+        nonblocking: Option<bool>,
+        is_fresh: bool,
+        mut flags: Flags,
+    ) -> Result<Flags, Error> {
         self.check_open()?;
-        let mut flags = Flags::default();
         if !is_fresh {
             let class = endpoint.class()?;
             flags.set_if(Flags::LISTENER, class == Class::Listener);
             flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
             flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
-        let wanted = self.provider.is_nonblocking();
+        // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
+        let wanted = flags.is(Flags::LISTENER) || self.provider.is_nonblocking();
         if nonblocking != Some(wanted) {
             endpoint.set_nonblocking(wanted)?;
         }
@@ -305,7 +311,7 @@ impl<P: Provider> Driver<P> {
 
     /// A socket that this driver has just made.
     pub(super) fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
-        self.prepare(&endpoint, None, true)?;
+        self.prepare(&endpoint, None, true, flags)?;
         Ok(self.attach(endpoint, flags, false)?)
     }
 

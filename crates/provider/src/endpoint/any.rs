@@ -122,7 +122,7 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.set_membership(group, interface, joins))
     }
 
-    fn shed(&self, nonblocking: bool) -> bool {
-        either!(self, socket => socket.shed(nonblocking))
+    fn shed(&self) -> bool {
+        either!(self, socket => socket.shed())
     }
 }

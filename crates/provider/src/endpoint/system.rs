@@ -153,11 +153,8 @@ impl Endpoint for Socket {
         Ok(changed?)
     }
 
-    fn shed(&self, nonblocking: bool) -> bool {
-        let was_there = Socket::set_nonblocking(self, true).is_ok() && self.accept().is_ok();
-        // A kernel that had to block on it ends the request for real: give the listener back as it was.
-        let _ = Socket::set_nonblocking(self, nonblocking);
-        was_there
+    fn shed(&self) -> bool {
+        Socket::set_nonblocking(self, true).is_ok() && self.accept().is_ok()
     }
 }
 

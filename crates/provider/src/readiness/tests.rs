@@ -42,6 +42,8 @@ impl Selector for Endless {
         Vec::new()
     }
 
+    fn never_block(_: RawHandle) {}
+
     fn accept(_: RawHandle) -> Tried<Socket> {
         Tried::Later
     }

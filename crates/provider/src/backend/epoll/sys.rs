@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use crate::backend::Kind;
 use crate::backend::datagram;
@@ -87,6 +87,11 @@ impl Selector for EpollSelector {
     fn features(&self) -> Vec<FeatureState> {
         let reason = if self.is_precise { "" } else { "the kernel has no epoll_pwait2: waits are rounded up to 1 ms" };
         vec![FeatureState { feature: Feature::PreciseWait, in_use: self.is_precise, reason }]
+    }
+
+    fn never_block(handle: RawHandle) {
+        // Not fatal: the next accept tells what is wrong with the listener.
+        let _ = SockRef::from(&borrow(&handle)).set_nonblocking(true);
     }
 
     fn accept(handle: RawHandle) -> Tried<Socket> {

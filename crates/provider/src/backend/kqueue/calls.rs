@@ -16,6 +16,11 @@ use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 
 /// Takes one waiting connection. Its flags are set one by one, for not every kernel has accept4(2); one that has ended
 /// already takes them all the same.
+pub(super) fn never_block(handle: RawHandle) {
+    // Not fatal: the next accept tells what is wrong with the listener.
+    let _ = SockRef::from(&borrow(&handle)).set_nonblocking(true);
+}
+
 pub(super) fn accept(handle: RawHandle) -> Tried<Socket> {
     let listener = borrow(&handle);
     tried(|| {

@@ -111,6 +111,10 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
         Vec::new()
     }
 
+    fn never_block(handle: RawHandle) {
+        calls::never_block(handle);
+    }
+
     fn accept(handle: RawHandle) -> Tried<Socket> {
         calls::accept(handle)
     }

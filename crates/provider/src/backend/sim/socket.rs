@@ -185,7 +185,7 @@ impl Endpoint for SimSocket {
         self.network.world().set_membership(self.number, group, joins)
     }
 
-    fn shed(&self, _nonblocking: bool) -> bool {
+    fn shed(&self) -> bool {
         let mut world = self.network.world();
         let Tried::Done(accepted) = world.accept(self.number, true) else { return false };
         World::close(&mut world, accepted);

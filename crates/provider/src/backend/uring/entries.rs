@@ -24,6 +24,8 @@ pub(super) enum Tag {
     SendRunSkip,
     /// From here on the key is that of the request.
     Accept,
+    /// A wait for a connection, where the kernel does not let an accept wait on a non-blocking listener.
+    AcceptWait,
     Connect,
     /// A receive into a buffer that the kernel picks.
     Receive,
@@ -41,7 +43,7 @@ pub(super) enum Tag {
     ReceiveDatagramBulk,
 }
 
-const TAGS: [Tag; 18] = [
+const TAGS: [Tag; 19] = [
     Tag::Ignore,
     Tag::Wake,
     Tag::Provide,
@@ -49,6 +51,7 @@ const TAGS: [Tag; 18] = [
     Tag::SendRun,
     Tag::SendRunSkip,
     Tag::Accept,
+    Tag::AcceptWait,
     Tag::Connect,
     Tag::Receive,
     Tag::ReceiveBulk,
@@ -154,7 +157,7 @@ pub(super) fn cancel(target: u64) -> squeue::Entry {
     opcode::AsyncCancel::new(target).build()
 }
 
-/// Waits for the waker's descriptor to become readable, once.
+/// Waits for a descriptor to become readable, once.
 pub(super) fn poll_in(fd: RawFd) -> squeue::Entry {
     const POLLIN: u32 = 1;
     opcode::PollAdd::new(types::Fd(fd), POLLIN).build()

@@ -35,7 +35,10 @@ impl Uring {
                 }
                 return;
             }
-            Tag::Accept => (self.accepted(entry), entry.more()),
+            Tag::Accept if entry.result == -libc::EAGAIN && self.await_connection(key) => return,
+            Tag::Accept => (self.accepted(entry), self.goes_on_accepting(key, entry.more())),
+            Tag::AcceptWait if entry.result >= 0 && self.accept_again(key) => return,
+            Tag::AcceptWait => (failed(Error::new(ErrorKind::Cancelled)), self.goes_on_accepting(key, false)),
             Tag::Connect => (connected(entry.result), false),
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), entry.more()),
@@ -53,6 +56,30 @@ impl Uring {
             },
         };
         events.push(Event { key, more, result });
+    }
+
+    /// The listener is in non-blocking mode, which belongs to all who share it, and this kernel lets no accept wait then: wait
+    /// for a connection first. False: there is no room for that now.
+    fn await_connection(&mut self, key: RequestKey) -> bool {
+        let Some((_, handle)) = self.accepting.iter().find(|(accepting, _)| *accepting == key).copied() else {
+            return false;
+        };
+        self.push(Tag::AcceptWait, key, entries::poll_in(handle))
+    }
+
+    /// There is a connection, unless another one who listens has been faster.
+    fn accept_again(&mut self, key: RequestKey) -> bool {
+        let Some((_, handle)) = self.accepting.iter().find(|(accepting, _)| *accepting == key).copied() else {
+            return false;
+        };
+        self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept))
+    }
+
+    fn goes_on_accepting(&mut self, key: RequestKey, more: bool) -> bool {
+        if !more {
+            self.accepting.retain(|(accepting, _)| *accepting != key);
+        }
+        more
     }
 
     fn accepted(&mut self, entry: Reaped) -> EventResult {

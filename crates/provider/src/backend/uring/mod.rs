@@ -34,6 +34,7 @@ use super::event_fd::EventFd;
 use crate::buffer::BufferPool;
 use crate::config::{Config, Rung};
 use crate::error::Error;
+use crate::platform::RawHandle;
 use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
 use crate::slots::Key;
 
@@ -70,6 +71,8 @@ pub struct Uring {
     /// Per socket: its family cannot send without a copy. Empty unless that is wanted at all.
     copies: Vec<bool>,
     accept_errors: u32,
+    /// Accepts that are under way, with their listeners: as many as the driver has listeners.
+    accepting: Vec<(RequestKey, RawHandle)>,
     /// Requests that found no room in the queue: first in the next turn.
     postponed: Vec<Request>,
     /// The ring cannot be entered any more. Nothing is asked of it after that.
@@ -120,6 +123,7 @@ impl Provider for Uring {
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
             copies: Vec::new(),
             accept_errors: 0,
+            accepting: Vec::new(),
             postponed: Vec::new(),
             fatal: None,
             buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],

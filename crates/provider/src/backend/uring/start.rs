@@ -14,7 +14,10 @@ impl Uring {
     pub(super) fn start(&mut self, request: Request) -> bool {
         let Request { key, socket, handle, action } = request;
         match action {
-            Action::Accept => self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept)),
+            Action::Accept => {
+                self.accepting.push((key, handle));
+                self.push(Tag::Accept, key, entries::accept(handle, self.features.multishot_accept))
+            }
             Action::Connect(address) => self.push(Tag::Connect, key, entries::connect(handle, address)),
             Action::Receive(section, shots) => self.start_receive(key, handle, section, shots),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, entries::receive_into(handle, span)),
