@@ -26,6 +26,9 @@ use crate::socket::{Body, Entry, Flags};
 /// Rationed streams of a section that are armed in one turn at most: 256 KiB of ordinary buffers, as a readiness back end
 /// receives in one turn.
 const RATIONS_PER_TURN: usize = 64;
+/// Times in a row that a kernel may deny having the buffers that it was given. A back end that only fails now and then is
+/// believed: it must not wait for a buffer that nobody has.
+const DENIALS_MAX: u32 = 256;
 /// Places of closed sockets that a line may keep whatever its length.
 const STALE_PLACES_MAX: usize = 64;
 
@@ -43,6 +46,8 @@ pub(super) struct Shares {
     /// Buffers that the kernel had ever got before this turn, and before the turn in which it last said that it had none.
     given: [u64; 2],
     given_when_denied: [u64; 2],
+    /// Times that it has said so since it got one.
+    denials: [u32; 2],
     /// Rationed streams were left for the next turn although buffers are there.
     is_behind: bool,
 }
@@ -57,6 +62,7 @@ impl Shares {
             has_run_out: false,
             given: [0; 2],
             given_when_denied: [0; 2],
+            denials: [0; 2],
             is_behind: false,
         }
     }
@@ -95,10 +101,10 @@ impl<P: Provider> Driver<P> {
     fn feed_starved(&mut self, section: Section) -> usize {
         let mut available = self.pool.available(section);
         let place = section as usize;
-        // The kernel has buffers and says that it has none: it has bound them to receives that wait. Only another one helps.
-        let is_denied =
-            self.pool.free(section) == 0 && self.pool.given(section) == self.shares.given_when_denied[place];
-        if is_denied {
+        // The kernel has buffers and says again and again that it has none: it has bound them to receives that wait. Only
+        // another one helps.
+        let is_new = self.pool.free(section) > 0 || self.pool.given(section) != self.shares.given_when_denied[place];
+        if !is_new && self.shares.denials[place] >= DENIALS_MAX {
             return 0;
         }
         while available > 0 {
@@ -170,7 +176,9 @@ impl<P: Provider> Driver<P> {
     //= STARVE-1
     pub(super) fn starve(&mut self, index: u32) {
         let place = section_of(&self.sockets[index]) as usize;
+        let is_first = self.shares.given_when_denied[place] != self.shares.given[place];
         self.shares.given_when_denied[place] = self.shares.given[place];
+        self.shares.denials[place] = if is_first { 1 } else { self.shares.denials[place].saturating_add(1) };
         if self.sockets[index].turn == self.turn_number() {
             // It has used buffers in this very turn: who has used none is served before it.
             return self.wait_in_line(index);
