@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "the name of a test says what it shows")]
 
 pub mod accept;
+pub mod address;
 pub mod allocator;
 pub mod alone;
 pub mod cancel;
@@ -100,6 +101,8 @@ macro_rules! every_test {
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
                 any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;
+            address: ipv4_peers_of_a_dual_stack_listener_are_ipv4 datagram_sockets_of_both_families_reach_ipv4
+                destinations_that_nobody_has_fail_alone link_local_peers_keep_their_scope;
             datagram: each_datagram_comes_whole_and_alone each_of_a_crowd_is_told_apart hundreds_under_way_all_complete
                 what_is_too_long_is_truncated_and_the_next_one_whole large_datagrams_come_in_bulk_buffers
                 a_socket_with_a_peer_hears_nobody_else a_refused_peer_does_not_end_the_stream

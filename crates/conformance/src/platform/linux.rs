@@ -1,6 +1,7 @@
 //! What only Linux has.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -71,6 +72,22 @@ pub const SECOND_HOST: [u8; 4] = [127, 0, 0, 9];
 pub fn own_host(process: u32, place: u8) -> [u8; 4] {
     let [low, high, ..] = process.to_le_bytes();
     [127, high | 1, low, place]
+}
+
+/// A link-local address of an interface that is up, with the interface's index as its scope, if there is one.
+pub fn link_local() -> Option<SocketAddrV6> {
+    /// IFA_F_DADFAILED and IFA_F_TENTATIVE: not usable, or not yet.
+    const UNUSABLE: u8 = 0x48;
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        // The address, then in hexadecimal: index, length of the prefix, kind of scope, flags.
+        let mut fields = line.split_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?.into();
+        let index = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u8::from_str_radix(fields.nth(2)?, 16).ok()?;
+        let is_usable = Ipv6Addr::is_unicast_link_local(&address) && flags & UNUSABLE == 0;
+        is_usable.then(|| SocketAddrV6::new(address, 0, 0, index))
+    })
 }
 
 /// A local name that nobody else has.

@@ -64,7 +64,8 @@ impl<P: Provider> Driver<P> {
     /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
-        let endpoint = P::Endpoint::listener(self.provider.network(), &address.into(), options)?;
+        let address = address.into().unmapped();
+        let endpoint = P::Endpoint::listener(self.provider.network(), &address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
 
@@ -90,7 +91,8 @@ impl<P: Provider> Driver<P> {
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
     /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
+    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, or `bind` of another
+    /// family), or what the system says of the socket.
     pub fn connect(
         &mut self,
         address: impl Into<Address>,
@@ -99,7 +101,8 @@ impl<P: Provider> Driver<P> {
     ) -> Result<OperationId, Error> {
         self.check_open()?;
         self.check_operations()?;
-        let address = address.into();
+        let address = address.into().unmapped();
+        let options = &options.checked_for(&address)?;
         let system_address = address.to_system()?;
         let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
         self.prepare(&endpoint, None, true)?;
@@ -294,6 +297,7 @@ impl<P: Provider> Driver<P> {
             let class = endpoint.class()?;
             flags.set_if(Flags::LISTENER, class == Class::Listener);
             flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
+            flags.set_if(Flags::V6, class == Class::Datagram && endpoint.is_v6());
             flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
         let wanted = self.provider.is_nonblocking();

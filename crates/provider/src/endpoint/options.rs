@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::{Address, destination, unmapped};
+use crate::error::{Error, ErrorKind};
+
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
@@ -51,6 +54,18 @@ pub struct ConnectOptions {
     /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
     /// macOS and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
+}
+
+impl ConnectOptions {
+    /// The options in the form that this address needs. Errors: `InvalidInput` for port 0, or a local address of another
+    /// family.
+    pub(crate) fn checked_for(&self, address: &Address) -> Result<Self, Error> {
+        let Some(to) = address.ip() else { return Ok(*self) };
+        destination(to, to.is_ipv6())?;
+        let bind = self.bind.map(unmapped);
+        let is_other = bind.is_some_and(|bind| bind.is_ipv4() != to.is_ipv4());
+        if is_other { Err(Error::new(ErrorKind::InvalidInput)) } else { Ok(ConnectOptions { bind, ..*self }) }
+    }
 }
 
 impl Default for ConnectOptions {

@@ -105,6 +105,10 @@ impl Endpoint for Socket {
         }
     }
 
+    fn is_v6(&self) -> bool {
+        platform::is_v6(self)
+    }
+
     fn handle(&self) -> RawHandle {
         platform::raw_handle(self)
     }

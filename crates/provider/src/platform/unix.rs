@@ -22,6 +22,11 @@ pub(crate) fn new_socket(domain: Domain, kind: Type, protocol: Option<Protocol>)
     Ok(Socket::new(domain, kind, protocol)?)
 }
 
+/// True of sockets of IPv6, bound or not.
+pub(crate) fn is_v6(socket: &Socket) -> bool {
+    socket.local_addr().is_ok_and(|address| address.is_ipv6())
+}
+
 /// Something that takes one place in the table of descriptors.
 pub(crate) fn reserve() -> Option<Socket> {
     Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
