@@ -113,7 +113,7 @@ macro_rules! every_test {
                 no_allocation_per_datagram;
             merged: bursts_of_any_lengths_arrive_whole_and_alone bursts_to_several_addresses_go_where_they_should
                 one_that_is_too_long_takes_no_other_with_it what_does_not_fit_is_truncated_one_by_one
-                the_kernel_merges_where_it_can parts_are_buffers_of_their_own parts_outlive_their_driver
+                the_kernel_merges_where_it_can a_bad_destination_ends_no_merging parts_are_buffers_of_their_own parts_outlive_their_driver
                 a_paused_stream_keeps_what_came_together a_cancelled_stream_loses_none_of_them
                 held_parts_exhaust_the_pool_and_it_recovers coalescing_needs_large_buffers;
             time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire

@@ -11,6 +11,7 @@ use socket2::SockAddr;
 
 use crate::error::Error;
 use crate::memory::{Span, SpanMut, Target};
+use crate::merge::MergingProbe;
 use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 
 /// An IPv6 address in the system's form, the longest that comes.
@@ -177,8 +178,10 @@ pub(crate) fn address(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Whether the kernel takes merged messages apart (sent), and merges them (received), tried on throw-away sockets.
-pub(crate) fn probe() -> (bool, bool) {
-    probe_on_loopback().unwrap_or((false, false))
+pub(crate) fn probe() -> MergingProbe {
+    let (segments, coalesces) = probe_on_loopback().unwrap_or((false, false));
+    let reason = |works: bool| if works { Ok(()) } else { Err("this kernel lacks it") };
+    (reason(segments), reason(coalesces))
 }
 
 fn probe_on_loopback() -> std::io::Result<(bool, bool)> {
@@ -257,10 +260,13 @@ mod tests {
             let address = driver.local_address(far).unwrap().ip().unwrap();
             driver.receive(far, 1).unwrap();
             let mut merged_before = 0;
-            // What the first of them was refused the others do not try; shorter ones go together as before.
-            for (near, length, quiet, merged) in
-                [(unchecked, 100, false, 0), (checked, 100, true, 0), (checked, 99, true, 20), (unchecked, 90, true, 0)]
-            {
+            // What one socket is refused is nothing to the others.
+            for (near, length, quiet, merged) in [
+                (unchecked, 100, false, 0),
+                (checked, 100, true, 20),
+                (unchecked, 90, true, 0),
+                (checked, 100, true, 20),
+            ] {
                 for at in 0..20 {
                     let payload = vec![at; length].into();
                     driver.submit(Operation::SendTo { socket: near, to: address, payload, quiet }, 2).unwrap();

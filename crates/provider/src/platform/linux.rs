@@ -64,11 +64,48 @@ pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
 }
 
 /// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot
-/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment.
+/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment. Errors about earlier datagrams are
+/// told once and must not be lost. Anything else may be about the message as a whole: a filter that looks at lengths, or no
+/// memory for that much.
 pub(crate) fn merge_refusal(code: i32) -> Refusal {
     match Errno::from_raw_os_error(code) {
+        Errno::AGAIN
+        | Errno::CONNREFUSED
+        | Errno::CONNRESET
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NETDOWN
+        | Errno::NETUNREACH
+        | Errno::PROTO
+        | Errno::TIMEDOUT => Refusal::None,
         Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
         Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
-        _ => Refusal::None,
+        _ => Refusal::Once,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_errno_says_about_merging() {
+        let table = [
+            (libc::EINVAL, Refusal::Length),
+            (libc::EMSGSIZE, Refusal::Length),
+            (libc::EIO, Refusal::Always),
+            (libc::EOPNOTSUPP, Refusal::Always),
+            (libc::EPERM, Refusal::Once),
+            (libc::EACCES, Refusal::Once),
+            (libc::ENOBUFS, Refusal::Once),
+            (libc::ENOMEM, Refusal::Once),
+            (libc::ECONNREFUSED, Refusal::None),
+            (libc::ENETUNREACH, Refusal::None),
+            (libc::EHOSTUNREACH, Refusal::None),
+            (libc::EAGAIN, Refusal::None),
+        ];
+        for (code, refusal) in table {
+            assert_eq!(merge_refusal(code), refusal, "{code}");
+        }
     }
 }

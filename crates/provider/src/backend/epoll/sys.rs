@@ -15,6 +15,7 @@ use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
+use crate::merge::MergingProbe;
 use crate::platform::RawHandle;
 use crate::provider::{FeatureState, Waker};
 use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
@@ -142,7 +143,7 @@ impl Selector for EpollSelector {
         datagram::send(handle, messages, spans)
     }
 
-    fn probe_merging() -> (bool, bool) {
+    fn probe_merging() -> MergingProbe {
         datagram::probe()
     }
 }

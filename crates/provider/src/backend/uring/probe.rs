@@ -117,7 +117,10 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
             && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
         registered_ring,
         no_iowait,
-        merging: Merging::new(datagrams.segment, segments && trial(setup, try_send_merged)),
+        merging: Merging::new(
+            datagrams.segment,
+            segments.and_then(|()| trial(setup, try_send_merged).then_some(()).ok_or("this kernel lacks it")),
+        ),
         coalescing: merge::coalescing_state(datagrams.coalesce, coalesces),
         accepts_one_by_one: false,
         switches,

@@ -31,6 +31,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// Nothing is left to be started again.
+    pub(super) fn is_settled(&self) -> bool {
+        self.again.is_empty()
+    }
+
     fn add(&mut self, run: &[Request]) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.places.push(Vec::with_capacity(RUN_MAX));
@@ -45,18 +50,16 @@ impl Uring {
     /// Starts what the last turn has left and what this one brings, as far as the queue has room; what is left keeps its
     /// order.
     pub(super) fn start_all(&mut self, requests: &mut Vec<Request>) {
-        let mut again = std::mem::take(&mut self.runs.again);
+        let has_room = self.start_again();
         let mut late = std::mem::take(&mut self.postponed);
-        if !again.is_empty() || !late.is_empty() {
-            late.append(&mut again);
+        if !late.is_empty() {
             late.append(requests);
             std::mem::swap(&mut late, requests);
         }
-        (self.runs.again, self.postponed) = (again, late);
+        self.postponed = late;
         let mut rest = &requests[..];
-        while let [first, ..] = rest {
-            let segments = rest.iter().map(Segment::of);
-            let count = merge::run(segments, self.features.merging.segment_bytes_max);
+        while let ([first, ..], true) = (rest, has_room) {
+            let count = self.features.merging.run(rest.iter().map(Segment::of));
             let is_started = match rest.split_at(count) {
                 ([_], _) => self.start(*first),
                 (run, _) => self.start_run(run),
@@ -68,6 +71,23 @@ impl Uring {
         }
         self.postponed.extend_from_slice(rest);
         requests.clear();
+    }
+
+    /// The datagrams of runs that were not sent, each alone: together they would be refused again. False: there is no room
+    /// for all of them.
+    fn start_again(&mut self) -> bool {
+        let mut again = std::mem::take(&mut self.runs.again);
+        let started = again.iter().position(|request| !self.start(*request)).unwrap_or(again.len());
+        again.drain(..started);
+        self.runs.again = again;
+        self.runs.again.is_empty()
+    }
+
+    /// What has not reached the queue, and never will.
+    pub(super) fn take_postponed(&mut self) -> Vec<Request> {
+        let mut all = std::mem::take(&mut self.runs.again);
+        all.append(&mut self.postponed);
+        all
     }
 
     fn start_run(&mut self, run: &[Request]) -> bool {
@@ -101,8 +121,9 @@ impl Uring {
         self.counters.merged_sent += done as u64;
         events.extend(run.iter().zip(lengths()).take(done).map(|(one, bytes)| ended(one, EventResult::Sent(bytes))));
         if let Err(error) = result {
-            let segment_bytes = lengths().next().unwrap_or(1);
-            if error.os_code() != libc::EAGAIN && !self.features.merging.refused(merge::refusal(error), segment_bytes) {
+            let is_told = Segment::of(&run[0])
+                .is_none_or(|first| !self.features.merging.refused(merge::refusal(error), run[0].key, &first));
+            if is_told && error.os_code() != libc::EAGAIN {
                 events.push(ended(&run[0], failed(error)));
                 done = 1;
             }
