@@ -143,8 +143,9 @@ macro_rules! every_storm {
 macro_rules! every_choice {
     ($cases:ident) => {
         $cases! {
-            roles: a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys a_seccomp_filter_of_one_thread
-                a_seccomp_filter_after_the_start io_uring_disabled_by_sysctl the_environment_replaces_auto_only available_tells_the_truth;
+            roles: epoll_waits_in_milliseconds_if_it_must a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys
+                a_seccomp_filter_of_one_thread a_seccomp_filter_after_the_start io_uring_disabled_by_sysctl
+                the_environment_replaces_auto_only available_tells_the_truth;
         }
     };
 }

@@ -155,12 +155,24 @@ const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
 /// io_uring_setup, io_uring_enter, io_uring_register: the same numbers on every architecture.
 const CALLS: [i64; 3] = [425, 426, 427];
+/// The same number on every architecture, too.
+const EPOLL_PWAIT2: i64 = 441;
 
 /// Filters io_uring away, for this thread or all threads, with an error.
 pub fn forbid(argument: &str) -> i32 {
     let (threads, error) = argument.split_once(' ').expect("threads and error");
     let code = if error == "EPERM" { EPERM } else { ENOSYS };
-    let rules: BTreeMap<i64, Vec<_>> = CALLS.map(|call| (call, Vec::new())).into();
+    filter(&CALLS, threads, code);
+    code
+}
+
+/// Filters the precise waits of epoll away, for this thread.
+pub fn forbid_precise_waits(error: &str) {
+    filter(&[EPOLL_PWAIT2], "one", if error == "EPERM" { EPERM } else { ENOSYS });
+}
+
+fn filter(calls: &[i64], threads: &str, code: i32) {
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().expect("an architecture that has filters");
     let action = SeccompAction::Errno(code as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, architecture).expect("a valid filter");
@@ -170,5 +182,4 @@ pub fn forbid(argument: &str) -> i32 {
         _ => seccompiler::apply_filter(&program),
     }
     .expect("a process may filter itself");
-    code
 }

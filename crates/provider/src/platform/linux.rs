@@ -60,7 +60,8 @@ pub(crate) fn raise_no_signal(_socket: &Socket) {}
 
 /// UDP_GRO, see udp(7), if the kernel has it.
 pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
-    datagram::set_coalescing(raw_handle(socket), is_wanted);
+    // Without it datagrams come one by one.
+    let _ = datagram::set_coalescing(raw_handle(socket), is_wanted);
 }
 
 /// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot

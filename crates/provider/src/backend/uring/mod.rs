@@ -99,12 +99,11 @@ impl Provider for Uring {
             completion_entries: completion_entries(config),
             ..features.setup
         };
-        let mut ring = Ring::new(setup)?;
-        // A task has 16 places for registered rings: one driver more goes without.
-        features.registered_ring = features.registered_ring && ring.register_descriptor();
+        let mut ring = Ring::new(setup).map_err(probe::setup_error)?;
+        features.register(&mut ring);
         if features.buffer_ring {
-            ring.add_buffer_ring(config.pool.receive_count)?;
-            ring.add_buffer_ring(config.pool.bulk_count)?;
+            ring.add_buffer_ring(config.pool.receive_count).map_err(probe::setup_error)?;
+            ring.add_buffer_ring(config.pool.bulk_count).map_err(probe::setup_error)?;
         }
         let mut uring = Uring {
             ring,
