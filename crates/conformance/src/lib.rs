@@ -100,6 +100,7 @@ macro_rules! every_test {
                 a_connection_that_ended_in_the_backlog_does_no_harm;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
+                times_out_of_range_are_named
                 any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;
             address: ipv4_peers_of_a_dual_stack_listener_are_ipv4 datagram_sockets_of_both_families_reach_ipv4
                 destinations_that_nobody_has_fail_alone link_local_peers_keep_their_scope;

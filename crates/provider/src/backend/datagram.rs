@@ -73,10 +73,14 @@ pub(crate) fn segment_bytes(mut control: &[u8]) -> u16 {
 
 /// Asks for merged messages or for none. Errors: an old kernel does not know the option.
 pub(crate) fn set_coalescing(handle: RawFd, is_wanted: bool) -> io::Result<()> {
-    let value = i32::from(is_wanted);
+    set_option(handle, libc::SOL_UDP, libc::UDP_GRO, i32::from(is_wanted))
+}
+
+/// Sets an option of a socket, whatever its kind, that is an int.
+pub(crate) fn set_option(handle: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let bytes = size_of::<i32>() as libc::socklen_t;
     // SAFETY: setsockopt(2) — the value is an int on this stack.
-    let result = unsafe { libc::setsockopt(handle, libc::SOL_UDP, libc::UDP_GRO, (&raw const value).cast(), bytes) };
+    let result = unsafe { libc::setsockopt(handle, level, option, (&raw const value).cast(), bytes) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -279,13 +283,7 @@ mod tests {
         for kind in [Kind::IoUring, Kind::Epoll] {
             let mut driver = Driver::<AnyProvider>::open(&Config::named(kind)).unwrap();
             let plain = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let (one, bytes) = (1i32, size_of::<i32>() as libc::socklen_t);
-            // SAFETY: setsockopt(2) — the value is an int on this stack.
-            let set = unsafe {
-                let value = (&raw const one).cast();
-                libc::setsockopt(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, bytes)
-            };
-            assert_eq!(set, 0);
+            set_option(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
             let unchecked = driver.adopt(plain).unwrap();
             let checked = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
             let far = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();

@@ -61,10 +61,11 @@ impl<P: Provider> Driver<P> {
     }
 
     /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
+    /// `DescriptorLimit`, `Busy` (`sockets_max`), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
         let address = address.into().unmapped();
+        options.check_for(&address)?;
         let endpoint = P::Endpoint::listener(self.provider.network(), &address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
@@ -92,7 +93,7 @@ impl<P: Provider> Driver<P> {
     /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
     /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, or `bind` of another
-    /// family), or what the system says of the socket.
+    /// family), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says of the socket.
     pub fn connect(
         &mut self,
         address: impl Into<Address>,

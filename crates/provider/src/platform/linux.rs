@@ -50,6 +50,14 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
     Ok(socket.set_tcp_user_timeout(Some(after))?)
 }
 
+/// Lets the port of a socket that is bound to an address alone be chosen by the connect, when the peer is known: connections
+/// to several peers can share it then, and ports do not run out with the first 28,000. IP_BIND_ADDRESS_NO_PORT, see ip(7), for
+/// IPv6 as well.
+pub(crate) fn choose_port_late(socket: &Socket) {
+    // Before 4.2 there is no such option, and the bind chooses.
+    let _ = datagram::set_option(raw_handle(socket), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+}
+
 /// Of every send: it does not wait, and a peer that is gone is an error.
 #[cfg(raon_kqueue_shim)]
 pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -87,7 +95,24 @@ pub(crate) fn merge_refusal(code: i32) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
     use super::*;
+    use crate::endpoint::{ConnectOptions, Endpoint};
+
+    #[test]
+    fn a_port_is_chosen_when_the_peer_is_known() {
+        for host in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let listener = TcpListener::bind((host, 0)).unwrap();
+            let address = Address::from(listener.local_addr().unwrap());
+            let port_of = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port();
+            let options = ConnectOptions { bind: Some(SocketAddr::new(host, 0)), ..ConnectOptions::default() };
+            let socket = <Socket as Endpoint>::connector(&(), &address, &options).unwrap();
+            assert_eq!(port_of(&socket), 0, "{host}: none is taken yet");
+            socket.connect(&address.to_system().unwrap()).unwrap();
+            assert_ne!(port_of(&socket), 0);
+        }
+    }
 
     #[test]
     fn what_an_errno_says_about_merging() {

@@ -135,6 +135,9 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
     set_option(socket, winsock::IPPROTO_TCP, winsock::TCP_MAXRT, seconds).map_err(refused)
 }
 
+/// The bind chooses the port: no option leaves it to the connect.
+pub(crate) fn choose_port_late(_socket: &Socket) {}
+
 /// Datagrams always come one by one.
 pub(crate) fn set_coalescing(_socket: &Socket, _is_wanted: bool) {}
 
