@@ -157,6 +157,7 @@ fn ended(request: &Request, result: EventResult) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ring::Reaped;
     use super::*;
     use crate::backend::Kind;
     use crate::buffer::BufferPool;
@@ -204,5 +205,36 @@ mod tests {
         assert_eq!(conclude(Err(libc::EMSGSIZE)), (vec![], 3));
         assert_eq!(conclude(Err(libc::EIO)), (vec![], 3));
         assert_eq!(conclude(Err(libc::ECONNREFUSED)), (vec![(0, None)], 2));
+    }
+
+    /// Three datagrams are refused together; then the first one goes alone, or fails. How many go together next time?
+    fn together_after(refusal: i32, alone: i32) -> usize {
+        let config = Config::named(Kind::IoUring);
+        let mut pool = BufferPool::new(&config.pool);
+        let mut uring = Uring::open(&config, &mut pool).unwrap();
+        uring.features.merging = merge::Merging::new(true, Ok(()));
+        let lists = [b"four", b"more", b"ends"].map(|bytes| Span::of(bytes));
+        let lists = lists.each_ref().map(|span| SpanList::of(std::slice::from_ref(span), span.length));
+        let requests = requests(&lists);
+        requests.iter().for_each(|request| uring.under_way.add(Tag::Ignore, request.key));
+        let number = uring.runs.add(&requests);
+        let mut events = Vec::new();
+        uring.conclude_run(number, Err(Error::from_os(refusal)), &mut events);
+        assert!(events.is_empty(), "all go again");
+        let key = requests[0].key;
+        uring.under_way.add(Tag::Send, key);
+        let entry = Reaped { user_data: entries::user_data(Tag::Send, key), result: alone, flags: 0 };
+        uring.finish(entry, &mut pool, &mut events);
+        assert_eq!(events.len(), 1);
+        uring.features.merging.run(requests.iter().map(Segment::of))
+    }
+
+    #[test]
+    fn a_refused_run_is_judged_by_its_first_datagram() {
+        assert_eq!(together_after(libc::EIO, 4), 1);
+        assert_eq!(together_after(libc::EINVAL, 4), 1);
+        assert_eq!(together_after(libc::EINVAL, -libc::EINVAL), 3);
+        assert_eq!(together_after(libc::EINVAL, -libc::EAGAIN), 3, "it was never tried alone");
+        assert_eq!(together_after(libc::EPERM, 4), 3);
     }
 }
