@@ -207,6 +207,67 @@ pub fn options_reach_the_sockets(setup: &Setup) {
     }
 }
 
+pub fn times_out_of_range_are_named(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (listener, address) = rig.listen();
+    let too_long = Some(ListenOptions::KEEPALIVE_MAX + Duration::from_nanos(1));
+    let far_too_long = Some(ListenOptions::USER_TIMEOUT_MAX + Duration::from_nanos(1));
+    let zero = Some(Duration::ZERO);
+    let wrong = [
+        (zero, None, ErrorKind::KeepaliveOutOfRange),
+        (too_long, None, ErrorKind::KeepaliveOutOfRange),
+        (Some(Duration::MAX), None, ErrorKind::KeepaliveOutOfRange),
+        (None, zero, ErrorKind::UserTimeoutOutOfRange),
+        (None, far_too_long, ErrorKind::UserTimeoutOutOfRange),
+        (None, Some(Duration::MAX), ErrorKind::UserTimeoutOutOfRange),
+    ];
+    for (keepalive, user_timeout, kind) in wrong {
+        let listen = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
+        let connect = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
+        let listened = rig.driver.listen(setup.address(), &listen).map_err(|error| error.kind());
+        if setup.is_unix() {
+            // Options of TCP mean nothing here, and are no error.
+            rig.abort(listened.unwrap(), 9);
+            rig.wait_closed(9);
+            continue;
+        }
+        assert_eq!(listened, Err(kind));
+        let error = rig.driver.connect(&address, &connect, 1).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        let option = if keepalive.is_some() { "`keepalive`" } else { "`user_timeout`" };
+        assert!(error.to_string().contains(option), "{error}");
+    }
+    // The shortest and the longest are taken, and switch nothing off.
+    let user_timeout = |time| platform::USER_TIMEOUT.map(|_| time);
+    let millisecond = Duration::from_millis(1);
+    for (keepalive, patience, told) in [
+        (Duration::from_nanos(1), Duration::from_nanos(1), (Duration::from_secs(1), user_timeout(millisecond))),
+        (
+            ListenOptions::KEEPALIVE_MAX,
+            ListenOptions::USER_TIMEOUT_MAX,
+            (ListenOptions::KEEPALIVE_MAX, user_timeout(ListenOptions::USER_TIMEOUT_MAX)),
+        ),
+    ] {
+        let user_timeout = user_timeout(patience);
+        let options = ListenOptions { keepalive: Some(keepalive), user_timeout, ..ListenOptions::default() };
+        let timed = rig.driver.listen(setup.address(), &options).unwrap();
+        let address = rig.driver.local_address(timed).unwrap();
+        rig.accept(timed, 1);
+        rig.connect(&address, 2);
+        rig.wait(2);
+        let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
+        if let (Ok(socket), false) = (socket.into_inner(), setup.is_unix()) {
+            assert!(socket.keepalive().unwrap());
+            assert!(platform::patience(&socket).is_none_or(|patience| patience == told), "{told:?}");
+        }
+        rig.abort(timed, 3);
+        rig.wait_closed(3);
+        rig.wait(1);
+    }
+    rig.abort(listener, 9);
+    rig.wait_closed(9);
+}
+
 pub fn any_stream_socket_can_be_adopted(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (near, far) = platform::foreign_pair();

@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "the name of a test says what it shows")]
 
 pub mod accept;
+pub mod address;
 pub mod allocator;
 pub mod alone;
 pub mod cancel;
@@ -100,7 +101,10 @@ macro_rules! every_test {
                 a_listener_may_be_shared_with_other_back_ends;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
+                times_out_of_range_are_named
                 any_stream_socket_can_be_adopted what_no_driver_can_use_is_given_back;
+            address: ipv4_peers_of_a_dual_stack_listener_are_ipv4 datagram_sockets_of_both_families_reach_ipv4
+                destinations_that_nobody_has_fail_alone link_local_peers_keep_their_scope;
             datagram: each_datagram_comes_whole_and_alone each_of_a_crowd_is_told_apart hundreds_under_way_all_complete
                 what_is_too_long_is_truncated_and_the_next_one_whole large_datagrams_come_in_bulk_buffers
                 a_socket_with_a_peer_hears_nobody_else a_refused_peer_does_not_end_the_stream
@@ -111,7 +115,7 @@ macro_rules! every_test {
                 no_allocation_per_datagram;
             merged: bursts_of_any_lengths_arrive_whole_and_alone bursts_to_several_addresses_go_where_they_should
                 one_that_is_too_long_takes_no_other_with_it what_does_not_fit_is_truncated_one_by_one
-                the_kernel_merges_where_it_can parts_are_buffers_of_their_own parts_outlive_their_driver
+                the_kernel_merges_where_it_can a_bad_destination_ends_no_merging parts_are_buffers_of_their_own parts_outlive_their_driver
                 a_paused_stream_keeps_what_came_together a_cancelled_stream_loses_none_of_them
                 held_parts_exhaust_the_pool_and_it_recovers coalescing_needs_large_buffers;
             time: timers_fire_in_order_and_not_early ten_thousand_timers a_cancelled_timer_does_not_fire
@@ -141,8 +145,9 @@ macro_rules! every_storm {
 macro_rules! every_choice {
     ($cases:ident) => {
         $cases! {
-            roles: a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys a_seccomp_filter_of_one_thread
-                a_seccomp_filter_after_the_start io_uring_disabled_by_sysctl the_environment_replaces_auto_only available_tells_the_truth;
+            roles: epoll_waits_in_milliseconds_if_it_must a_seccomp_filter_with_eperm a_seccomp_filter_with_enosys
+                a_seccomp_filter_of_one_thread a_seccomp_filter_after_the_start io_uring_disabled_by_sysctl
+                the_environment_replaces_auto_only available_tells_the_truth;
         }
     };
 }

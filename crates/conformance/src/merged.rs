@@ -205,6 +205,41 @@ pub fn the_kernel_merges_where_it_can(setup: &Setup) {
     assert_eq!(rig.driver.stats().merged_received, if is_merged { 30 } else { 0 });
 }
 
+/// The kernel refuses broadcasts to who has not asked for them, and in the other run a datagram to port 0: no reason to send
+/// those to others one by one.
+pub fn a_bad_destination_ends_no_merging(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (near, _) = rig.bind(&BindOptions::default());
+    let (far, address) = rig.bind(&options(false));
+    rig.receive(far, 10);
+    let merged = if rig.driver.info().uses(Feature::UdpSegment) { 30 } else { 0 };
+    for bad in ["127.0.0.1:0", "255.255.255.255:9"].map(|text| text.parse().unwrap()) {
+        for quiet in [true, false, true] {
+            for _ in 0..20 {
+                let payload = vec![7; 100].into();
+                rig.submit(Operation::SendTo { socket: near, to: bad, payload, quiet }, 2);
+            }
+            // In a simulated network nobody minds a broadcast.
+            let is_sent = setup.is_simulated() && bad.port() != 0;
+            for _ in 0..if is_sent && quiet { 0 } else { 20 } {
+                match rig.wait(2).outcome {
+                    Outcome::Failed { error, .. } => assert!(REFUSALS.contains(&error.kind()), "{error:?}"),
+                    other => assert!(is_sent && matches!(other, Outcome::Sent(_)), "{other:?}"),
+                }
+            }
+            let before = rig.driver.stats().merged_sent;
+            let together = burst(&mut rig, near, &[address], &[100; 30], quiet);
+            settle(&mut rig, together, quiet);
+            assert_eq!(rig.driver.stats().merged_sent - before, merged, "after {bad}");
+        }
+    }
+    assert_eq!(rig.driver.info().uses(Feature::UdpSegment), merged > 0);
+}
+
+/// What systems say of a broadcast that nobody has asked for, and of port 0.
+const REFUSALS: [ErrorKind; 4] =
+    [ErrorKind::InvalidInput, ErrorKind::PermissionDenied, ErrorKind::AddressNotAvailable, ErrorKind::Unreachable];
+
 pub fn parts_are_buffers_of_their_own(setup: &Setup) {
     let mut random = Random::new(3);
     each_combination(setup, 1, |rig, near, to| {

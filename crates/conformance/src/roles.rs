@@ -3,9 +3,12 @@
 //= FALL-1
 
 use std::io::ErrorKind as IoErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, Backend, Completions, Config, Driver, ErrorKind, Feature, Kind, UringConfig};
+use raon_provider::{
+    AnyProvider, Backend, BindOptions, CloseMode, Completions, Config, Driver, ErrorKind, Feature, Kind, UringConfig,
+};
 
 use crate::child::{self, BACKEND};
 use crate::peer;
@@ -34,6 +37,11 @@ pub fn a_seccomp_filter_of_one_thread() {
 pub fn a_seccomp_filter_after_the_start() {
     child::run("late seccomp", "one EPERM", &[]);
     child::run("late seccomp", "one ENOSYS", &[]);
+}
+
+pub fn epoll_waits_in_milliseconds_if_it_must() {
+    child::run("coarse waits", "EPERM", &[]);
+    child::run("coarse waits", "ENOSYS", &[]);
 }
 
 /// The switch is the whole system's: it is off for as short as can be, and put back whatever happens.
@@ -81,6 +89,7 @@ pub fn play(role: &str, argument: &str) {
             let opened = Driver::<AnyProvider>::open(&Config::default());
             assert_eq!(refusal(opened), ErrorKind::BlockedBySeccomp, "what is named is never replaced in silence");
         }
+        "coarse waits" => coarse_waits(argument),
         "sysctl" => assert_passed_over(ErrorKind::DisabledBySysctl, EPERM),
         "environment" => environment(argument),
         "available" => available(),
@@ -134,6 +143,36 @@ fn late_seccomp(argument: &str) {
     drop(driver);
     assert!(start.elapsed() < Duration::from_secs(5), "the drain deadline is 200 ms: {:?}", start.elapsed());
     assert_eq!(raon_provider::leaked_operations() - leaked, 2 * COUNT - failed, "what has not ended is counted");
+}
+
+/// Without precise waits a driver says why, and neither a short nor an endless timer is an error.
+fn coarse_waits(error: &str) {
+    platform::forbid_precise_waits(error);
+    let mut driver =
+        Driver::<AnyProvider>::open(&Config::named(Kind::Epoll)).expect("epoll waits in milliseconds, too");
+    let features = driver.info().features;
+    let precise = features.iter().find(|state| state.feature == Feature::PreciseWait).expect("epoll has it");
+    let word = if error == "EPERM" { "seccomp" } else { "lacks" };
+    assert!(!precise.in_use && precise.reason.contains(word), "{precise:?}");
+    let mut completions = Completions::with_capacity(4);
+    let endless = driver.timer(Duration::from_secs(40 * 86_400), 1).unwrap();
+    driver.timer(Duration::from_micros(1), 2).unwrap();
+    while driver.poll(None, &mut completions).expect("a timer in 40 days is no error") == 0 {}
+    assert_eq!(completions.pop().map(|completion| completion.token), Some(2));
+    // Something is there, so that the wait ends at once however long it may be.
+    let socket = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
+    let address = driver.local_address(socket).unwrap().ip().unwrap();
+    driver.receive(socket, 3).unwrap();
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(b"raon", address).unwrap();
+    while driver.poll(None, &mut completions).expect("a timer in 40 days is no error") == 0 {}
+    assert_eq!(completions.pop().map(|completion| completion.token), Some(3));
+    driver.close(socket, CloseMode::Abort, 4).unwrap();
+    while completions.pop().is_none_or(|completion| completion.token != 4) {
+        driver.poll(None, &mut completions).unwrap();
+    }
+    driver.cancel(endless).unwrap();
+    assert_eq!(driver.poll(None, &mut completions).unwrap(), 1);
+    assert_echoes(Rig::of(EPOLL, driver, 64));
 }
 
 /// `auto` runs on epoll and says why; io_uring by name fails with the reason; epoll by name is as ever.

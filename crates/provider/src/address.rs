@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -55,9 +55,48 @@ impl Address {
 
     pub(crate) fn of_system(address: &SockAddr) -> Result<Self, Error> {
         if let Some(address) = address.as_socket() {
-            return Ok(Address::Ip(address));
+            return Ok(Address::Ip(canonical(address)));
         }
         platform::local_name(address).ok_or(Error::new(ErrorKind::InvalidInput))
+    }
+
+    /// The same address; an IPv4 address in IPv6 form becomes one of IPv4.
+    pub(crate) fn unmapped(self) -> Self {
+        if let Address::Ip(address) = self { Address::Ip(unmapped(address)) } else { self }
+    }
+}
+
+/// The form in which users see an address of the system. An IPv4 peer of an IPv6 socket has an IPv4 address, so that limits
+/// and bans meet the same one on every socket. A scope stays where it is part of the address: without it an answer to a
+/// link-local sender goes nowhere. The flow label belongs to one packet and not to the address.
+//= ADDR-1
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match unmapped(address) {
+        SocketAddr::V6(v6) => {
+            let has_scope = v6.ip().is_unicast_link_local() || v6.ip().is_multicast();
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, if has_scope { v6.scope_id() } else { 0 }).into()
+        }
+        v4 => v4,
+    }
+}
+
+/// The same address; an IPv4 address in IPv6 form (`::ffff:a.b.c.d`) becomes one of IPv4.
+pub(crate) fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// The address in the form of a socket's family: IPv6 sockets reach IPv4 addresses in IPv6 form, and not every system takes
+/// any other. Errors: `InvalidInput` for port 0, which nobody has, and for an IPv6 address on an IPv4 socket.
+//= ADDR-1
+pub(crate) fn destination(address: SocketAddr, is_v6: bool) -> Result<SocketAddr, Error> {
+    match (unmapped(address), is_v6) {
+        (SocketAddr::V6(_), false) => Err(Error::new(ErrorKind::InvalidInput)),
+        (address, _) if address.port() == 0 => Err(Error::new(ErrorKind::InvalidInput)),
+        (SocketAddr::V4(v4), true) => Ok(SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())),
+        (address, _) => Ok(address),
     }
 }
 
@@ -77,7 +116,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// `ADDRESS:PORT`, `unix:PATH` or `unix:@NAME`.
+/// `ADDRESS:PORT`, `unix:PATH` or `unix:@NAME`. The scope of a link-local address is its interface's index:
+/// `[fe80::1%3]:9000`.
 impl FromStr for Address {
     type Err = Error;
 
@@ -141,7 +181,7 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for text in ["127.0.0.1:80", "[::1]:9000", "unix:/tmp/a b.sock", "unix:@name"] {
+        for text in ["127.0.0.1:80", "[::1]:9000", "[fe80::1%3]:9000", "unix:/tmp/a b.sock", "unix:@name"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         for text in ["", "unix:", "127.0.0.1", "localhost:80"] {
@@ -151,7 +191,9 @@ mod tests {
 
     #[test]
     fn the_systems_form_and_back() {
-        for text in ["127.0.0.1:80", "[::1]:9000", "unix:/tmp/a.sock", "unix:@name"] {
+        for text in
+            ["127.0.0.1:80", "[::1]:9000", "[fe80::1%3]:9000", "[ff02::1%2]:9", "unix:/tmp/a.sock", "unix:@name"]
+        {
             let address: Address = text.parse().unwrap();
             let back = Address::of_system(&address.to_system().unwrap());
             // Windows never answers with a name.
@@ -161,5 +203,34 @@ mod tests {
         for path in ["x".repeat(200), "a\0b".to_owned(), String::new()] {
             assert!(Address::Unix(path.into()).to_system().is_err());
         }
+    }
+
+    //= ADDR-1
+    #[test]
+    fn users_see_one_form() {
+        let seen = |text: &str| canonical(text.parse().unwrap()).to_string();
+        assert_eq!(seen("[::ffff:10.0.0.1]:5"), "10.0.0.1:5");
+        assert_eq!(seen("10.0.0.1:5"), "10.0.0.1:5");
+        assert_eq!(seen("[fe80::1%7]:5"), "[fe80::1%7]:5");
+        assert_eq!(seen("[2001:db8::1%7]:5"), "[2001:db8::1]:5", "the scope of a global address means nothing");
+        let flow = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 5, 9, 0);
+        assert_eq!(canonical(flow.into()), "[2001:db8::1]:5".parse().unwrap());
+        let mapped: Address = "[::ffff:10.0.0.1]:5".parse().unwrap();
+        assert_eq!(Address::of_system(&mapped.to_system().unwrap()), Ok("10.0.0.1:5".parse().unwrap()));
+    }
+
+    //= ADDR-1
+    #[test]
+    fn a_destination_is_in_the_form_of_its_socket() {
+        let to = |text: &str, is_v6| destination(text.parse().unwrap(), is_v6).map(|to| to.to_string());
+        let refused = Err(Error::new(ErrorKind::InvalidInput));
+        assert_eq!(to("10.0.0.1:5", true), Ok("[::ffff:10.0.0.1]:5".to_owned()));
+        assert_eq!(to("10.0.0.1:5", false), Ok("10.0.0.1:5".to_owned()));
+        assert_eq!(to("[::ffff:10.0.0.1]:5", false), Ok("10.0.0.1:5".to_owned()));
+        assert_eq!(to("[fe80::1%7]:5", true), Ok("[fe80::1%7]:5".to_owned()));
+        assert_eq!(
+            [to("[::1]:5", false), to("10.0.0.1:0", false), to("[::1]:0", true)],
+            [refused.clone(), refused.clone(), refused]
+        );
     }
 }

@@ -13,6 +13,8 @@ use crate::faulty::Faulty;
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 
 #[cfg(target_os = "linux")]
+mod absence;
+#[cfg(target_os = "linux")]
 pub(crate) mod datagram;
 #[cfg(target_os = "linux")]
 mod epoll;

@@ -67,6 +67,8 @@ pub trait Endpoint: Sized {
     fn into_any(self) -> AnySocket;
     /// What it is there for. Errors: `InvalidInput` for what no driver can use.
     fn class(&self) -> Result<Class, Error>;
+    /// True if its addresses are those of IPv6.
+    fn is_v6(&self) -> bool;
     /// Its number in requests.
     fn handle(&self) -> RawHandle;
     /// Whether its system calls wait.

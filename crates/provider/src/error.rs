@@ -84,6 +84,10 @@ kinds! {
     NothingToWaitFor => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
     /// This system has no such option or kind of address.
     NotSupported => "this operating system has no such option or kind of address; do without it here",
+    /// `keepalive` is zero or too long.
+    KeepaliveOutOfRange => "the option `keepalive` is out of range: choose more than 0 and at most 32,767 seconds, or `None` for no probes",
+    /// `user_timeout` is zero or too long.
+    UserTimeoutOutOfRange => "the option `user_timeout` is out of range: choose more than 0 and at most 2,147,483,647 milliseconds (24 days), or `None` for the system's own patience",
     /// All receive buffers are lent.
     NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
     /// This machine has no such back end.

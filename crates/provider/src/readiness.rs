@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
-use crate::merge::{self, Merging};
+use crate::merge::{self, Merging, MergingProbe};
 use crate::platform::{self, RawHandle, raw_handle};
 use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
@@ -99,7 +99,7 @@ pub trait Selector: Sized {
     /// Sends messages, whose spans lie in a row, and says how many went, from the first on.
     fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize>;
     /// Whether merged messages can be sent, and received.
-    fn probe_merging() -> (bool, bool);
+    fn probe_merging() -> MergingProbe;
 }
 
 #[derive(Clone, Copy)]

@@ -65,6 +65,8 @@ impl Flags {
     pub(crate) const RATIONED: Flags = Flags(1 << 21);
     /// In the line of streams that have had their share.
     pub(crate) const IN_LINE: Flags = Flags(1 << 22);
+    /// Datagrams of IPv6: IPv4 addresses are given to the system in IPv6 form.
+    pub(crate) const V6: Flags = Flags(1 << 23);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);

@@ -104,8 +104,11 @@ config! {
     backlog: u32 = 4096,
     /// Most sessions of the server, at most 131,072 for each shard; beyond it connections are closed at once.
     sessions_max: u32 = 65_536,
-    /// Most sessions from one IP address; 0: no limit.
+    /// Most sessions from one IP address, or from one IPv6 network (`address_prefix_v6_bits`); 0: no limit.
     sessions_per_address_max: u32 = 0,
+    /// Leading bits by which IPv6 addresses count as one, 1 to 128. The default is the network that a customer has at least, all
+    /// of whose addresses are his. IPv4 addresses and link-local ones count whole.
+    address_prefix_v6_bits: u32 = 64,
     /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools.
     memory_bytes_max: u64 = 1 << 30,
     /// Most bytes that wait in one session's outbox.

@@ -1,4 +1,5 @@
-//! How many sessions there may be: in all, and from one address.
+//! How many sessions there may be: in all, and from one address, or one network of IPv6: whoever has an IPv6 address has as
+//! many of them as he likes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use raon_session::CloseReason;
 /// A session's right to be there, from its accept to its end. Given back by [`Places::release`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// The peer's, if they are counted.
+    /// What the peer's address counts as, if they are counted.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -22,11 +23,14 @@ pub(crate) struct Places {
     addresses: Mutex<BTreeMap<IpAddr, u32>>,
     /// 0: not counted.
     per_address_max: u32,
+    /// Leading bits of an IPv6 address that count.
+    prefix_v6_bits: u32,
 }
 
 impl Places {
-    pub(crate) fn new(sessions_max: u32, per_address_max: u32) -> Self {
-        Places { sessions: AtomicU32::new(0), sessions_max, addresses: Mutex::default(), per_address_max }
+    pub(crate) fn new(sessions_max: u32, per_address_max: u32, prefix_v6_bits: u32) -> Self {
+        let sessions = AtomicU32::new(0);
+        Places { sessions, sessions_max, addresses: Mutex::default(), per_address_max, prefix_v6_bits }
     }
 
     /// A place for one more session. `address` is asked only if it counts; a peer without one is not counted.
@@ -38,6 +42,7 @@ impl Places {
             return Err(CloseReason::ServerFull);
         }
         let address = if self.per_address_max > 0 { address() } else { None };
+        let address = address.map(|address| counted(address, self.prefix_v6_bits));
         if address.is_some_and(|address| !self.claim_address(address)) {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(CloseReason::AddressLimit);
@@ -72,6 +77,17 @@ impl Places {
     }
 }
 
+/// What an address counts as. All peers on a link share the prefix of link-local addresses, so those count whole.
+fn counted(address: IpAddr, prefix_v6_bits: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix_v6_bits)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+        whole => whole,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +97,7 @@ mod tests {
 
     #[test]
     fn both_limits_hold_and_places_come_back() {
-        let places = Places::new(3, 2);
+        let places = Places::new(3, 2, 64);
         let first = places.claim(|| Some(ONE)).unwrap();
         places.claim(|| Some(ONE)).unwrap();
         assert_eq!(places.claim(|| Some(ONE)), Err(CloseReason::AddressLimit));
@@ -97,7 +113,19 @@ mod tests {
 
     #[test]
     fn an_address_is_not_asked_for_if_it_does_not_count() {
-        let places = Places::new(1, 0);
+        let places = Places::new(1, 0, 64);
         assert_eq!(places.claim(|| panic!("a system call for nothing")), Ok(Place { address: None }));
+    }
+
+    #[test]
+    fn networks_of_ipv6_count_as_one_address() {
+        let of = |text: &str, bits| counted(text.parse().unwrap(), bits).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6", 64), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6", 56), "2001:db8:1::");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6", 128), "2001:db8:1:2:3:4:5:6");
+        assert_eq!(of("ffff::1", 1), "8000::");
+        assert_eq!(of("10.1.2.3", 1), "10.1.2.3");
+        assert_eq!(of("::ffff:10.1.2.3", 64), "10.1.2.3", "an IPv4 address in IPv6 form");
+        assert_eq!(of("fe80::1:2", 64), "fe80::1:2", "a whole link has this prefix");
     }
 }

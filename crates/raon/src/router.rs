@@ -49,7 +49,7 @@ impl<A: Application> Router<A> {
         let door = || Door { inlet: Inlet::new(limits), load: AtomicU32::new(0), stats: Mutex::default() };
         Arc::new(Router {
             doors: (0..shards).map(|_| door()).collect(),
-            places: Places::new(config.sessions_max, config.sessions_per_address_max),
+            places: Places::new(config.sessions_max, config.sessions_per_address_max, config.address_prefix_v6_bits),
             budget: Budget::new(config.memory_bytes_max),
             presence: Arc::default(),
             next: AtomicU32::new(0),

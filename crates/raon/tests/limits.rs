@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use common::frames::{Frames, packet};
@@ -93,6 +93,35 @@ fn one_address_gets_no_more_than_its_share() {
     simulation.run_for(Duration::from_secs(1));
     let mut again = network.connect_from(host(1), &address);
     assert_eq!((end_of(&mut simulation, &mut again), handle.sessions()), (None, 2));
+}
+
+#[test]
+fn one_network_of_ipv6_gets_no_more_than_its_share() {
+    // Default and another; the last of each is the one of another network.
+    for (bits, hosts) in [
+        (64, ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:ffff::", "2001:db8:1:3::1"]),
+        (128, ["2001:db8:1:2::1", "2001:db8:1:2::1", "2001:db8:1:2::1", "2001:db8:1:2::2"]),
+    ] {
+        let (mut simulation, handle) = serve(|config| {
+            config.listen = "[::]:9000".into();
+            config.sessions_per_address_max = 2;
+            assert_eq!(config.address_prefix_v6_bits, 64);
+            config.address_prefix_v6_bits = bits;
+        });
+        let network = simulation.network().clone();
+        let connect = |host: &str, address: &str| {
+            network.connect_from(Some(host.parse().unwrap()), address.parse::<SocketAddr>().unwrap())
+        };
+        let mut clients = hosts.map(|host| connect(host, "[2001:db8::9]:9000"));
+        simulation.run_for(Duration::from_millis(10));
+        let ends = clients.each_mut().map(|client| end_of(&mut simulation, client));
+        assert_eq!(ends, [None, None, Some(true), None], "{bits} bits");
+        // IPv4 peers of the same listener count whole.
+        let mut clients = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|host| connect(host, "10.0.0.9:9000"));
+        simulation.run_for(Duration::from_millis(10));
+        assert_eq!(clients.each_mut().map(|client| end_of(&mut simulation, client)), [None; 3]);
+        assert_eq!(handle.stats().closed_for(CloseReason::AddressLimit), 1);
+    }
 }
 
 #[test]

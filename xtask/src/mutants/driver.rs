@@ -218,8 +218,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         bug: "a datagram that was too long is delivered as one that fits",
         breaks: &["DGRAM-1"],
         file: "driver/dispatch.rs",
-        old: "Outcome::Truncated { from }, event.more",
-        new: "Outcome::Datagram { bytes: Default::default(), from }, event.more",
+        old: "Outcome::Truncated { from: canonical(from) };",
+        new: "Outcome::Datagram { bytes: Default::default(), from: canonical(from) };",
         tests: Tests::Suite(&["epoll"], &["datagram::what_is_too_long_is_truncated_and_the_next_one_whole"]),
     },
     Mutant {
@@ -261,10 +261,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "mapped_sender",
         bug: "an IPv4 sender is shown to an IPv6 socket as a mapped address",
-        breaks: &["DGRAM-1"],
-        file: "driver/datagram.rs",
-        old: "SocketAddr::new(from.ip().to_canonical(), from.port())",
-        new: "SocketAddr::new(from.ip(), from.port())",
+        breaks: &["ADDR-1"],
+        file: "driver/dispatch.rs",
+        old: "EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, canonical(from), event.more),",
+        new: "EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, from, event.more),",
         tests: Tests::Suite(&["epoll"], &["datagram::addresses_of_both_families"]),
     },
     Mutant {

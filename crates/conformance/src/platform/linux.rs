@@ -1,6 +1,7 @@
 //! What only Linux has.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -73,6 +74,22 @@ pub fn own_host(process: u32, place: u8) -> [u8; 4] {
     [127, high | 1, low, place]
 }
 
+/// A link-local address of an interface that is up, with the interface's index as its scope, if there is one.
+pub fn link_local() -> Option<SocketAddrV6> {
+    /// IFA_F_DADFAILED and IFA_F_TENTATIVE: not usable, or not yet.
+    const UNUSABLE: u8 = 0x48;
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        // The address, then in hexadecimal: index, length of the prefix, kind of scope, flags.
+        let mut fields = line.split_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?.into();
+        let index = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u8::from_str_radix(fields.nth(2)?, 16).ok()?;
+        let is_usable = Ipv6Addr::is_unicast_link_local(&address) && flags & UNUSABLE == 0;
+        is_usable.then(|| SocketAddrV6::new(address, 0, 0, index))
+    })
+}
+
 /// A local name that nobody else has.
 pub fn local_name(number: u32) -> Address {
     Address::Abstract(format!("raon-conformance-{}-{number}", std::process::id()).into_bytes())
@@ -138,12 +155,24 @@ const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
 /// io_uring_setup, io_uring_enter, io_uring_register: the same numbers on every architecture.
 const CALLS: [i64; 3] = [425, 426, 427];
+/// The same number on every architecture, too.
+const EPOLL_PWAIT2: i64 = 441;
 
 /// Filters io_uring away, for this thread or all threads, with an error.
 pub fn forbid(argument: &str) -> i32 {
     let (threads, error) = argument.split_once(' ').expect("threads and error");
     let code = if error == "EPERM" { EPERM } else { ENOSYS };
-    let rules: BTreeMap<i64, Vec<_>> = CALLS.map(|call| (call, Vec::new())).into();
+    filter(&CALLS, threads, code);
+    code
+}
+
+/// Filters the precise waits of epoll away, for this thread.
+pub fn forbid_precise_waits(error: &str) {
+    filter(&[EPOLL_PWAIT2], "one", if error == "EPERM" { EPERM } else { ENOSYS });
+}
+
+fn filter(calls: &[i64], threads: &str, code: i32) {
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().expect("an architecture that has filters");
     let action = SeccompAction::Errno(code as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, architecture).expect("a valid filter");
@@ -153,5 +182,4 @@ pub fn forbid(argument: &str) -> i32 {
         _ => seccompiler::apply_filter(&program),
     }
     .expect("a process may filter itself");
-    code
 }

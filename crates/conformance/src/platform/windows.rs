@@ -28,6 +28,7 @@ pub const SKIPPED: &[Skipped] = &[
     ("roles::a_seccomp_filter_with_enosys", "io_uring and its filters are Linux's"),
     ("roles::a_seccomp_filter_of_one_thread", "io_uring and its filters are Linux's"),
     ("roles::a_seccomp_filter_after_the_start", "io_uring and its filters are Linux's"),
+    ("roles::epoll_waits_in_milliseconds_if_it_must", "epoll and its filters are Linux's"),
     ("roles::io_uring_disabled_by_sysctl", "io_uring and its switch are Linux's"),
     ("choice::what_is_named_is_never_replaced", "filters a back end away that is Linux's"),
 ];

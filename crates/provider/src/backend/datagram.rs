@@ -2,6 +2,7 @@
 //! may be one message, with their common length in control data beside it: UDP_SEGMENT and UDP_GRO, see udp(7).
 #![allow(unsafe_code)]
 
+use std::io;
 use std::mem::zeroed;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,8 +10,10 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
+use super::absence::{reason, trial, uninterrupted};
 use crate::error::Error;
 use crate::memory::{Span, SpanMut, Target};
+use crate::merge::MergingProbe;
 use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 
 /// An IPv6 address in the system's form, the longest that comes.
@@ -68,12 +71,17 @@ pub(crate) fn segment_bytes(mut control: &[u8]) -> u16 {
     0
 }
 
-/// Asks for merged messages or for none; an old kernel does not know the option.
-pub(crate) fn set_coalescing(handle: RawFd, is_wanted: bool) -> bool {
-    let value = i32::from(is_wanted);
+/// Asks for merged messages or for none. Errors: an old kernel does not know the option.
+pub(crate) fn set_coalescing(handle: RawFd, is_wanted: bool) -> io::Result<()> {
+    set_option(handle, libc::SOL_UDP, libc::UDP_GRO, i32::from(is_wanted))
+}
+
+/// Sets an option of a socket, whatever its kind, that is an int.
+pub(crate) fn set_option(handle: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let bytes = size_of::<i32>() as libc::socklen_t;
     // SAFETY: setsockopt(2) — the value is an int on this stack.
-    unsafe { libc::setsockopt(handle, libc::SOL_UDP, libc::UDP_GRO, (&raw const value).cast(), bytes) == 0 }
+    let result = unsafe { libc::setsockopt(handle, level, option, (&raw const value).cast(), bytes) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Receives what is there, one datagram per span, at most [`BATCH_MAX`], and says how many came.
@@ -177,32 +185,63 @@ pub(crate) fn address(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Whether the kernel takes merged messages apart (sent), and merges them (received), tried on throw-away sockets.
-pub(crate) fn probe() -> (bool, bool) {
-    probe_on_loopback().unwrap_or((false, false))
+pub(crate) fn probe() -> MergingProbe {
+    match Loopback::new() {
+        Ok(sockets) => {
+            let segments = sockets.takes_apart();
+            let coalesces = sockets.merges(matches!(segments, Ok(true)));
+            (trial(segments), trial(coalesces))
+        }
+        Err(error) => {
+            let reason = reason(error.raw_os_error().unwrap_or(0));
+            (Err(reason), Err(reason))
+        }
+    }
 }
 
-fn probe_on_loopback() -> std::io::Result<(bool, bool)> {
-    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = SockAddr::from(receiver.local_addr()?);
-    let message = Message { count: 2, segment_bytes: 4, spans: 1, target: Target::of(Some(&address)) };
-    let send = || matches!(send(sender.as_raw_fd(), &[message], &[Span::of(b"raonraon")]), Tried::Done(1));
-    let mut room = [0; 16];
-    receiver.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let mut arrives = |expected: Label| {
+/// Two throw-away sockets.
+struct Loopback {
+    receiver: UdpSocket,
+    sender: UdpSocket,
+}
+
+impl Loopback {
+    fn new() -> io::Result<Self> {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        receiver.set_read_timeout(Some(Duration::from_millis(100)))?;
+        Ok(Loopback { receiver, sender: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))? })
+    }
+
+    fn takes_apart(&self) -> io::Result<bool> {
+        let alone = Label { length: 4, ..Label::NONE };
+        Ok(self.send()? && self.arrives(alone) && self.arrives(alone))
+    }
+
+    fn merges(&self, is_taken_apart: bool) -> io::Result<bool> {
+        set_coalescing(self.receiver.as_raw_fd(), true)?;
+        let merged = Label { length: 8, segment_bytes: 4, ..Label::NONE };
+        // A kernel that cannot send merged ones cannot be asked to merge on loopback either: then the option has to do.
+        Ok(!is_taken_apart || self.send()? && self.arrives(merged))
+    }
+
+    fn send(&self) -> io::Result<bool> {
+        let address = SockAddr::from(self.receiver.local_addr()?);
+        let message = Message { count: 2, segment_bytes: 4, spans: 1, target: Target::of(Some(&address)) };
+        match send(self.sender.as_raw_fd(), &[message], &[Span::of(b"raonraon")]) {
+            Tried::Done(went) => Ok(went == 1),
+            Tried::Later => Ok(false),
+            Tried::Failed(error) => Err(io::Error::from_raw_os_error(error.os_code())),
+        }
+    }
+
+    fn arrives(&self, expected: Label) -> bool {
         // Loopback may take its time; the receive itself does not wait.
-        let _ = receiver.peek(&mut [0]);
-        let mut labels = [Label::NONE; BATCH_MAX];
-        let came = receive(receiver.as_raw_fd(), &[SpanMut::of(&mut room)], &mut labels);
+        let _ = uninterrupted(|| self.receiver.peek(&mut [0]));
+        let (mut labels, mut room) = ([Label::NONE; BATCH_MAX], [0; 16]);
+        let came = receive(self.receiver.as_raw_fd(), &[SpanMut::of(&mut room)], &mut labels);
         let Label { length, segment_bytes, .. } = labels[0];
         matches!(came, Tried::Done(1)) && (length, segment_bytes) == (expected.length, expected.segment_bytes)
-    };
-    let alone = Label { length: 4, ..Label::NONE };
-    let segments = send() && arrives(alone) && arrives(alone);
-    let merged = Label { length: 8, segment_bytes: 4, ..Label::NONE };
-    // A kernel that cannot send merged ones cannot be asked to merge on loopback either: then the option has to do.
-    let coalesces = set_coalescing(receiver.as_raw_fd(), true) && (!segments || send() && arrives(merged));
-    Ok((segments, coalesces))
+    }
 }
 
 #[cfg(test)]
@@ -244,23 +283,20 @@ mod tests {
         for kind in [Kind::IoUring, Kind::Epoll] {
             let mut driver = Driver::<AnyProvider>::open(&Config::named(kind)).unwrap();
             let plain = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let (one, bytes) = (1i32, size_of::<i32>() as libc::socklen_t);
-            // SAFETY: setsockopt(2) — the value is an int on this stack.
-            let set = unsafe {
-                let value = (&raw const one).cast();
-                libc::setsockopt(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, bytes)
-            };
-            assert_eq!(set, 0);
+            set_option(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
             let unchecked = driver.adopt(plain).unwrap();
             let checked = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
             let far = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
             let address = driver.local_address(far).unwrap().ip().unwrap();
             driver.receive(far, 1).unwrap();
             let mut merged_before = 0;
-            // What the first of them was refused the others do not try; shorter ones go together as before.
-            for (near, length, quiet, merged) in
-                [(unchecked, 100, false, 0), (checked, 100, true, 0), (checked, 99, true, 20), (unchecked, 90, true, 0)]
-            {
+            // What one socket is refused is nothing to the others.
+            for (near, length, quiet, merged) in [
+                (unchecked, 100, false, 0),
+                (checked, 100, true, 20),
+                (unchecked, 90, true, 0),
+                (checked, 100, true, 20),
+            ] {
                 for at in 0..20 {
                     let payload = vec![at; length].into();
                     driver.submit(Operation::SendTo { socket: near, to: address, payload, quiet }, 2).unwrap();

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Driver;
-use crate::address::Address;
+use crate::address::{Address, destination};
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
 use crate::endpoint::{BindOptions, Endpoint};
@@ -31,7 +31,7 @@ impl<P: Provider> Driver<P> {
     /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
     ///
     /// Errors: `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `DescriptorLimit`, `Busy` (`sockets_max`),
-    /// `InvalidInput` (no IP address, or `datagram_bytes_max` above what a bulk buffer holds, or `coalesce` with bulk
+    /// `InvalidInput` (no IP address, a peer of another family or with port 0, or `datagram_bytes_max` above what a bulk buffer holds, or `coalesce` with bulk
     /// buffers below 64 KiB), or what the system says.
     pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
         self.check_open()?;
@@ -47,12 +47,17 @@ impl<P: Provider> Driver<P> {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
         let coalesce = options.coalesce && self.config.datagrams.coalesce;
-        let options = &BindOptions { coalesce, ..*options };
-        let endpoint = P::Endpoint::datagram(self.provider.network(), &address.into(), options)?;
+        let address = address.into().unmapped();
+        let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
+        flags.set_if(Flags::V6, is_v6);
+        let peer = options.peer.map(|peer| destination(peer, is_v6)).transpose()?;
+        let options = &BindOptions { coalesce, peer, ..*options };
+        let endpoint = P::Endpoint::datagram(self.provider.network(), &address, options)?;
         self.attach_new(endpoint, flags)
     }
 
-    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all.
+    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
+    /// IPv4 socket to an IPv6 address, completes with `InvalidInput`.
     ///
     /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces), `Busy` (a `Writable`
     /// completion with this token follows when there is room again).
@@ -132,7 +137,8 @@ impl<P: Provider> Driver<P> {
             return Err(self.refused(ErrorKind::Busy, payload));
         }
         let mut envelope = self.envelopes.pop().unwrap_or_default();
-        envelope.address = to.map(Into::into);
+        let to = to.map(|to| destination(to, self.sockets[index].is(Flags::V6))).transpose();
+        envelope.address = to.unwrap_or_default().map(Into::into);
         payload.append_spans(0, &mut envelope.spans, GATHER_PIECES_MAX);
         envelope.payload = Some(payload);
         let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
@@ -141,8 +147,13 @@ impl<P: Provider> Driver<P> {
         let entry = &mut self.sockets[index];
         (entry.send_bytes, entry.send_count) = (entry.send_bytes + length, entry.send_count + 1);
         let notice = if is_quiet && !entry.is(Flags::WRITABLE_OWED) { Notice::Lazy } else { Notice::Prompt };
-        self.hand_over_datagram(operation, notice);
-        Ok(self.operation_id(self.operations.key(operation)))
+        let id = self.operation_id(self.operations.key(operation));
+        match to {
+            Ok(_) => self.hand_over_datagram(operation, notice),
+            // Systems answer in many ways, and some only after they have tried to send it together with others.
+            Err(error) => self.end_datagram(operation, Err(error)),
+        }
+        Ok(id)
     }
 
     fn hand_over_datagram(&mut self, operation: u32, notice: Notice) {
@@ -201,7 +212,6 @@ impl<P: Provider> Driver<P> {
     pub(super) fn on_datagram(&mut self, operation: u32, bytes: Buffer, from: SocketAddr, more: bool) {
         let index = self.operations[operation].socket;
         let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         self.counters.totals.received_bytes += bytes.len() as u64;
         // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
         self.use_share(index, bytes.len());

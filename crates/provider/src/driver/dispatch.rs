@@ -1,6 +1,7 @@
 //! From events of the back end to what they mean.
 
 use super::Driver;
+use crate::address::canonical;
 use crate::completion::Outcome;
 use crate::error::Error;
 use crate::provider::{Event, EventResult, Provider};
@@ -18,12 +19,13 @@ impl<P: Provider> Driver<P> {
             EventResult::Accepted(socket) => self.on_accepted(operation, socket, event.more),
             EventResult::Connected => self.on_connect_ended(operation, Ok(())),
             EventResult::Received(buffer) => self.on_received(operation, buffer, event.more),
-            EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, from, event.more),
+            EventResult::Datagram(bytes, from) => self.on_datagram(operation, bytes, canonical(from), event.more),
             EventResult::Datagrams(bytes, from, segment) => {
-                self.on_merged_datagrams(operation, bytes, from, segment, event.more);
+                self.on_merged_datagrams(operation, bytes, canonical(from), segment, event.more);
             }
             EventResult::Truncated(from) => {
-                self.on_datagram_item(operation, Outcome::Truncated { from }, event.more);
+                let outcome = Outcome::Truncated { from: canonical(from) };
+                self.on_datagram_item(operation, outcome, event.more);
             }
             EventResult::ReceivedInto(length) => self.on_received_into(operation, Ok(length)),
             EventResult::Sent(bytes) => self.on_sent(operation, bytes),

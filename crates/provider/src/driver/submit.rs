@@ -61,10 +61,12 @@ impl<P: Provider> Driver<P> {
     }
 
     /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
+    /// `DescriptorLimit`, `Busy` (`sockets_max`), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
-        let endpoint = P::Endpoint::listener(self.provider.network(), &address.into(), options)?;
+        let address = address.into().unmapped();
+        options.check_for(&address)?;
+        let endpoint = P::Endpoint::listener(self.provider.network(), &address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
 
@@ -90,7 +92,8 @@ impl<P: Provider> Driver<P> {
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
     /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
+    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, or `bind` of another
+    /// family), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says of the socket.
     pub fn connect(
         &mut self,
         address: impl Into<Address>,
@@ -99,7 +102,8 @@ impl<P: Provider> Driver<P> {
     ) -> Result<OperationId, Error> {
         self.check_open()?;
         self.check_operations()?;
-        let address = address.into();
+        let address = address.into().unmapped();
+        let options = &options.checked_for(&address)?;
         let system_address = address.to_system()?;
         let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
         self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
@@ -299,6 +303,7 @@ impl<P: Provider> Driver<P> {
             let class = endpoint.class()?;
             flags.set_if(Flags::LISTENER, class == Class::Listener);
             flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
+            flags.set_if(Flags::V6, class == Class::Datagram && endpoint.is_v6());
             flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
         // The mode belongs to the open file: others may share a listener, and none of them may block in accept.

@@ -82,6 +82,10 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.class())
     }
 
+    fn is_v6(&self) -> bool {
+        either!(self, socket => socket.is_v6())
+    }
+
     fn handle(&self) -> RawHandle {
         either!(self, socket => socket.handle())
     }

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::{Address, destination, unmapped};
+use crate::error::{Error, ErrorKind};
+
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
@@ -16,13 +19,38 @@ pub struct ListenOptions {
     pub reuse_port: bool,
     /// Send small messages at once (TCP_NODELAY).
     pub nodelay: bool,
-    /// Probe silent peers after this time.
+    /// Probe silent peers after this time, in whole seconds, rounded up: at most [`KEEPALIVE_MAX`](Self::KEEPALIVE_MAX).
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
-    /// macOS and FreeBSD refuse it as `NotSupported`.
+    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT, in whole milliseconds; on
+    /// Windows TCP_MAXRT, in whole seconds), rounded up: at most [`USER_TIMEOUT_MAX`](ListenOptions::USER_TIMEOUT_MAX). macOS
+    /// and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
     /// An IPv6 listener on the unspecified address takes IPv4 connections too.
     pub dual_stack: bool,
+}
+
+impl ListenOptions {
+    /// The longest `keepalive`: MAX_TCP_KEEPIDLE of Linux, 9 hours.
+    pub const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+    /// The longest `user_timeout`: what an int of milliseconds holds, 24 days.
+    pub const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
+    /// Errors: `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`. For an address that is not of the Internet they mean nothing.
+    pub(crate) fn check_for(&self, address: &Address) -> Result<(), Error> {
+        if address.ip().is_some() { check_patience(self.keepalive, self.user_timeout) } else { Ok(()) }
+    }
+}
+
+/// The same bounds on every system, whatever the kernel would say or do.
+fn check_patience(keepalive: Option<Duration>, user_timeout: Option<Duration>) -> Result<(), Error> {
+    let is_wrong = |time: Option<Duration>, most| time.is_some_and(|time| time.is_zero() || time > most);
+    if is_wrong(keepalive, ListenOptions::KEEPALIVE_MAX) {
+        return Err(Error::new(ErrorKind::KeepaliveOutOfRange));
+    }
+    if is_wrong(user_timeout, ListenOptions::USER_TIMEOUT_MAX) {
+        return Err(Error::new(ErrorKind::UserTimeoutOutOfRange));
+    }
+    Ok(())
 }
 
 impl Default for ListenOptions {
@@ -46,11 +74,26 @@ pub struct ConnectOptions {
     pub bind: Option<SocketAddr>,
     /// Send small messages at once (TCP_NODELAY).
     pub nodelay: bool,
-    /// Probe a silent peer after this time.
+    /// Probe a silent peer after this time, in whole seconds, rounded up: at most
+    /// [`KEEPALIVE_MAX`](ListenOptions::KEEPALIVE_MAX).
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
-    /// macOS and FreeBSD refuse it as `NotSupported`.
+    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT, in whole milliseconds; on
+    /// Windows TCP_MAXRT, in whole seconds), rounded up: at most [`USER_TIMEOUT_MAX`](ListenOptions::USER_TIMEOUT_MAX). macOS
+    /// and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
+}
+
+impl ConnectOptions {
+    /// The options in the form that this address needs. Errors: `InvalidInput` for port 0, or a local address of another
+    /// family; `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`.
+    pub(crate) fn checked_for(&self, address: &Address) -> Result<Self, Error> {
+        let Some(to) = address.ip() else { return Ok(*self) };
+        destination(to, to.is_ipv6())?;
+        check_patience(self.keepalive, self.user_timeout)?;
+        let bind = self.bind.map(unmapped);
+        let is_other = bind.is_some_and(|bind| bind.is_ipv4() != to.is_ipv4());
+        if is_other { Err(Error::new(ErrorKind::InvalidInput)) } else { Ok(ConnectOptions { bind, ..*self }) }
+    }
 }
 
 impl Default for ConnectOptions {

@@ -40,6 +40,9 @@ impl Endpoint for Socket {
         if address.ip().is_some() {
             set_stream_options(&socket, options.nodelay, options.keepalive, options.user_timeout)?;
             if let Some(bind) = options.bind {
+                if bind.port() == 0 {
+                    platform::choose_port_late(&socket);
+                }
                 socket.bind(&bind.into())?;
             }
         }
@@ -103,6 +106,10 @@ impl Endpoint for Socket {
             }
             _ => Err(Error::new(ErrorKind::InvalidInput)),
         }
+    }
+
+    fn is_v6(&self) -> bool {
+        platform::is_v6(self)
     }
 
     fn handle(&self) -> RawHandle {
@@ -190,10 +197,30 @@ fn set_stream_options(
         socket.set_tcp_nodelay(true)?;
     }
     if let Some(after) = keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(rounded_up(after, Duration::from_secs(1))))?;
     }
     if let Some(after) = user_timeout {
-        platform::set_user_timeout(socket, after)?;
+        platform::set_user_timeout(socket, rounded_up(after, Duration::from_millis(1)))?;
     }
     Ok(())
+}
+
+/// The time in whole units. Systems round it down, and zero switches the option off.
+fn rounded_up(time: Duration, unit: Duration) -> Duration {
+    let units = time.as_nanos().div_ceil(unit.as_nanos());
+    u32::try_from(units).map_or(Duration::MAX, |units| unit * units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_rounded_to_zero() {
+        let (second, millisecond) = (Duration::from_secs(1), Duration::from_millis(1));
+        assert_eq!(rounded_up(Duration::from_nanos(1), second), second);
+        assert_eq!(rounded_up(Duration::from_millis(1001), second), 2 * second);
+        assert_eq!(rounded_up(ListenOptions::KEEPALIVE_MAX, second), ListenOptions::KEEPALIVE_MAX);
+        assert_eq!(rounded_up(ListenOptions::USER_TIMEOUT_MAX, millisecond), ListenOptions::USER_TIMEOUT_MAX);
+    }
 }

@@ -33,6 +33,9 @@ pub(crate) fn set_user_timeout(_socket: &Socket, _after: Duration) -> Result<(),
     Err(Error::new(ErrorKind::NotSupported).with_feature(Feature::UserTimeout))
 }
 
+/// The bind chooses the port: no option leaves it to the connect.
+pub(crate) fn choose_port_late(_socket: &Socket) {}
+
 /// Datagrams always come one by one.
 pub(crate) fn set_coalescing(_socket: &Socket, _is_wanted: bool) {}
 

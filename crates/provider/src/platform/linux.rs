@@ -50,6 +50,14 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
     Ok(socket.set_tcp_user_timeout(Some(after))?)
 }
 
+/// Lets the port of a socket that is bound to an address alone be chosen by the connect, when the peer is known: connections
+/// to several peers can share it then, and ports do not run out with the first 28,000. IP_BIND_ADDRESS_NO_PORT, see ip(7), for
+/// IPv6 as well.
+pub(crate) fn choose_port_late(socket: &Socket) {
+    // Before 4.2 there is no such option, and the bind chooses.
+    let _ = datagram::set_option(raw_handle(socket), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+}
+
 /// Of every send: it does not wait, and a peer that is gone is an error.
 #[cfg(raon_kqueue_shim)]
 pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -60,15 +68,70 @@ pub(crate) fn raise_no_signal(_socket: &Socket) {}
 
 /// UDP_GRO, see udp(7), if the kernel has it.
 pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
-    datagram::set_coalescing(raw_handle(socket), is_wanted);
+    // Without it datagrams come one by one.
+    let _ = datagram::set_coalescing(raw_handle(socket), is_wanted);
 }
 
 /// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot
-/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment.
+/// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment. Errors about earlier datagrams are
+/// told once and must not be lost. Anything else may be about the message as a whole: a filter that looks at lengths, or no
+/// memory for that much.
 pub(crate) fn merge_refusal(code: i32) -> Refusal {
     match Errno::from_raw_os_error(code) {
+        Errno::AGAIN
+        | Errno::CONNREFUSED
+        | Errno::CONNRESET
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NETDOWN
+        | Errno::NETUNREACH
+        | Errno::PROTO
+        | Errno::TIMEDOUT => Refusal::None,
         Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
         Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
-        _ => Refusal::None,
+        _ => Refusal::Once,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::endpoint::{ConnectOptions, Endpoint};
+
+    #[test]
+    fn a_port_is_chosen_when_the_peer_is_known() {
+        for host in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let listener = TcpListener::bind((host, 0)).unwrap();
+            let address = Address::from(listener.local_addr().unwrap());
+            let port_of = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port();
+            let options = ConnectOptions { bind: Some(SocketAddr::new(host, 0)), ..ConnectOptions::default() };
+            let socket = <Socket as Endpoint>::connector(&(), &address, &options).unwrap();
+            assert_eq!(port_of(&socket), 0, "{host}: none is taken yet");
+            socket.connect(&address.to_system().unwrap()).unwrap();
+            assert_ne!(port_of(&socket), 0);
+        }
+    }
+
+    #[test]
+    fn what_an_errno_says_about_merging() {
+        let table = [
+            (libc::EINVAL, Refusal::Length),
+            (libc::EMSGSIZE, Refusal::Length),
+            (libc::EIO, Refusal::Always),
+            (libc::EOPNOTSUPP, Refusal::Always),
+            (libc::EPERM, Refusal::Once),
+            (libc::EACCES, Refusal::Once),
+            (libc::ENOBUFS, Refusal::Once),
+            (libc::ENOMEM, Refusal::Once),
+            (libc::ECONNREFUSED, Refusal::None),
+            (libc::ENETUNREACH, Refusal::None),
+            (libc::EHOSTUNREACH, Refusal::None),
+            (libc::EAGAIN, Refusal::None),
+        ];
+        for (code, refusal) in table {
+            assert_eq!(merge_refusal(code), refusal, "{code}");
+        }
     }
 }

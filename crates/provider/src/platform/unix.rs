@@ -34,6 +34,11 @@ pub(crate) fn has_input(socket: &Socket) -> bool {
     }
 }
 
+/// True of sockets of IPv6, bound or not.
+pub(crate) fn is_v6(socket: &Socket) -> bool {
+    socket.local_addr().is_ok_and(|address| address.is_ipv6())
+}
+
 /// Something that takes one place in the table of descriptors.
 pub(crate) fn reserve() -> Option<Socket> {
     Socket::new(Domain::IPV4, Type::DGRAM, None).ok()

@@ -117,6 +117,18 @@ pub(crate) fn is_internet(socket: &Socket) -> Result<bool, Error> {
     Ok(matches!(protocol, Some(Protocol::UDP | Protocol::TCP)))
 }
 
+/// True of sockets of IPv6, bound or not: one that is not bound has no address that could tell.
+pub(crate) fn is_v6(socket: &Socket) -> bool {
+    let (mut info, mut bytes) = (winsock::WSAPROTOCOL_INFOW::default(), size_of::<winsock::WSAPROTOCOL_INFOW>() as i32);
+    // SAFETY: getsockopt(2) — writes a structure of that length, on this stack.
+    let result = unsafe {
+        let handle = raw_handle(socket) as winsock::SOCKET;
+        let value = (&raw mut info).cast();
+        winsock::getsockopt(handle, winsock::SOL_SOCKET, winsock::SO_PROTOCOL_INFOW, value, &raw mut bytes)
+    };
+    result == 0 && info.iAddressFamily == i32::from(winsock::AF_INET6)
+}
+
 /// Makes the close that follows a reset. The caller's memory is let go of by CancelIoEx, so nothing has to be reset before.
 pub(crate) fn disconnect(socket: &Socket) {
     // Not fatal: the connection then ends in the ordinary way.
@@ -130,6 +142,9 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
     let refused = |error: Error| error.with_feature(Feature::UserTimeout);
     set_option(socket, winsock::IPPROTO_TCP, winsock::TCP_MAXRT, seconds).map_err(refused)
 }
+
+/// The bind chooses the port: no option leaves it to the connect.
+pub(crate) fn choose_port_late(_socket: &Socket) {}
 
 /// Datagrams always come one by one.
 pub(crate) fn set_coalescing(_socket: &Socket, _is_wanted: bool) {}

@@ -8,7 +8,7 @@ use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::is_about_the_past;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut, Target};
-use crate::merge::{self, RUN_MAX, RUN_SPANS_MAX, Segment};
+use crate::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
 use crate::provider::{Event, EventResult, Notice, RequestKey};
 use crate::slots::NONE;
 
@@ -93,10 +93,10 @@ struct Posted {
 }
 
 impl Posted {
-    fn segment(&self) -> Option<Segment> {
+    fn segment(&self, socket: u32) -> Segment {
         let Posted { list, target, .. } = *self;
-        // They are of one socket, and all are reported when they have gone.
-        Some(Segment { socket: 0, bytes: list.bytes, spans: list.count, target, notice: Notice::Prompt })
+        // All are reported when they have gone.
+        Segment { socket, bytes: list.bytes, spans: list.count, target, notice: Notice::Prompt }
     }
 }
 
@@ -134,13 +134,15 @@ impl Outbox {
         place.map(|place| self.parked.remove(place)).is_some()
     }
 
-    /// Makes messages of the datagrams from `first` on, for one system call.
-    fn pack(&mut self, first: usize, segment_bytes_max: usize) {
+    /// Makes messages of the datagrams from `first` on, for one system call; those before `alone_until` go alone.
+    fn pack(&mut self, first: usize, alone_until: usize, merging: &mut Merging) {
         self.messages.clear();
         self.spans.clear();
         let mut rest = &self.posted[first..];
         while let ([head, ..], true) = (rest, self.messages.len() < BATCH_MAX && self.spans.len() < RUN_SPANS_MAX) {
-            let count = merge::run(rest.iter().map(Posted::segment), segment_bytes_max);
+            let is_alone = self.posted.len() - rest.len() < alone_until;
+            let segments = rest.iter().map(|posted| Some(posted.segment(self.socket)));
+            let count = if is_alone { 1 } else { merging.run(segments) };
             let (own, others) = rest.split_at(count);
             let before = self.spans.len();
             own.iter().for_each(|posted| posted.list.with(|spans| self.spans.extend_from_slice(spans)));
@@ -159,11 +161,10 @@ impl<S: Selector> Readiness<S> {
         // The datagrams before this place go alone: they were refused together.
         let mut alone_until = 0;
         while done < self.outbox.len() {
-            let segment_bytes_max = if done < alone_until { 0 } else { self.merging.segment_bytes_max };
             let state = &mut self.sockets[socket as usize];
             let tried = if state.writable && state.parked == 0 {
                 self.counters.kernel_entries += 1;
-                self.outbox.pack(done, segment_bytes_max);
+                self.outbox.pack(done, alone_until, &mut self.merging);
                 S::send_messages(state.handle, &self.outbox.messages, &self.outbox.spans)
             } else {
                 Tried::Later
@@ -171,12 +172,14 @@ impl<S: Selector> Readiness<S> {
             match tried {
                 Tried::Done(went) => done = self.posted_went(done, went, events),
                 Tried::Failed(error) => {
-                    let Message { count, segment_bytes, .. } = self.outbox.messages[0];
-                    if count > 1 && self.merging.refused(merge::refusal(error), segment_bytes) {
+                    let (count, first) = (self.outbox.messages[0].count, self.outbox.posted[done]);
+                    let is_merged = count > 1;
+                    if is_merged && self.merging.refused(merge::refusal(error), first.key, &first.segment(socket)) {
                         alone_until = done + count;
                         continue;
                     }
-                    events.push(event(self.outbox.posted[done].key, false, EventResult::Failed(error)));
+                    self.merging.alone(first.key, false);
+                    events.push(event(first.key, false, EventResult::Failed(error)));
                     done += 1;
                 }
                 Tried::Later => {
@@ -195,7 +198,10 @@ impl<S: Selector> Readiness<S> {
     fn posted_went(&mut self, first: usize, messages: usize, events: &mut Vec<Event>) -> usize {
         let mut next = first;
         for message in &self.outbox.messages[..messages] {
-            self.counters.merged_sent += if message.count > 1 { message.count as u64 } else { 0 };
+            match message.count {
+                1 => self.merging.alone(self.outbox.posted[next].key, true),
+                count => self.counters.merged_sent += count as u64,
+            }
             let went = &self.outbox.posted[next..next + message.count];
             events.extend(went.iter().map(|posted| event(posted.key, false, EventResult::Sent(posted.list.bytes))));
             next += message.count;

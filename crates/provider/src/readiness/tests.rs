@@ -76,8 +76,8 @@ impl Selector for Endless {
         Tried::Later
     }
 
-    fn probe_merging() -> (bool, bool) {
-        (false, false)
+    fn probe_merging() -> MergingProbe {
+        (Err("nothing is merged"), Err("nothing is merged"))
     }
 }
 

@@ -66,6 +66,7 @@ impl Config {
             ("workers", u64::from(self.workers), 0, SHARDS_MAX as u64),
             ("backlog", u64::from(self.backlog), 1, i32::MAX as u64),
             ("sessions_max", u64::from(self.sessions_max), 1, u64::from(sessions_max)),
+            ("address_prefix_v6_bits", u64::from(self.address_prefix_v6_bits), 1, 128),
             ("memory_bytes_max", self.memory_bytes_max, MEMORY_BYTES_MIN, u64::MAX >> 1),
             ("outbox_bytes_max", u64::from(self.outbox_bytes_max), 1, 1 << 30),
             ("outbox_messages_max", u64::from(self.outbox_messages_max), 1, u64::from(u32::MAX)),
@@ -105,11 +106,13 @@ mod tests {
 
     #[test]
     fn each_bound_is_checked() {
-        let changes: [fn(&mut Config); 10] = [
+        let changes: [fn(&mut Config); 12] = [
             |config| (config.listen, config.reuse_port) = ("unix:@raon".into(), true),
             |config| config.heartbeat_answer_ms = 5,
             |config| config.workers = 129,
             |config| config.sessions_max = 0,
+            |config| config.address_prefix_v6_bits = 0,
+            |config| config.address_prefix_v6_bits = 129,
             |config| config.memory_bytes_max = 1,
             |config| config.outbox_bytes_max = 0,
             |config| config.watermark_high_bytes = 1 << 20,

@@ -1,7 +1,8 @@
 //! The system calls of the epoll back end.
 #![allow(unsafe_code)]
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{SockRef, Socket};
 
 use crate::backend::Kind;
+use crate::backend::absence::{Trial, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
+use crate::merge::MergingProbe;
 use crate::platform::RawHandle;
 use crate::provider::{FeatureState, Waker};
 use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
@@ -27,7 +30,8 @@ pub struct EpollSelector {
     epoll: OwnedFd,
     waker: Arc<EventFd>,
     buffer: Vec<epoll::Event>,
-    is_precise: bool,
+    /// Whether waits are as short as they are asked for; if not, why.
+    precise: Trial,
 }
 
 impl Selector for EpollSelector {
@@ -38,10 +42,16 @@ impl Selector for EpollSelector {
         let waker = EventFd::new()?;
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &*waker, data, epoll::EventFlags::IN | epoll::EventFlags::ET).map_err(os)?;
-        let mut selector =
-            EpollSelector { epoll, waker, buffer: Vec::with_capacity(EDGES_PER_TURN), is_precise: false };
-        selector.is_precise = selector.probe_precise_wait();
-        Ok(selector)
+        // A wait that takes no time is never interrupted, but what is asked costs nothing.
+        let mut none = Vec::with_capacity(1);
+        let precise = trial(
+            uninterrupted(|| {
+                let waited = wait_precisely(&epoll, &mut none, Some(Duration::ZERO));
+                waited.map_err(io::Error::from)
+            })
+            .map(|()| true),
+        );
+        Ok(EpollSelector { epoll, waker, buffer: Vec::with_capacity(EDGES_PER_TURN), precise })
     }
 
     fn add(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
@@ -58,10 +68,13 @@ impl Selector for EpollSelector {
     fn wait(&mut self, wait: Option<Duration>, edges: &mut Vec<Edge>) -> Result<(), Error> {
         use epoll::EventFlags as On;
         self.buffer.clear();
-        let timeout = wait.map(|wait| self.timespec(wait));
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.buffer), timeout.as_ref()) {
+        let waited = match self.precise {
+            Ok(()) => wait_precisely(&self.epoll, &mut self.buffer, wait),
+            Err(_) => wait_coarsely(&self.epoll, &mut self.buffer, wait),
+        };
+        match waited {
             // Rings that are set up or closed in this thread interrupt the wait without any signal: the driver calls again.
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(()) | Err(Errno::INTR) => {}
             Err(errno) => return Err(os(errno)),
         }
         for entry in &self.buffer {
@@ -85,8 +98,8 @@ impl Selector for EpollSelector {
     }
 
     fn features(&self) -> Vec<FeatureState> {
-        let reason = if self.is_precise { "" } else { "the kernel has no epoll_pwait2: waits are rounded up to 1 ms" };
-        vec![FeatureState { feature: Feature::PreciseWait, in_use: self.is_precise, reason }]
+        let reason = self.precise.err().unwrap_or_default();
+        vec![FeatureState { feature: Feature::PreciseWait, in_use: self.precise.is_ok(), reason }]
     }
 
     fn never_block(handle: RawHandle) {
@@ -147,23 +160,55 @@ impl Selector for EpollSelector {
         datagram::send(handle, messages, spans)
     }
 
-    fn probe_merging() -> (bool, bool) {
+    fn probe_merging() -> MergingProbe {
         datagram::probe()
     }
 }
 
-impl EpollSelector {
-    fn probe_precise_wait(&mut self) -> bool {
-        let mut none = Vec::<epoll::Event>::with_capacity(1);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 1 };
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut none), Some(&timeout)).is_ok()
-    }
+/// Time as epoll_pwait2(2) has it: 64 bits each, on every architecture.
+#[repr(C)]
+struct KernelTime {
+    seconds: i64,
+    nanoseconds: i64,
+}
 
-    /// Without `epoll_pwait2` the wait is in milliseconds: rounded up, so that it is never too short.
-    fn timespec(&self, wait: Duration) -> Timespec {
-        let wait = if self.is_precise { wait } else { Duration::from_millis(wait.as_micros().div_ceil(1000) as u64) };
-        Timespec { tv_sec: wait.as_secs().min(i32::MAX as u64) as i64, tv_nsec: wait.subsec_nanos().into() }
-    }
+/// Waits to the nanosecond. Linux before 5.11 has no such call, and `rustix` makes it for long waits only.
+fn wait_precisely(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, wait: Option<Duration>) -> Result<(), Errno> {
+    let time = wait.map(|wait| KernelTime {
+        seconds: wait.as_secs().min(WAIT_SECONDS_MAX) as i64,
+        nanoseconds: wait.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let room = events.spare_capacity_mut();
+    // SAFETY: epoll_pwait2(2) — room for so many events, of the kernel's layout; the time lives through the call; no
+    // signal mask.
+    let came = unsafe {
+        let (first, count) = (room.as_mut_ptr(), room.len() as libc::c_int);
+        libc::syscall(libc::SYS_epoll_pwait2, epoll.as_raw_fd(), first, count, time, std::ptr::null::<u8>(), 0usize)
+    };
+    let came = usize::try_from(came).map_err(|_| last_errno())?;
+    // SAFETY: epoll_pwait2(2) — the kernel has written so many events, and the vector was empty.
+    unsafe { events.set_len(came) };
+    Ok(())
+}
+
+/// Waits in whole milliseconds, rounded up, so that it is never too short; at most [`COARSE_MAX`].
+fn wait_coarsely(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, wait: Option<Duration>) -> Result<(), Errno> {
+    let time = wait.map(|wait| {
+        let milliseconds = wait.min(COARSE_MAX).as_nanos().div_ceil(1_000_000);
+        let wait = Duration::from_millis(milliseconds as u64).min(COARSE_MAX);
+        Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() }
+    });
+    epoll::wait(epoll, rustix::buffer::spare_capacity(events), time.as_ref()).map(drop)
+}
+
+/// What the milliseconds of epoll_wait(2) hold: 24 days. A longer wait ends early, and the driver waits again.
+const COARSE_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+/// Longer than any machine runs, and far below where the kernel's sum of times ends.
+const WAIT_SECONDS_MAX: u64 = i32::MAX as u64;
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 fn borrow(handle: &RawHandle) -> BorrowedFd<'_> {
@@ -183,5 +228,54 @@ fn tried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Tried<T> {
             Err(Errno::AGAIN) => return Tried::Later,
             Err(errno) => return Tried::Failed(os(errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// As without `epoll_pwait2`, or with it if the kernel has it.
+    fn both() -> [EpollSelector; 2] {
+        let coarse = EpollSelector { precise: Err("for a test"), ..EpollSelector::open().unwrap() };
+        [EpollSelector::open().unwrap(), coarse]
+    }
+
+    #[test]
+    fn the_longest_wait_is_no_error() {
+        for mut selector in both() {
+            for wait in [Duration::from_secs(40 * 86_400), Duration::from_secs(1 << 40), Duration::MAX] {
+                selector.waker().wake();
+                selector.wait(Some(wait), &mut Vec::new()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn no_wait_is_too_short() {
+        for mut selector in both() {
+            for wait in [1, 999, 1_000, 1_500_000].map(Duration::from_nanos) {
+                let start = Instant::now();
+                selector.wait(Some(wait), &mut Vec::new()).unwrap();
+                // Setting up rings in another test does not interrupt this thread.
+                assert!(start.elapsed() >= wait, "{wait:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_waits_are_short() {
+        let mut selector = EpollSelector::open().unwrap();
+        if let Err(reason) = selector.precise {
+            return println!("not tested: epoll_pwait2: {reason}");
+        }
+        let mut is_short = || {
+            let start = Instant::now();
+            selector.wait(Some(Duration::from_micros(50)), &mut Vec::new()).unwrap();
+            start.elapsed() < Duration::from_micros(900)
+        };
+        assert!((0..1000).any(|_| is_short()), "rounded up to a millisecond");
     }
 }

@@ -8,7 +8,6 @@ use windows_sys::Win32::Networking::WinSock::{
     MSG_TRUNC, SOCKADDR, SOCKADDR_INET, SOCKET, WSA_IO_PENDING, WSABUF, WSAEMSGSIZE, WSAEWOULDBLOCK, WSAMSG, WSASendTo,
 };
 
-use super::associate::Facts;
 use super::blocks::{Blocks, ROOM_BYTES, Started, last_error, started};
 use super::extension::Extensions;
 use super::transfer::{Pieces, Tried};
@@ -147,29 +146,18 @@ pub(super) fn send(
     blocks: &Blocks,
     index: u32,
     handle: RawHandle,
-    facts: Facts,
+    skips: bool,
     pieces: &Pieces,
     target: Target,
 ) -> Started {
-    let mut name = target.pointer.cast::<SOCKADDR>();
-    let mut name_bytes = target.length as i32;
-    if let (true, Some(SocketAddr::V4(to))) = (facts.is_v6, target.address()) {
-        // An IPv6 socket takes IPv6 addresses only.
-        let mapped = SockAddr::from(SocketAddr::from((to.ip().to_ipv6_mapped(), to.port())));
-        name = blocks.room(index).cast();
-        name_bytes = mapped.len();
-        // SAFETY: OWN-1 — the room is the block's own, and longer than any address.
-        unsafe {
-            std::ptr::copy_nonoverlapping(mapped.as_ptr().cast::<u8>(), name.cast_mut().cast(), name_bytes as usize)
-        };
-    }
+    let (name, name_bytes) = (target.pointer.cast::<SOCKADDR>(), target.length as i32);
     let (socket, overlapped, mut sent) = (handle as SOCKET, blocks.overlapped(index), 0);
     // SAFETY: Win32: WSASendTo — the list of pieces is copied during the call. OWN-1 — the driver keeps bytes and
     // address, and the table the block, until the final event.
     let result = unsafe {
         WSASendTo(socket, pieces.pointer(), pieces.count(), &raw mut sent, 0, name, name_bytes, overlapped, None)
     };
-    started(result, sent, facts.skips)
+    started(result, sent, skips)
 }
 
 fn unavailable() -> Started {

@@ -78,8 +78,8 @@ impl Iocp {
         self.counters.kernel_entries += 1;
         list.with(|spans| self.pieces.fill(spans));
         let id = self.blocks.take(user);
-        let facts = self.sockets[user.socket as usize].facts;
-        let started = message::send(&self.blocks, id.index, user.handle, facts, &self.pieces, target);
+        let skips = self.sockets[user.socket as usize].facts.skips;
+        let started = message::send(&self.blocks, id.index, user.handle, skips, &self.pieces, target);
         self.conclude_start(id, started, events);
     }
 

@@ -17,6 +17,7 @@ use socket2::Socket;
 use crate::backend::Kind;
 use crate::error::Error;
 use crate::memory::{Span, SpanList, SpanMut};
+use crate::merge::MergingProbe;
 use crate::platform::RawHandle;
 use crate::provider::{FeatureState, Wake, Waker};
 use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector, Tried};
@@ -147,8 +148,9 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
         calls::send_messages(handle, messages, spans)
     }
 
-    fn probe_merging() -> (bool, bool) {
-        (false, false)
+    fn probe_merging() -> MergingProbe {
+        let alone = Err("this back end sends and receives datagrams one by one");
+        (alone, alone)
     }
 }
 

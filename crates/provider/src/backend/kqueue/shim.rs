@@ -54,10 +54,9 @@ impl Kernel for Queue {
         // Each of these is two of kqueue's, at most.
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
         let room = BATCH.min(most / 2);
-        let timeout = wait.map(|wait| Timespec {
-            tv_sec: wait.as_secs().min(i32::MAX as u64) as i64,
-            tv_nsec: wait.subsec_nanos().into(),
-        });
+        // In milliseconds, as epoll_wait(2) takes them: a longer wait ends early, and the driver waits again.
+        let timeout = wait.map(|wait| wait.min(Duration::from_millis(i32::MAX as u64)));
+        let timeout = timeout.map(|wait| Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() });
         match epoll::wait(&self.epoll, &mut events[..room], timeout.as_ref()) {
             Ok((came, _)) => came.iter().for_each(|event| self.note(*event, notes)),
             Err(Errno::INTR) => {}

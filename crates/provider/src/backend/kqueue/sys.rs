@@ -45,7 +45,7 @@ impl Kernel for Queue {
 
     fn wait(&self, wait: Option<Duration>, most: usize, notes: &mut Vec<Note>) -> Result<(), Error> {
         let mut events: [std::mem::MaybeUninit<Event>; BATCH] = [const { std::mem::MaybeUninit::uninit() }; BATCH];
-        let (mut wait, mut left) = (wait, most);
+        let (mut wait, mut left) = (wait.map(|wait| wait.min(WAIT_MAX)), most);
         while left > 0 {
             let room = left.min(BATCH);
             // SAFETY: CLOSE-1 — whatever is registered is open: the driver detaches a socket before it closes it.
@@ -65,6 +65,9 @@ impl Kernel for Queue {
         Ok(())
     }
 }
+
+/// Longest wait: what every kernel takes. A longer one ends early, and the driver waits again.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
 /// Events per system call: what the stack holds with ease.
 const BATCH: usize = 128;

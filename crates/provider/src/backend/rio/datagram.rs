@@ -152,12 +152,11 @@ impl Rio {
             return Err(Error::new(ErrorKind::MessageTooLong));
         };
         let line = &mut self.lines[index];
-        let is_v6 = line.socket.is_some_and(|socket| self.members[socket as usize].is_v6);
         let slices = &mut self.datagrams[size];
         let slice = slices.take()?;
         let to = target.address();
         let room = slices.bytes_mut(slice);
-        to.into_iter().for_each(|to| encode(to, is_v6, room));
+        to.into_iter().for_each(|to| encode(to, room));
         super::line::Source::List(list).copy(0, &mut room[ADDRESS_BYTES..]);
         slices.lend(slice);
         let data = slices.part(slice, ADDRESS_BYTES, list.bytes);
@@ -232,19 +231,15 @@ pub(super) fn cancel(datagrams: &mut Datagrams, key: RequestKey) -> Option<Event
     Some(EventResult::Sent(departed.bytes))
 }
 
-/// An address as a SOCKADDR_INET; an IPv6 socket takes IPv6 addresses only.
-fn encode(address: SocketAddr, is_v6: bool, into: &mut [u8]) {
+/// An address as a SOCKADDR_INET.
+fn encode(address: SocketAddr, into: &mut [u8]) {
     let into = &mut into[..ADDRESS_BYTES];
     into.fill(0);
     into[2..4].copy_from_slice(&address.port().to_be_bytes());
     match address {
-        SocketAddr::V4(v4) if !is_v6 => {
+        SocketAddr::V4(v4) => {
             into[..2].copy_from_slice(&AF_INET.to_ne_bytes());
             into[4..8].copy_from_slice(&v4.ip().octets());
-        }
-        SocketAddr::V4(v4) => {
-            into[..2].copy_from_slice(&AF_INET6.to_ne_bytes());
-            into[8..24].copy_from_slice(&v4.ip().to_ipv6_mapped().octets());
         }
         SocketAddr::V6(v6) => {
             into[..2].copy_from_slice(&AF_INET6.to_ne_bytes());
@@ -279,11 +274,9 @@ mod tests {
         let mut room = [0xAA; ADDRESS_BYTES];
         for text in ["127.0.0.1:80", "255.0.1.2:65535", "[fe80::1%7]:9", "[2001:db8::2]:1"] {
             let address: SocketAddr = text.parse().unwrap();
-            encode(address, address.is_ipv6(), &mut room);
+            encode(address, &mut room);
             assert_eq!(decode(&room), address);
         }
-        encode("10.0.0.1:5".parse().unwrap(), true, &mut room);
-        assert_eq!(decode(&room), "[::ffff:10.0.0.1]:5".parse().unwrap());
         assert_eq!(decode(&[0; ADDRESS_BYTES]), UNSPECIFIED);
     }
 }

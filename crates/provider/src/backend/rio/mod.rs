@@ -54,8 +54,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Default)]
 struct Member {
     handle: RawHandle,
-    /// Of a datagram socket: where it is, for addresses.
-    is_v6: bool,
     is_datagram: bool,
     /// Its bytes go through registered I/O, and this is reserved for them.
     quotas: Option<[u32; 2]>,
@@ -233,8 +231,8 @@ impl Rio {
         if self.members.len() <= index as usize {
             self.members.resize(index as usize + 1, Member::default());
         }
-        let (is_v6, is_datagram) = (facts.is_v6, facts.is_datagram);
-        self.members[index as usize] = Member { handle, is_v6, is_datagram, quotas, is_foreign, line: None };
+        let is_datagram = facts.is_datagram;
+        self.members[index as usize] = Member { handle, is_datagram, quotas, is_foreign, line: None };
         Ok(())
     }
 

@@ -9,8 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::names::with_port;
 use super::world::{Body, Happening, World};
-use crate::address::Address;
+use crate::address::{Address, unmapped};
 use crate::endpoint::BindOptions;
 use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
@@ -64,12 +65,13 @@ impl World {
             _ => self.names.own_host(wanted)?,
         };
         // Who talks to one peer does so from one address.
-        let local = match options.peer {
-            Some(peer) if local.ip().is_unspecified() => SocketAddr::new(peer.ip(), local.port()),
+        let peer = options.peer.map(unmapped);
+        let local = match peer {
+            Some(peer) if local.ip().is_unspecified() => with_port(peer, local.port()),
             _ => local,
         };
         let port = Port {
-            peer: options.peer,
+            peer,
             is_shared,
             is_dual_stack: options.dual_stack,
             queue_bytes_max: options.receive_queue_bytes.unwrap_or(self.plan.receive_buffer_bytes) as usize,
@@ -115,7 +117,7 @@ impl World {
         if let Some(error) = port.error.take() {
             return Err(Error::new(error));
         }
-        let to = to.or(port.peer).ok_or(Error::new(ErrorKind::NotConnected))?;
+        let to = to.map(unmapped).or(port.peer).ok_or(Error::new(ErrorKind::NotConnected))?;
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(Error::new(ErrorKind::MessageTooLong));
         }
@@ -170,7 +172,7 @@ impl World {
     fn receivers(&mut self, from: SocketAddr, to: SocketAddr) -> Vec<u32> {
         let is_for = |local: SocketAddr, port: &Port| {
             let is_any = local.ip().is_unspecified() && (local.is_ipv4() == to.is_ipv4() || port.is_dual_stack);
-            let has_host = local.ip() == to.ip() || is_any;
+            let has_host = with_port(local, to.port()) == to || is_any;
             local.port() == to.port() && has_host && port.peer.is_none_or(|peer| peer == from)
         };
         let is_multicast = to.ip().is_multicast();
@@ -204,11 +206,10 @@ impl World {
 
 /// The address that a receiver sees: a socket without a host of its own sends from the host it sends to.
 fn sender_of(local: SocketAddr, to: SocketAddr) -> SocketAddr {
-    let host = match local.ip() {
-        host if !host.is_unspecified() => host,
-        _ if !to.ip().is_multicast() => to.ip(),
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(host, local.port())
+    match (local, to) {
+        _ if !local.ip().is_unspecified() => local,
+        _ if !to.ip().is_multicast() => with_port(to, local.port()),
+        (_, SocketAddr::V4(_)) => (Ipv4Addr::LOCALHOST, local.port()).into(),
+        (_, SocketAddr::V6(_)) => (Ipv6Addr::LOCALHOST, local.port()).into(),
+    }
 }

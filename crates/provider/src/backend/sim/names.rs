@@ -52,7 +52,7 @@ impl Names {
             let is_named = *target != Address::Unnamed;
             return if is_named { Ok(Address::Unnamed) } else { Err(Error::new(ErrorKind::InvalidInput)) };
         };
-        let wanted = bind.unwrap_or(SocketAddr::new(target.ip(), 0));
+        let wanted = bind.unwrap_or(with_port(target, 0));
         if wanted.is_ipv4() != target.is_ipv4() {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
@@ -133,11 +133,17 @@ impl Names {
             let next = self.last_port.wrapping_add(1);
             self.last_port = if EPHEMERAL.contains(&next) { next } else { *EPHEMERAL.start() };
             if is_free(self.last_port) {
-                return Ok(SocketAddr::new(address.ip(), self.last_port));
+                return Ok(with_port(address, self.last_port));
             }
         }
         Err(Error::new(ErrorKind::AddressNotAvailable))
     }
+}
+
+/// The same host, its scope included, with another port.
+pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 /// TEST-NET-3 of RFC 5737: an address for tests that belongs to no host.

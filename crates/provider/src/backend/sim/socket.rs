@@ -10,7 +10,7 @@ use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
 use super::stream::Stream;
 use super::world::{Body, World};
-use crate::address::Address;
+use crate::address::{Address, unmapped};
 use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::error::{Error, ErrorKind};
 use crate::platform::RawHandle;
@@ -46,7 +46,7 @@ impl SimSocket {
         let world = &mut *guard;
         let listener = Listener { backlog: options.backlog.max(1) as usize, waiting: Default::default() };
         let number = world.insert(Address::Unnamed, Body::Listener(listener), is_counted)?;
-        let named = world.names.listen(number, address, options);
+        let named = world.names.listen(number, &address.clone().unmapped(), options);
         match (named, world.node_mut(number)) {
             (Ok(address), Some(node)) => node.local = address,
             (named, _) => {
@@ -67,8 +67,8 @@ impl SimSocket {
     ) -> Result<Self, Error> {
         let mut guard = network.world();
         let world = &mut *guard;
-        let target = loopback_of(address);
-        let local = world.names.connect_from(&target, options.bind)?;
+        let target = loopback_of(&address.clone().unmapped());
+        let local = world.names.connect_from(&target, options.bind.map(unmapped))?;
         let latency_ns = world.random.between_ns(world.plan.latency_min, world.plan.latency_max);
         let inbound = Pipe::new(&world.plan, &mut world.random, latency_ns);
         let stream = Stream::new(target, inbound, options.user_timeout.map_or(0, nanoseconds));
@@ -139,6 +139,10 @@ impl Endpoint for SimSocket {
             Some(Body::Datagram(_)) => Ok(Class::Datagram),
             _ => Err(gone()),
         }
+    }
+
+    fn is_v6(&self) -> bool {
+        self.local_address().is_ok_and(|address| address.ip().is_some_and(|ip| ip.is_ipv6()))
     }
 
     fn handle(&self) -> RawHandle {

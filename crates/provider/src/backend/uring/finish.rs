@@ -43,7 +43,10 @@ impl Uring {
             Tag::Receive => (self.received(entry, Section::Receive, pool), entry.more()),
             Tag::ReceiveBulk => (self.received(entry, Section::Bulk, pool), entry.more()),
             Tag::ReceiveInto => (check(entry.result).map_or_else(failed, EventResult::ReceivedInto), false),
-            Tag::Send => (sent(check(entry.result)), false),
+            Tag::Send => {
+                self.features.merging.alone(key, entry.result >= 0);
+                (sent(check(entry.result)), false)
+            }
             Tag::SendSkip | Tag::SendRunSkip => return self.answered.push((entry.user_data, entry.result)),
             Tag::SendRun => return self.conclude_run(key.index(), check(entry.result), events),
             Tag::ReceiveDatagrams => (self.received_datagram(entry, Section::Receive, pool), entry.more()),

@@ -102,12 +102,11 @@ impl Provider for Uring {
             completion_entries: completion_entries(config),
             ..features.setup
         };
-        let mut ring = Ring::new(setup)?;
-        // A task has 16 places for registered rings: one driver more goes without.
-        features.registered_ring = features.registered_ring && ring.register_descriptor();
+        let mut ring = Ring::new(setup).map_err(probe::setup_error)?;
+        features.register(&mut ring);
         if features.buffer_ring {
-            ring.add_buffer_ring(config.pool.receive_count)?;
-            ring.add_buffer_ring(config.pool.bulk_count)?;
+            ring.add_buffer_ring(config.pool.receive_count).map_err(probe::setup_error)?;
+            ring.add_buffer_ring(config.pool.bulk_count).map_err(probe::setup_error)?;
         }
         let mut uring = Uring {
             ring,
@@ -174,7 +173,7 @@ impl Provider for Uring {
         // What was taken out to make room has happened, though the kernel's queue knows of it no more.
         let wait = match wait {
             _ if is_behind || !self.reaped.is_empty() => Some(Duration::ZERO),
-            wait if self.postponed.is_empty() => wait,
+            wait if self.postponed.is_empty() && self.runs.is_settled() => wait,
             wait => Some(wait.map_or(BEHIND_WAIT, |wait| wait.min(BEHIND_WAIT))),
         };
         self.enter(wait);
@@ -284,7 +283,8 @@ impl Uring {
     /// The ring is of no use: requests that never reached it end. The others are with the kernel, or in the queue, for
     /// good; a drop counts them (DROP-1).
     fn give_up_postponed(&mut self, error: Error, events: &mut Vec<Event>) {
-        for request in self.postponed.drain(..).filter(|request| !matches!(request.action, Action::Cancel)) {
+        let postponed = self.take_postponed();
+        for request in postponed.into_iter().filter(|request| !matches!(request.action, Action::Cancel)) {
             self.under_way.remove(request.key);
             events.push(Event { key: request.key, more: false, result: finish::failed(error) });
         }

@@ -14,6 +14,7 @@ use socket2::{SockAddr, SockRef};
 use super::entries::{self, Patience};
 use super::ring::{Reaped, Ring, Setup};
 use super::trials;
+use crate::backend::absence::{LACKING, Surroundings, Trial, locks_memory, reason, ring_refusal, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::buffer::{BufferPool, Section};
 use crate::config::{Config, PoolConfig, Rung, UringConfig};
@@ -39,6 +40,8 @@ pub(super) struct Features {
     pub(super) no_iowait: bool,
     pub(super) merging: Merging,
     coalescing: FeatureState,
+    /// Why what was tried is not used.
+    reasons: Vec<(Feature, &'static str)>,
     /// Multishot accepts ended with errors too often.
     pub(super) accepts_one_by_one: bool,
     switches: UringConfig,
@@ -88,51 +91,83 @@ fn try_rung(rung: Rung) -> io::Result<Setup> {
 
 fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
     let Config { uring: switches, datagrams, .. } = *config;
-    let mut ring = Ring::new(setup).map_err(setup_error)?;
+    let ring = Ring::new(setup).map_err(setup_error)?;
     if !ring.parameters().is_feature_ext_arg() {
         return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::ExtArg));
     }
-    if !ring.supports(&OPCODES) {
-        return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::Opcodes));
+    match ring.supports(&OPCODES) {
+        Ok(true) => {}
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(setup_error(error)),
+        _ => return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::Opcodes)),
     }
-    let registered_ring = ring.register_descriptor();
     let no_iowait = ring.waits_without_iowait();
     drop(ring);
     let (segments, coalesces) = datagram::probe();
-    let buffer_ring = switches.buffer_ring && trial(setup, try_buffer_ring);
-    if !trial(setup, |ring| trials::binds_late(ring, buffer_ring)) {
-        return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::LateBuffers));
+    let mut attempts = Trials { setup, reasons: Vec::new() };
+    let buffer_ring = switches.buffer_ring && attempts.works(Feature::BufferRing, try_buffer_ring);
+    match attempts.ring(|ring| trials::binds_late(ring, buffer_ring)) {
+        Ok(true) => {}
+        Ok(false) => return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::LateBuffers)),
+        Err(error) => return Err(setup_error(error)),
     }
     Ok(Features {
         setup,
-        multishot_accept: switches.multishot_accept && trial(setup, try_multishot_accept),
+        multishot_accept: switches.multishot_accept && attempts.works(Feature::MultishotAccept, try_multishot_accept),
         // Multishot receives need the kernel to pick buffers.
-        multishot_receive: switches.multishot_receive && buffer_ring && trial(setup, try_multishot_receive),
-        multishot_message: switches.multishot_receive && buffer_ring && trial(setup, try_multishot_message),
-        send_address: switches.send_address && trial(setup, try_send_address),
+        multishot_receive: switches.multishot_receive
+            && buffer_ring
+            && attempts.works(Feature::MultishotReceive, try_multishot_receive),
+        multishot_message: switches.multishot_receive
+            && buffer_ring
+            && attempts.works(Feature::MultishotMessage, try_multishot_message),
+        send_address: switches.send_address && attempts.works(Feature::SendAddress, try_send_address),
         buffer_ring,
-        skip_success: switches.skip_success && trial(setup, try_skip_success),
-        wait_all: trial(setup, trials::counts_cancelled_sends),
+        skip_success: switches.skip_success && attempts.works(Feature::SkipSuccess, try_skip_success),
+        wait_all: attempts.works(Feature::WaitAll, trials::counts_cancelled_sends),
         zero_copy: switches.zero_copy_bytes_min.is_some()
-            && trial(setup, |ring| Ok(ring.supports(&[opcode::SendZc::CODE]))),
-        registered_ring,
+            && attempts.works(Feature::ZeroCopy, |ring| ring.supports(&[opcode::SendZc::CODE])),
+        registered_ring: false,
         no_iowait,
-        merging: Merging::new(datagrams.segment, segments && trial(setup, try_send_merged)),
+        merging: Merging::new(datagrams.segment, segments.and_then(|()| attempts.run(try_send_merged))),
         coalescing: merge::coalescing_state(datagrams.coalesce, coalesces),
+        reasons: attempts.reasons,
         accepts_one_by_one: false,
         switches,
     })
 }
 
-/// Runs a trial on a ring of its own; whatever goes wrong means no.
-fn trial(setup: Setup, try_it: impl FnOnce(&mut Ring) -> io::Result<bool>) -> bool {
-    Ring::new(setup).and_then(|mut ring| try_it(&mut ring)).unwrap_or(false)
+/// Trials on rings of their own, and why those that failed did.
+struct Trials {
+    setup: Setup,
+    reasons: Vec<(Feature, &'static str)>,
+}
+
+impl Trials {
+    fn ring(&self, try_it: impl FnOnce(&mut Ring) -> io::Result<bool>) -> io::Result<bool> {
+        Ring::new(self.setup).and_then(|mut ring| try_it(&mut ring))
+    }
+
+    fn run(&self, try_it: impl FnOnce(&mut Ring) -> io::Result<bool>) -> Trial {
+        trial(self.ring(try_it))
+    }
+
+    fn works(&mut self, feature: Feature, try_it: impl FnOnce(&mut Ring) -> io::Result<bool>) -> bool {
+        let tried = self.run(try_it);
+        self.reasons.extend(tried.err().map(|reason| (feature, reason)));
+        tried.is_ok()
+    }
 }
 
 fn run(ring: &mut Ring, entry: &squeue::Entry, wait: Duration) -> io::Result<Vec<Reaped>> {
     ring.push(entry);
+    entered(ring, wait)
+}
+
+/// Hands over what is queued and waits for a completion. An enter that is interrupted has taken entries or not: what it has
+/// left is handed over by the next one.
+fn entered(ring: &mut Ring, wait: Duration) -> io::Result<Vec<Reaped>> {
     let mut reaped = Vec::new();
-    ring.enter(Some(wait))?;
+    uninterrupted(|| ring.enter(Some(wait)))?;
     ring.reap(&mut reaped);
     Ok(reaped)
 }
@@ -176,7 +211,7 @@ fn try_multishot_receive(ring: &mut Ring) -> io::Result<bool> {
     let works = matches!(reaped[..], [one] if one.result == 4 && one.buffer().is_some() && one.more());
     // The request must have ended before the pool's memory goes: the peer's end ends it.
     drop(sender);
-    ring.enter(Some(AT_ONCE))?;
+    entered(ring, AT_ONCE)?;
     Ok(works)
 }
 
@@ -194,9 +229,7 @@ fn try_multishot_message(ring: &mut Ring) -> io::Result<bool> {
     SockRef::from(&sender).send_to(b"raon", &address)?;
     let fd = receiver.as_raw_fd();
     ring.push_receive_datagrams(fd, Section::Receive as u16, 1);
-    let mut reaped = Vec::new();
-    ring.enter(Some(AT_ONCE))?;
-    ring.reap(&mut reaped);
+    let reaped = entered(ring, AT_ONCE)?;
     let works = matches!(reaped[..], [one] if one.result > 4 && one.buffer().is_some() && one.more());
     // The request must have ended before the pool's memory goes.
     run(ring, &entries::cancel(1), AT_ONCE)?;
@@ -210,7 +243,7 @@ fn try_send_address(ring: &mut Ring) -> io::Result<bool> {
     let reaped =
         run(ring, &entries::send_datagram(sender.as_raw_fd(), Span::of(&bytes), target, Patience::Answer), AT_ONCE)?;
     receiver.set_nonblocking(true)?;
-    let arrived = receiver.recv(&mut [0; 8]).is_ok_and(|length| length == bytes.len());
+    let arrived = uninterrupted(|| receiver.recv(&mut [0; 8])).is_ok_and(|length| length == bytes.len());
     Ok(arrived && matches!(reaped[..], [one] if one.result == 4))
 }
 
@@ -219,11 +252,9 @@ fn try_send_merged(ring: &mut Ring) -> io::Result<bool> {
     let (receiver, sender, address) = datagram_sockets()?;
     let fill = |spans: &mut Vec<Span>| spans.push(Span::of(b"raonraon"));
     ring.push_merged(sender.as_raw_fd(), Target::of(Some(&address)), 4, fill, |entry| entry);
-    let mut reaped = Vec::new();
-    ring.enter(Some(AT_ONCE))?;
-    ring.reap(&mut reaped);
+    let reaped = entered(ring, AT_ONCE)?;
     receiver.set_read_timeout(Some(AT_ONCE))?;
-    let arrives = || receiver.recv(&mut [0; 16]).is_ok_and(|length| length == 4);
+    let arrives = || uninterrupted(|| receiver.recv(&mut [0; 16])).is_ok_and(|length| length == 4);
     Ok(matches!(reaped[..], [one] if one.result == 8) && arrives() && arrives())
 }
 
@@ -257,24 +288,27 @@ fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
     receiver.set_nonblocking(true)?;
     let mut arrived = 0;
     let mut sink = vec![0; 1 << 20];
-    while let Ok(length @ 1..) = receiver.read(&mut sink) {
+    while let Ok(length @ 1..) = uninterrupted(|| receiver.read(&mut sink)) {
         arrived += length as i64;
     }
     Ok(silent && one.result > 0 && i64::from(one.result) + 1 == arrived)
 }
 
-/// Why the kernel refuses a ring.
-fn setup_error(error: io::Error) -> Error {
-    let code = error.raw_os_error();
-    let base = Error::from(error).with_feature(Feature::Ring);
-    match code {
-        Some(libc::EPERM) if sysctl_forbids() => base.with_kind(ErrorKind::DisabledBySysctl),
-        Some(libc::EPERM | libc::EACCES) => base.with_kind(ErrorKind::BlockedBySeccomp),
-        Some(libc::ENOSYS) if has_seccomp_filter() => base.with_kind(ErrorKind::BlockedBySeccomp),
-        Some(libc::ENOSYS | libc::EINVAL) => base.with_kind(ErrorKind::KernelTooOld),
-        Some(libc::ENOMEM) => base.with_kind(ErrorKind::LockedMemoryLimit),
-        _ => base,
-    }
+/// Why the kernel refuses a ring, or memory for it.
+pub(super) fn setup_error(error: io::Error) -> Error {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim);
+    let capabilities = u64::from_str_radix(field("CapEff:"), 16).unwrap_or(0);
+    let limit_bytes = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    let around = Surroundings {
+        is_disabled: sysctl_forbids(),
+        // Mode 2, see proc_pid_status(5): a filter may be on one thread alone.
+        is_filtered: field("Seccomp:") == "2",
+        locks_memory: locks_memory(&rustix::system::uname().release().to_string_lossy(), limit_bytes, capabilities),
+    };
+    let cause = error.raw_os_error().and_then(|code| ring_refusal(code, around));
+    let error = Error::from(error).with_feature(Feature::Ring);
+    cause.map_or(error, |kind| error.with_kind(kind))
 }
 
 /// Why a ring that was set up cannot be entered any more.
@@ -294,23 +328,26 @@ fn sysctl_forbids() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() != "0")
 }
 
-/// Mode 2 in the thread's status, see proc_pid_status(5): a filter may be on one thread alone.
-fn has_seccomp_filter() -> bool {
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
-}
-
 impl Features {
+    /// A task has 16 places for registered rings: one driver more goes without.
+    pub(super) fn register(&mut self, ring: &mut Ring) {
+        let registered = ring.register_descriptor();
+        self.registered_ring = registered.is_ok();
+        self.reasons.extend(registered.err().map(|error| {
+            let code = error.raw_os_error().unwrap_or(0);
+            let reason = if code == libc::EBUSY { "the thread has as many of them as it may" } else { reason(code) };
+            (Feature::RegisteredRing, reason)
+        }));
+    }
+
     pub(super) fn states(&self) -> Vec<FeatureState> {
-        const OLD: &str = "this kernel lacks it";
         const OFF: &str = "switched off in the configuration";
         let state = |feature, in_use, wanted: bool| {
-            let reason = if in_use {
-                ""
-            } else if wanted {
-                OLD
-            } else {
-                OFF
+            let tried = || self.reasons.iter().find(|(tried, _)| *tried == feature).map_or(LACKING, |(_, why)| *why);
+            let reason = match (in_use, wanted) {
+                (true, _) => "",
+                (false, true) => tried(),
+                (false, false) => OFF,
             };
             FeatureState { feature, in_use, reason }
         };

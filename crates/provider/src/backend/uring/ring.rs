@@ -201,15 +201,18 @@ impl Ring {
         self.enter_flags & ENTER_NO_IOWAIT != 0
     }
 
-    /// Registers the ring's descriptor, which saves a look-up per enter; true if the kernel could.
-    pub(super) fn register_descriptor(&mut self) -> bool {
-        self.is_registered = self.submitter.register_ring_fd().is_ok();
-        self.is_registered
+    /// Registers the ring's descriptor, which saves a look-up per enter. Errors: the kernel cannot, or the task has no
+    /// place left for it.
+    pub(super) fn register_descriptor(&mut self) -> io::Result<()> {
+        let registered = self.submitter.register_ring_fd();
+        self.is_registered = registered.is_ok();
+        registered.map(drop)
     }
 
-    pub(super) fn supports(&self, opcodes: &[u8]) -> bool {
+    pub(super) fn supports(&self, opcodes: &[u8]) -> io::Result<bool> {
         let mut probe = Probe::new();
-        self.submitter.register_probe(&mut probe).is_ok() && opcodes.iter().all(|code| probe.is_supported(*code))
+        self.submitter.register_probe(&mut probe)?;
+        Ok(opcodes.iter().all(|code| probe.is_supported(*code)))
     }
 
     /// Queues an entry; false if the queue is full.

@@ -31,6 +31,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// Nothing is left to be started again.
+    pub(super) fn is_settled(&self) -> bool {
+        self.again.is_empty()
+    }
+
     fn add(&mut self, run: &[Request]) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.places.push(Vec::with_capacity(RUN_MAX));
@@ -45,18 +50,16 @@ impl Uring {
     /// Starts what the last turn has left and what this one brings, as far as the queue has room; what is left keeps its
     /// order.
     pub(super) fn start_all(&mut self, requests: &mut Vec<Request>) {
-        let mut again = std::mem::take(&mut self.runs.again);
+        let has_room = self.start_again();
         let mut late = std::mem::take(&mut self.postponed);
-        if !again.is_empty() || !late.is_empty() {
-            late.append(&mut again);
+        if !late.is_empty() {
             late.append(requests);
             std::mem::swap(&mut late, requests);
         }
-        (self.runs.again, self.postponed) = (again, late);
+        self.postponed = late;
         let mut rest = &requests[..];
-        while let [first, ..] = rest {
-            let segments = rest.iter().map(Segment::of);
-            let count = merge::run(segments, self.features.merging.segment_bytes_max);
+        while let ([first, ..], true) = (rest, has_room) {
+            let count = self.features.merging.run(rest.iter().map(Segment::of));
             let is_started = match rest.split_at(count) {
                 ([_], _) => self.start(*first),
                 (run, _) => self.start_run(run),
@@ -68,6 +71,23 @@ impl Uring {
         }
         self.postponed.extend_from_slice(rest);
         requests.clear();
+    }
+
+    /// The datagrams of runs that were not sent, each alone: together they would be refused again. False: there is no room
+    /// for all of them.
+    fn start_again(&mut self) -> bool {
+        let mut again = std::mem::take(&mut self.runs.again);
+        let started = again.iter().position(|request| !self.start(*request)).unwrap_or(again.len());
+        again.drain(..started);
+        self.runs.again = again;
+        self.runs.again.is_empty()
+    }
+
+    /// What has not reached the queue, and never will.
+    pub(super) fn take_postponed(&mut self) -> Vec<Request> {
+        let mut all = std::mem::take(&mut self.runs.again);
+        all.append(&mut self.postponed);
+        all
     }
 
     fn start_run(&mut self, run: &[Request]) -> bool {
@@ -101,8 +121,9 @@ impl Uring {
         self.counters.merged_sent += done as u64;
         events.extend(run.iter().zip(lengths()).take(done).map(|(one, bytes)| ended(one, EventResult::Sent(bytes))));
         if let Err(error) = result {
-            let segment_bytes = lengths().next().unwrap_or(1);
-            if error.os_code() != libc::EAGAIN && !self.features.merging.refused(merge::refusal(error), segment_bytes) {
+            let is_told = Segment::of(&run[0])
+                .is_none_or(|first| !self.features.merging.refused(merge::refusal(error), run[0].key, &first));
+            if is_told && error.os_code() != libc::EAGAIN {
                 events.push(ended(&run[0], failed(error)));
                 done = 1;
             }
@@ -136,6 +157,7 @@ fn ended(request: &Request, result: EventResult) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ring::Reaped;
     use super::*;
     use crate::backend::Kind;
     use crate::buffer::BufferPool;
@@ -183,5 +205,36 @@ mod tests {
         assert_eq!(conclude(Err(libc::EMSGSIZE)), (vec![], 3));
         assert_eq!(conclude(Err(libc::EIO)), (vec![], 3));
         assert_eq!(conclude(Err(libc::ECONNREFUSED)), (vec![(0, None)], 2));
+    }
+
+    /// Three datagrams are refused together; then the first one goes alone, or fails. How many go together next time?
+    fn together_after(refusal: i32, alone: i32) -> usize {
+        let config = Config::named(Kind::IoUring);
+        let mut pool = BufferPool::new(&config.pool);
+        let mut uring = Uring::open(&config, &mut pool).unwrap();
+        uring.features.merging = merge::Merging::new(true, Ok(()));
+        let lists = [b"four", b"more", b"ends"].map(|bytes| Span::of(bytes));
+        let lists = lists.each_ref().map(|span| SpanList::of(std::slice::from_ref(span), span.length));
+        let requests = requests(&lists);
+        requests.iter().for_each(|request| uring.under_way.add(Tag::Ignore, request.key));
+        let number = uring.runs.add(&requests);
+        let mut events = Vec::new();
+        uring.conclude_run(number, Err(Error::from_os(refusal)), &mut events);
+        assert!(events.is_empty(), "all go again");
+        let key = requests[0].key;
+        uring.under_way.add(Tag::Send, key);
+        let entry = Reaped { user_data: entries::user_data(Tag::Send, key), result: alone, flags: 0 };
+        uring.finish(entry, &mut pool, &mut events);
+        assert_eq!(events.len(), 1);
+        uring.features.merging.run(requests.iter().map(Segment::of))
+    }
+
+    #[test]
+    fn a_refused_run_is_judged_by_its_first_datagram() {
+        assert_eq!(together_after(libc::EIO, 4), 1);
+        assert_eq!(together_after(libc::EINVAL, 4), 1);
+        assert_eq!(together_after(libc::EINVAL, -libc::EINVAL), 3);
+        assert_eq!(together_after(libc::EINVAL, -libc::EAGAIN), 3, "it was never tried alone");
+        assert_eq!(together_after(libc::EPERM, 4), 3);
     }
 }
