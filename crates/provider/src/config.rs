@@ -32,7 +32,8 @@ pub struct Config {
     pub mailbox_capacity: u32,
     /// Most bytes that one socket may deliver per turn on a readiness back end before the others get theirs.
     pub turn_bytes_max: u32,
-    /// How long a drop waits for the kernel to let go of buffers before it leaks and counts them.
+    /// How long a drop waits for the kernel to let go of buffers before it leaks and counts them. More than a day counts as
+    /// a day.
     pub drain_deadline: Duration,
     /// The buffer pool.
     pub pool: PoolConfig,

@@ -47,6 +47,7 @@ mod slots;
 mod socket;
 mod stats;
 mod submitter;
+mod time;
 mod timer;
 
 pub use address::Address;

@@ -21,6 +21,7 @@ use crate::provider::{Action, Notice, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
+use crate::time;
 use crate::timer::Due;
 
 /// What a back end may need in a receive buffer beside the datagram: io_uring puts a header, the sender's address and
@@ -249,7 +250,7 @@ impl<P: Provider> Driver<P> {
 
     /// Datagrams that are under way go out; nothing is received any more.
     pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
+        let deadline_ns = time::after(self.provider.now_ns(), deadline);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
         let head = self.sockets[index].receive_head;

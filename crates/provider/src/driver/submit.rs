@@ -14,6 +14,7 @@ use crate::provider::{Action, Provider, Request};
 use crate::slots::NONE;
 use crate::socket::{Body, Entry, Flags, Operation as Queued};
 use crate::stats::LatencyKind;
+use crate::time;
 use crate::timer::Due;
 
 impl<P: Provider> Driver<P> {
@@ -121,7 +122,7 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         self.check_operations()?;
         // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = self.provider.now_ns().saturating_add(after.as_nanos().min(u64::MAX as u128) as u64);
+        let deadline_ns = time::after(self.provider.now_ns(), after);
         let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
         let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
         self.operations[operation].body = Body::Timer { handle, deadline_ns };

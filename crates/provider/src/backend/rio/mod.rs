@@ -45,6 +45,7 @@ use crate::error::{Error, ErrorKind, Feature};
 use crate::platform::{RawHandle, raw_handle};
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 use crate::slots::{CAPACITY_MAX, Key, Slots};
+use crate::time::DRAIN_MAX;
 use crate::stats;
 
 /// How long the system gets before a request that it had no memory for is posted again.
@@ -273,7 +274,7 @@ impl Rio {
 impl Drop for Rio {
     //= DROP-1
     fn drop(&mut self) {
-        let deadline = Instant::now() + self.drain_deadline;
+        let (start, deadline) = (Instant::now(), self.drain_deadline.min(DRAIN_MAX));
         // Those that the driver's drain has left: its sockets are closed after this, and their operations it has counted.
         let left: Vec<Member> = self.members.iter().copied().filter(|member| member.line.is_some()).collect();
         let counted = left.iter().filter_map(|member| self.lines.resolve(member.line?));
@@ -283,7 +284,7 @@ impl Drop for Rio {
             self.queues.closing(member.handle);
         }
         self.collect();
-        while self.queues.outstanding() > 0 && self.fatal.is_none() && Instant::now() < deadline {
+        while self.queues.outstanding() > 0 && self.fatal.is_none() && start.elapsed() < deadline {
             std::thread::sleep(AGAIN_AFTER);
             self.collect();
         }

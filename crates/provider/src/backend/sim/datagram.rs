@@ -134,7 +134,7 @@ impl World {
         let flight_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
         let jitter_ns = self.random.between_ns(Duration::ZERO, self.plan.jitter_max);
         let flight = self.add_flight(Flight { sender, from, to, bytes });
-        self.schedule(self.now_ns + flight_ns + jitter_ns, Happening::Land(flight));
+        self.schedule(self.now_ns.saturating_add(flight_ns).saturating_add(jitter_ns), Happening::Land(flight));
     }
 
     pub(super) fn land(&mut self, flight: Flight) {

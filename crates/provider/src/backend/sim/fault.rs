@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::time::nanoseconds;
 
 /// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1.
 ///
@@ -169,10 +170,6 @@ impl Random {
         let range = max_ns.saturating_sub(min_ns);
         if range == 0 { min_ns } else { min_ns + self.below(range as usize + 1) as u64 }
     }
-}
-
-pub(super) fn nanoseconds(duration: Duration) -> u64 {
-    duration.as_nanos().min(u128::from(u64::MAX >> 1)) as u64
 }
 
 #[cfg(test)]

@@ -39,9 +39,9 @@ use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
 };
 use crate::readiness::Tried;
+use crate::time;
 
 use bell::Bell;
-use fault::nanoseconds;
 use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
 use world::World;
 
@@ -154,7 +154,7 @@ impl Provider for Sim {
         let mut world = network.world();
         self.backlog.extend(requests.drain(..));
         self.take_requests(&mut world, events);
-        let until_ns = wait.map(|wait| world.now_ns.saturating_add(nanoseconds(wait)));
+        let until_ns = wait.map(|wait| time::after(world.now_ns, wait));
         loop {
             self.look(&mut world, pool, events);
             let is_over = until_ns.is_some_and(|until_ns| world.now_ns >= until_ns);

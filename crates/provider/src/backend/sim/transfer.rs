@@ -16,7 +16,8 @@ pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World)
         Some(until_ns) if world.now_ns < until_ns => return true,
         Some(_) => *late_ns = None,
         None if world.random.chance(plan.late_completions) => {
-            let until_ns = world.now_ns + world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            let held_ns = world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            let until_ns = world.now_ns.saturating_add(held_ns);
             world.schedule(until_ns, Happening::Look(number));
             *late_ns = Some(until_ns);
             return true;
