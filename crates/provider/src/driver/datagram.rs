@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
-use crate::operation::{GATHER_PIECES_MAX, Payload};
+use crate::operation::Payload;
 use crate::provider::{Action, Notice, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
@@ -55,7 +55,7 @@ impl<P: Provider> Driver<P> {
 
     /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all.
     ///
-    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces), `Busy` (a `Writable`
+    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces, 2 GiB or more), `Busy` (a `Writable`
     /// completion with this token follows when there is room again).
     pub fn send_to(
         &mut self,
@@ -125,7 +125,7 @@ impl<P: Provider> Driver<P> {
         if to.is_none() && !self.sockets[index].is(Flags::HAS_PEER) {
             return Err(self.refused(ErrorKind::NotConnected, payload));
         }
-        let Some(length) = payload.flat_length() else {
+        let Some(length) = payload.datagram_length() else {
             return Err(self.refused(ErrorKind::InvalidInput, payload));
         };
         if !self.has_room(index, length) {
@@ -134,7 +134,7 @@ impl<P: Provider> Driver<P> {
         }
         let mut envelope = self.envelopes.pop().unwrap_or_default();
         envelope.address = to.map(Into::into);
-        payload.append_spans(0, &mut envelope.spans, GATHER_PIECES_MAX);
+        payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
         let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);

@@ -142,7 +142,7 @@ impl<P: Provider> Driver<P> {
     /// Sends all bytes of the payload, in order with the other sends of this socket; on a datagram socket that has a peer,
     /// one datagram. The payload comes back in the completion.
     ///
-    /// Errors, with the payload: `Stale`, `InvalidInput` (empty, or more than 1,024 pieces), `NotConnected`,
+    /// Errors, with the payload: `Stale`, `InvalidInput` (empty, more than 1,024 pieces, or 4 GiB and more), `NotConnected`,
     /// `WriteClosed`, `Busy` (a `Writable` completion with this token follows when there is room again).
     pub fn send(
         &mut self,

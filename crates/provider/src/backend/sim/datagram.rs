@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
 
 /// The longest payload that UDP carries over IPv4.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// A datagram socket.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::datagram::DATAGRAM_BYTES_MAX;
 use super::world::{Happening, World};
 use crate::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
@@ -84,7 +85,12 @@ pub(super) fn send_datagram(
     if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
         return EventResult::Sent(0);
     }
-    let mut bytes = Vec::with_capacity(list.bytes);
-    list.with(|spans| spans.iter().for_each(|span| span.with(|piece| bytes.extend_from_slice(piece))));
+    // Of one that is too long no more is copied than shows that it is.
+    let mut bytes = Vec::with_capacity(list.bytes.min(DATAGRAM_BYTES_MAX + 1));
+    let mut copy = |piece: &[u8]| {
+        let room = (DATAGRAM_BYTES_MAX + 1).saturating_sub(bytes.len());
+        bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+    };
+    list.with(|spans| spans.iter().for_each(|span| span.with(&mut copy)));
     world.send_datagram(number, target.address(), bytes).map_or_else(EventResult::Failed, EventResult::Sent)
 }
