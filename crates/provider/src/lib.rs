@@ -26,6 +26,7 @@
 mod address;
 mod backend;
 mod buffer;
+mod capacity;
 mod completion;
 mod config;
 mod driver;
@@ -56,7 +57,7 @@ pub use backend::*;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, Setting, SimConfig,
     UringConfig,
 };
 pub use driver::Driver;

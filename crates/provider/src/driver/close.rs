@@ -261,8 +261,7 @@ impl<P: Provider> Drop for Driver<P> {
             let empty = crate::slots::Slots::new(0, 1);
             std::mem::forget(std::mem::replace(&mut self.operations, empty));
             std::mem::forget(std::mem::take(&mut self.gathers));
-            let spare = crate::buffer::BufferPool::new(&crate::config::PoolConfig::none());
-            std::mem::replace(&mut self.pool, spare).leak();
+            self.pool.leak();
         }
     }
 }

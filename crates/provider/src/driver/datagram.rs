@@ -11,6 +11,7 @@ use super::Driver;
 use crate::address::Address;
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
+use crate::config::{Setting, holds};
 use crate::endpoint::{BindOptions, Endpoint};
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
@@ -43,10 +44,9 @@ impl<P: Provider> Driver<P> {
             flags.set_if(Flags::COALESCE, true);
             flags.set_if(Flags::BULK, true);
         }
-        let is_too_small = options.coalesce && (self.config.pool.bulk_bytes as usize) < MERGED_BYTES_MAX;
-        if is_too_small || options.datagram_bytes_max > self.datagram_limit(Section::Bulk) {
-            return Err(Error::new(ErrorKind::InvalidInput));
-        }
+        let is_large_enough = self.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
+        holds(Setting::Coalesce, !options.coalesce || is_large_enough)?;
+        holds(Setting::DatagramBytesMax, options.datagram_bytes_max <= self.datagram_limit(Section::Bulk))?;
         let coalesce = options.coalesce && self.config.datagrams.coalesce;
         let options = &BindOptions { coalesce, ..*options };
         let endpoint = P::Endpoint::datagram(self.provider.network(), &address.into(), options)?;

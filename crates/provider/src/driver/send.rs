@@ -100,8 +100,7 @@ impl<P: Provider> Driver<P> {
     pub(super) fn has_room(&self, index: u32, length: u32) -> bool {
         let entry = &self.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
-        let fits =
-            entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
+        let fits = entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
         let has_bytes = fits || entry.send_count == 0;
         has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
     }

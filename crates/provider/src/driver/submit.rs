@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Driver;
 use crate::address::Address;
 use crate::completion::{Completion, Outcome};
+use crate::config::check_times;
 use crate::endpoint::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
@@ -62,10 +63,15 @@ impl<P: Provider> Driver<P> {
     }
 
     /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), or what the system says.
+    /// `DescriptorLimit`, `Busy` (`sockets_max`), `InvalidInput` with the [`Setting`](crate::Setting) for a time out of range,
+    /// or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
-        let endpoint = P::Endpoint::listener(self.provider.network(), &address.into(), options)?;
+        let address = address.into();
+        if address.ip().is_some() {
+            check_times(options.keepalive, options.user_timeout)?;
+        }
+        let endpoint = P::Endpoint::listener(self.provider.network(), &address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
 
@@ -91,7 +97,8 @@ impl<P: Provider> Driver<P> {
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
     /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, or what the system says of the socket.
+    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` with the
+    /// [`Setting`](crate::Setting) for a time out of range, or what the system says of the socket.
     pub fn connect(
         &mut self,
         address: impl Into<Address>,
@@ -101,6 +108,9 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         self.check_operations()?;
         let address = address.into();
+        if address.ip().is_some() {
+            check_times(options.keepalive, options.user_timeout)?;
+        }
         let system_address = address.to_system()?;
         let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
         self.prepare(&endpoint, None, true, Flags::CONNECTING)?;

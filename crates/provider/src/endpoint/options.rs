@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
+    /// Connections that wait to be accepted, 0 to 2^31 - 1; more counts as that, and the system has a cap of its own
+    /// (net.core.somaxconn).
     pub backlog: u32,
     /// Bind although old connections of that port linger (SO_REUSEADDR), or a Unix path of which the listener is gone.
     /// Windows allows the first anyway; there the listener's port is always its own (SO_EXCLUSIVEADDRUSE).
@@ -16,9 +17,9 @@ pub struct ListenOptions {
     pub reuse_port: bool,
     /// Send small messages at once (TCP_NODELAY).
     pub nodelay: bool,
-    /// Probe silent peers after this time.
+    /// Probe silent peers after this time, 1 to 32,767 s.
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
+    /// Give up on a peer that acknowledges nothing for this time, 1 ms to 2^31 - 1 ms (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
     /// macOS and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
     /// An IPv6 listener on the unspecified address takes IPv4 connections too.
@@ -46,9 +47,9 @@ pub struct ConnectOptions {
     pub bind: Option<SocketAddr>,
     /// Send small messages at once (TCP_NODELAY).
     pub nodelay: bool,
-    /// Probe a silent peer after this time.
+    /// Probe a silent peer after this time, 1 to 32,767 s.
     pub keepalive: Option<Duration>,
-    /// Give up on a peer that acknowledges nothing for this time (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
+    /// Give up on a peer that acknowledges nothing for this time, 1 ms to 2^31 - 1 ms (TCP_USER_TIMEOUT; on Windows TCP_MAXRT, in whole seconds).
     /// macOS and FreeBSD refuse it as `NotSupported`.
     pub user_timeout: Option<Duration>,
 }
@@ -82,9 +83,10 @@ pub struct BindOptions {
     pub dual_stack: bool,
     /// Allow sends to broadcast addresses (SO_BROADCAST).
     pub broadcast: bool,
-    /// What the system may queue for us, in bytes (SO_RCVBUF); what comes beyond is lost.
+    /// What the system may queue for us, in bytes (SO_RCVBUF), which has bounds of its own; what comes beyond is lost. Above
+    /// 2^30 it counts as that.
     pub receive_queue_bytes: Option<u32>,
-    /// What the system may queue for the network, in bytes (SO_SNDBUF).
+    /// What the system may queue for the network, in bytes (SO_SNDBUF), as `receive_queue_bytes`.
     pub send_queue_bytes: Option<u32>,
 }
 

@@ -93,7 +93,7 @@ impl Pair {
     fn new(cap: u32) -> Self {
         let pool = PoolConfig { receive_count: 128, ..PoolConfig::default() };
         let config = Config { turn_bytes_max: cap * pool.buffer_bytes, pool, ..Config::default() };
-        let mut pool = BufferPool::new(&config.pool);
+        let mut pool = BufferPool::new(&config.pool).unwrap();
         let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
         let requests = (0..2).map(|index| {
             let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

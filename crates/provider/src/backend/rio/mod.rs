@@ -40,13 +40,14 @@ use self::queues::{Queues, RESULTS_PER_CALL, Side};
 pub use self::queues::{RioFunctions, RioHooks};
 use super::{Iocp, Kind};
 use crate::buffer::BufferPool;
-use crate::config::{Config, RioConfig};
+use crate::capacity;
+use crate::config::{Config, RioConfig, Setting};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::platform::{RawHandle, raw_handle};
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 use crate::slots::{CAPACITY_MAX, Key, Slots};
-use crate::time::DRAIN_MAX;
 use crate::stats;
+use crate::time::DRAIN_MAX;
 
 /// How long the system gets before a request that it had no memory for is posted again.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
@@ -131,7 +132,7 @@ impl Provider for Rio {
             sends: slices(rio.send_bytes, rio.sends_ahead),
             datagrams,
             members: Vec::new(),
-            lines: Slots::new(lines_max, 1),
+            lines: capacity::table(lines_max, 1, Setting::SocketsMax)?,
             dirty: Vec::with_capacity(1024),
             touched: Vec::with_capacity(1024),
             again: Vec::new(),

@@ -16,7 +16,8 @@ use super::ring::{Reaped, Ring, Setup};
 use super::trials;
 use crate::backend::datagram;
 use crate::buffer::{BufferPool, Section};
-use crate::config::{Config, PoolConfig, Rung, UringConfig};
+use crate::capacity;
+use crate::config::{Config, PoolConfig, Rung, Setting, UringConfig};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, Target};
 use crate::merge::{self, Merging};
@@ -56,8 +57,13 @@ const OPCODES: [u8; 8] = [
     opcode::ProvideBuffers::CODE,
 ];
 
+/// What the trials take at most: bytes that no socket has room for, and some to read them into.
+const TRIAL_BYTES: usize = 10 << 20;
+
 /// Tries the rungs from the best one allowed, then each feature.
 pub(super) fn probe(config: &Config) -> Result<Features, Error> {
+    // A trial without memory would say that the kernel lacks what it has.
+    capacity::check(TRIAL_BYTES, Setting::Backend)?;
     let switches = config.uring;
     let mut last = Error::new(ErrorKind::KernelTooOld);
     for rung in [Rung::Defer, Rung::Coop, Rung::Plain].into_iter().filter(|rung| *rung >= switches.rung_first) {
@@ -139,14 +145,15 @@ fn run(ring: &mut Ring, entry: &squeue::Entry, wait: Duration) -> io::Result<Vec
 
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-fn small_pool() -> BufferPool {
-    BufferPool::new(&PoolConfig {
+fn small_pool() -> io::Result<BufferPool> {
+    let pool = BufferPool::new(&PoolConfig {
         buffer_bytes: 4096,
         receive_count: 2,
         send_count: 0,
         bulk_bytes: 4096,
         bulk_count: 1,
-    })
+    });
+    pool.map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 fn provide(ring: &mut Ring, pool: &mut BufferPool) -> io::Result<()> {
@@ -159,7 +166,7 @@ fn provide(ring: &mut Ring, pool: &mut BufferPool) -> io::Result<()> {
 }
 
 fn try_buffer_ring(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, mut sender) = UnixStream::pair()?;
     sender.write_all(b"raon")?;
@@ -168,7 +175,7 @@ fn try_buffer_ring(ring: &mut Ring) -> io::Result<bool> {
 }
 
 fn try_multishot_receive(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, mut sender) = UnixStream::pair()?;
     sender.write_all(b"raon")?;
@@ -188,7 +195,7 @@ fn datagram_sockets() -> io::Result<(UdpSocket, UdpSocket, SockAddr)> {
 }
 
 fn try_multishot_message(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, sender, address) = datagram_sockets()?;
     SockRef::from(&sender).send_to(b"raon", &address)?;
@@ -246,7 +253,7 @@ fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
         return Ok(false);
     }
     let (sender, mut receiver) = UnixStream::pair()?;
-    let bytes = vec![7u8; 8 << 20];
+    let bytes = zeroes(8 << 20)?;
     let send = |length: usize| {
         let entry = entries::send(sender.as_raw_fd(), Span::of(&bytes[..length]), Patience::Answer);
         entry.flags(squeue::Flags::SKIP_SUCCESS)
@@ -256,11 +263,19 @@ fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
     let [one] = partial[..] else { return Ok(false) };
     receiver.set_nonblocking(true)?;
     let mut arrived = 0;
-    let mut sink = vec![0; 1 << 20];
+    let mut sink = zeroes(1 << 20)?;
     while let Ok(length @ 1..) = receiver.read(&mut sink) {
         arrived += length as i64;
     }
     Ok(silent && one.result > 0 && i64::from(one.result) + 1 == arrived)
+}
+
+/// Errors: they cannot be had.
+pub(super) fn zeroes(count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count)?;
+    bytes.resize(count, 0);
+    Ok(bytes)
 }
 
 /// Why the kernel refuses a ring.
@@ -272,7 +287,7 @@ fn setup_error(error: io::Error) -> Error {
         Some(libc::EPERM | libc::EACCES) => base.with_kind(ErrorKind::BlockedBySeccomp),
         Some(libc::ENOSYS) if has_seccomp_filter() => base.with_kind(ErrorKind::BlockedBySeccomp),
         Some(libc::ENOSYS | libc::EINVAL) => base.with_kind(ErrorKind::KernelTooOld),
-        Some(libc::ENOMEM) => base.with_kind(ErrorKind::LockedMemoryLimit),
+        Some(libc::ENOMEM) => memory_error(io::Error::from_raw_os_error(libc::ENOMEM), 0, Setting::SubmissionEntries),
         _ => base,
     }
 }
@@ -287,6 +302,15 @@ pub(super) fn enter_error(error: io::Error) -> Error {
         Some(libc::EBADR) => base.with_kind(ErrorKind::QueueCorrupt),
         _ => base,
     }
+}
+
+/// Why a ring cannot be had: the process may have no more memory, or may lock no more.
+pub(super) fn memory_error(error: io::Error, bytes: usize, setting: Setting) -> Error {
+    if error.kind() != io::ErrorKind::OutOfMemory {
+        return error.into();
+    }
+    let locked = Error::from(error).with_kind(ErrorKind::LockedMemoryLimit).with_feature(Feature::Ring);
+    capacity::check(bytes, setting).err().unwrap_or(locked)
 }
 
 /// kernel.io_uring_disabled: 1 forbids it to processes outside kernel.io_uring_group that lack CAP_SYS_ADMIN, 2 to all.

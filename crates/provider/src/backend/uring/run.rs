@@ -156,7 +156,7 @@ mod tests {
     /// What each of three datagrams is told, and how many go again, when their message ends so.
     fn conclude(result: Result<usize, i32>) -> (Vec<(u32, Option<usize>)>, usize) {
         let config = Config::named(Kind::IoUring);
-        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool)).unwrap();
+        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
         let spans = [Span::of(b"four"), Span::of(b"more"), Span::of(b"end")];
         let lists: Vec<_> = spans.iter().map(|span| SpanList::of(std::slice::from_ref(span), span.length)).collect();
         let requests = requests(&lists);
