@@ -42,6 +42,7 @@ use crate::readiness::Tried;
 use crate::time;
 
 use bell::Bell;
+use fault::escapable;
 use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
 use world::World;
 
@@ -201,7 +202,7 @@ impl Sim {
 
     fn take_requests(&mut self, world: &mut World, events: &mut Vec<Event>) {
         let mut taken = self.backlog.len();
-        if taken > 0 && world.random.chance(world.plan.full_queues) {
+        if taken > 0 && world.random.chance(escapable(world.plan.full_queues)) {
             taken = world.random.below(taken);
         }
         for request in self.backlog.drain(..taken) {
@@ -326,7 +327,8 @@ impl Sim {
             if share == 0 {
                 return world.touch(state.number);
             }
-            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let lent =
+                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let (more, result) = match lent {
                 None => {
                     self.counters.no_buffers += 1;
@@ -368,7 +370,8 @@ impl Sim {
             if share == 0 {
                 return world.touch(state.number);
             }
-            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let lent =
+                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let Some(mut buffer) = lent else {
                 self.counters.no_buffers += 1;
                 state.input = None;

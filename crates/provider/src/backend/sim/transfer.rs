@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::datagram::DATAGRAM_BYTES_MAX;
+use super::fault::escapable;
 use super::world::{Happening, World};
 use crate::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
@@ -43,7 +44,7 @@ pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tri
 
 pub(super) fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
     span.with(|bytes| {
-        let length = shorten(world.plan.short_writes, bytes.len(), 0, world);
+        let length = shorten(escapable(world.plan.short_writes), bytes.len(), 0, world);
         if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
     })
 }
