@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use raon_provider::{
-    AcceptedSocket, Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, SimListener, SimPeer,
-    SocketId,
+    AcceptedSocket, Address, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Setting, SimListener,
+    SimPeer, SocketId,
 };
 use socket2::{SockAddr, Socket};
 
@@ -214,27 +214,27 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
     let far_too_long = Some(ListenOptions::USER_TIMEOUT_MAX + Duration::from_nanos(1));
     let zero = Some(Duration::ZERO);
     let wrong = [
-        (zero, None, ErrorKind::KeepaliveOutOfRange),
-        (too_long, None, ErrorKind::KeepaliveOutOfRange),
-        (Some(Duration::MAX), None, ErrorKind::KeepaliveOutOfRange),
-        (None, zero, ErrorKind::UserTimeoutOutOfRange),
-        (None, far_too_long, ErrorKind::UserTimeoutOutOfRange),
-        (None, Some(Duration::MAX), ErrorKind::UserTimeoutOutOfRange),
+        (zero, None, Setting::Keepalive),
+        (too_long, None, Setting::Keepalive),
+        (Some(Duration::MAX), None, Setting::Keepalive),
+        (None, zero, Setting::UserTimeout),
+        (None, far_too_long, Setting::UserTimeout),
+        (None, Some(Duration::MAX), Setting::UserTimeout),
     ];
-    for (keepalive, user_timeout, kind) in wrong {
+    for (keepalive, user_timeout, setting) in wrong {
         let listen = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
         let connect = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
-        let listened = rig.driver.listen(setup.address(), &listen).map_err(|error| error.kind());
+        let listened = rig.driver.listen(setup.address(), &listen).map_err(|error| error.setting());
         if setup.is_unix() {
             // Options of TCP mean nothing here, and are no error.
             rig.abort(listened.unwrap(), 9);
             rig.wait_closed(9);
             continue;
         }
-        assert_eq!(listened, Err(kind));
+        assert_eq!(listened, Err(Some(setting)));
         let error = rig.driver.connect(&address, &connect, 1).unwrap_err();
-        assert_eq!(error.kind(), kind);
-        let option = if keepalive.is_some() { "`keepalive`" } else { "`user_timeout`" };
+        assert_eq!((error.kind(), error.setting()), (ErrorKind::InvalidInput, Some(setting)));
+        let option = if keepalive.is_some() { "keepalive" } else { "user_timeout" };
         assert!(error.to_string().contains(option), "{error}");
     }
     // The shortest and the longest are taken, and switch nothing off.

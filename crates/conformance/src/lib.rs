@@ -10,6 +10,7 @@ pub mod accept;
 pub mod address;
 pub mod allocator;
 pub mod alone;
+pub mod bounds;
 pub mod cancel;
 pub mod child;
 pub mod choice;
@@ -31,6 +32,7 @@ pub mod platform;
 pub mod random;
 pub mod rig;
 pub mod roles;
+pub mod settings;
 pub mod setup;
 pub mod simulated;
 pub mod stale;
@@ -123,6 +125,12 @@ macro_rules! every_test {
             unix: a_dead_listeners_path_is_taken_over a_path_in_use_is_refused paths_that_cannot_be_are_typed_errors
                 both_ends_have_addresses a_listener_from_outside_can_be_adopted
                 descriptors_on_the_way_hold_nothing_up a_full_backlog_is_waited_for;
+            bounds: what_is_far_ahead_does_not_come_early a_wait_for_centuries_sleeps
+                sixty_six_thousand_sends_of_one_socket a_queue_of_gibibytes_does_not_wrap
+                a_send_of_more_than_two_gibibytes quiet_sends_of_many_pieces_end_by_themselves;
+            settings: every_value_works_or_is_refused_by_name any_combination_works_or_is_refused_by_name
+                faults_of_any_rate_leave_a_way_out every_option_works_or_is_refused_by_name
+                without_memory_a_driver_is_refused_by_name;
             choice: a_named_back_end_is_the_one_that_runs what_is_named_is_never_replaced;
             steady: no_allocation_per_operation;
         }

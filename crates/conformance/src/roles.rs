@@ -82,6 +82,7 @@ pub fn play(role: &str, argument: &str) {
     match role {
         "descriptors" => crate::accept::run_out_of_descriptors(alone(argument)),
         "leak" => crate::lifetime::leak(alone(argument)),
+        "memory" => crate::settings::run_out_of_memory(alone(argument)),
         "seccomp" => seccomp(argument),
         "late seccomp" => late_seccomp(argument),
         "seccomp named by the environment" => {

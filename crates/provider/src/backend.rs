@@ -227,8 +227,8 @@ impl Kind {
 
     fn probe(self) -> Availability {
         let config = Config::named(self);
-        let mut pool = BufferPool::new(&config.pool);
-        match AnyProvider::open(&config, &mut pool) {
+        let opened = BufferPool::new(&config.pool).and_then(|mut pool| AnyProvider::open(&config, &mut pool));
+        match opened {
             Ok(provider) => Availability { kind: self, error: None, features: provider.features() },
             Err(error) => Availability { kind: self, error: Some(error), features: Vec::new() },
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::config::PoolConfig;
+use crate::error::Error;
 use crate::memory::{Loan, Owner, SpanMut};
 use crate::provider::Waker;
 
@@ -123,10 +124,11 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    pub(crate) fn new(config: &PoolConfig) -> Self {
+    /// Errors: `OutOfMemory`.
+    pub(crate) fn new(config: &PoolConfig) -> Result<Self, Error> {
         let counts = [config.receive_count, config.bulk_count, config.send_count];
         let sizes = [config.buffer_bytes, config.bulk_bytes, config.buffer_bytes].map(|bytes| bytes as usize);
-        BufferPool { owner: Owner::new(counts, sizes), kernel: [0; 3], given: [0; 3] }
+        Ok(BufferPool { owner: Owner::new(counts, sizes)?, kernel: [0; 3], given: [0; 3] })
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
@@ -205,7 +207,7 @@ impl BufferPool {
         Buffer { loan: Some(loan) }
     }
 
-    pub(crate) fn leak(self) {
+    pub(crate) fn leak(&mut self) {
         self.owner.leak();
     }
 }

@@ -100,6 +100,9 @@ impl Outcome {
     }
 }
 
+/// Completions that memory is taken for before they come.
+const RESERVED_MAX: usize = 16_384;
+
 /// Where [`Driver::poll`](crate::Driver::poll) puts what has ended. Kept by the caller, so that draining it does not
 /// borrow the driver; its capacity bounds how much one turn delivers.
 #[derive(Debug)]
@@ -109,10 +112,14 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Room for `capacity` completions per turn, at least 1; 256 to 1,024 suits a busy server.
+    /// Room for `capacity` completions per turn, at least 1; 256 to 1,024 suits a busy server. Memory is taken for the first
+    /// 16,384 of them, if it can be had, and for more when so many come.
     pub fn with_capacity(capacity: usize) -> Self {
         let capacity = capacity.max(1);
-        Completions { queue: VecDeque::with_capacity(capacity), capacity }
+        let mut queue = VecDeque::new();
+        // Without memory now it is asked for again when a completion comes.
+        let _ = queue.try_reserve(capacity.min(RESERVED_MAX));
+        Completions { queue, capacity }
     }
 
     /// The most that one turn delivers.

@@ -1,9 +1,13 @@
 //! Everything that can be set, with its bound and its reason.
 
+mod check;
+mod setting;
+
 use std::time::Duration;
 
+pub(crate) use self::check::holds;
+pub use self::setting::Setting;
 use crate::backend::{Kind, RioFunctions, SimNetwork};
-use crate::slots::CAPACITY_MAX;
 
 /// Which back end to open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,19 +24,20 @@ pub enum Backend {
 pub struct Config {
     /// Which back end.
     pub backend: Backend,
-    /// Most sockets at once, at most 2^20.
+    /// Most sockets at once, at least 1; together with the operations at most 2^20.
     pub sockets_max: u32,
-    /// Most operations at once, at most 2^19. One receive stream per socket + sends in flight.
+    /// Most operations at once, at least 1; together with the sockets at most 2^20. One receive stream per socket + sends in flight.
     pub operations_max: u32,
-    /// Most bytes queued for sending on one socket; beyond it `Busy`.
+    /// Most bytes queued for sending on one socket, at least 1; beyond it `Busy`.
     pub send_queue_bytes_max: u32,
-    /// Most sends queued on one socket; beyond it `Busy`.
+    /// Most sends queued on one socket, at least 1; beyond it `Busy`.
     pub send_queue_count_max: u32,
-    /// Most operations waiting in the submitters' mailbox.
+    /// Most operations waiting in the submitters' mailbox, 1 to 2^20; memory for all of them is taken at start.
     pub mailbox_capacity: u32,
-    /// Most bytes that one socket may deliver per turn on a readiness back end before the others get theirs.
+    /// Most bytes, at least 1, that one socket may deliver per turn on a readiness back end before the others get theirs.
     pub turn_bytes_max: u32,
-    /// How long a drop waits for the kernel to let go of buffers before it leaks and counts them.
+    /// How long a drop waits for the kernel to let go of buffers before it leaks and counts them. More than a day counts as
+    /// a day.
     pub drain_deadline: Duration,
     /// The buffer pool.
     pub pool: PoolConfig,
@@ -83,44 +88,21 @@ impl Config {
         let sim = SimConfig { network: Some(network.clone()), ..SimConfig::default() };
         Config { sim, ..Config::named(Kind::Sim) }
     }
-
-    pub(crate) fn is_valid(&self) -> bool {
-        let PoolConfig { receive_count, send_count, bulk_count, buffer_bytes, bulk_bytes } = self.pool;
-        let tables = self.sockets_max as usize + self.operations_max as usize <= CAPACITY_MAX
-            && self.sockets_max > 0
-            && self.operations_max > 0
-            && self.mailbox_capacity > 0;
-        let queues = self.send_queue_bytes_max > 0 && self.send_queue_count_max > 0 && self.turn_bytes_max > 0;
-        // Buffer rings hold at most 32,768 entries; at least half of the pool is for receiving.
-        let pool = (1..=32_768).contains(&receive_count)
-            && (1..=32_768).contains(&bulk_count)
-            && send_count <= receive_count
-            && [buffer_bytes, bulk_bytes].iter().all(|bytes| *bytes > 0 && bytes % 4096 == 0 && *bytes <= 1 << 24);
-        let accepts = (1..=IocpConfig::ACCEPTS_AHEAD_MAX).contains(&self.iocp.accepts_ahead);
-        tables && queues && pool && accepts && self.rio.is_valid()
-    }
 }
 
 /// Size of the buffer pool. Memory is reserved at start and touched when it is first used.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolConfig {
-    /// Bytes per ordinary buffer, a multiple of 4,096.
+    /// Bytes per ordinary buffer, a multiple of 4,096, at most 2^24.
     pub buffer_bytes: u32,
     /// Buffers for receiving, 1 to 32,768: at least the number of sockets that have bytes at the same moment.
     pub receive_count: u32,
     /// Buffers for the application's sends, at most as many as for receiving.
     pub send_count: u32,
-    /// Bytes per bulk buffer, for sockets whose receives fill an ordinary one twice in a row.
+    /// Bytes per bulk buffer, a multiple of 4,096, at most 2^24, for sockets whose receives fill an ordinary one twice in a row.
     pub bulk_bytes: u32,
     /// Number of bulk buffers, 1 to 32,768.
     pub bulk_count: u32,
-}
-
-impl PoolConfig {
-    /// No buffers at all: what takes the place of a pool that is given up.
-    pub(crate) fn none() -> Self {
-        PoolConfig { buffer_bytes: 4096, receive_count: 0, send_count: 0, bulk_bytes: 4096, bulk_count: 0 }
-    }
 }
 
 impl Default for PoolConfig {
@@ -164,7 +146,7 @@ pub enum Rung {
 pub struct UringConfig {
     /// The best rung to try.
     pub rung_first: Rung,
-    /// Entries of the submission queue: more requests than this per turn cost one more kernel entry each time.
+    /// Entries of the submission queue, 8 to 32,768; a value outside counts as the nearest of these. More requests than this per turn cost one more kernel entry each time.
     pub submission_entries: u32,
     /// Let one accept request serve many connections.
     pub multishot_accept: bool,
@@ -208,11 +190,6 @@ pub struct IocpConfig {
     pub precise_waits: bool,
 }
 
-impl IocpConfig {
-    /// Sockets and blocks that one listener may hold: as many as a turn takes completions.
-    const ACCEPTS_AHEAD_MAX: u32 = 1024;
-}
-
 impl Default for IocpConfig {
     fn default() -> Self {
         IocpConfig { accepts_ahead: 16, skip_on_success: true, precise_waits: true }
@@ -234,20 +211,12 @@ pub struct RioConfig {
     pub sends_ahead: u32,
     /// Datagrams of one socket that can arrive between two turns, 1 to 1,024; the system's own queue holds more.
     pub datagrams_ahead: u32,
-    /// Places in the completion queue at first; it grows by half when sockets need more.
+    /// Places in the completion queue at first, 1 to 2^27; it grows by half when sockets need more.
     pub completions_first: u32,
-    /// Places in the completion queue at most, up to 2^27. A socket whose requests have no place is `Busy`.
+    /// Places in the completion queue at most, 1 to 2^27. A socket whose requests have no place is `Busy`.
     pub completions_max: u32,
-    /// How long a turn looks again and again before it sleeps. A wake from another thread is heard after that.
+    /// How long a turn looks again and again before it sleeps, at most a second. A wake from another thread is heard after that.
     pub poll: Duration,
-}
-
-impl RioConfig {
-    fn is_valid(&self) -> bool {
-        let slices = [self.receive_bytes, self.send_bytes].iter().all(|bytes| (512..=1 << 20).contains(bytes));
-        let ahead = (1..=64).contains(&self.sends_ahead) && (1..=1024).contains(&self.datagrams_ahead);
-        slices && ahead && self.completions_first > 0 && self.completions_max > 0 && self.poll <= Duration::from_secs(1)
-    }
 }
 
 impl Default for RioConfig {

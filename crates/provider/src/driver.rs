@@ -44,6 +44,7 @@ use crate::slots::{Key, NONE, Slots};
 use crate::socket::{Entry, Envelope, Flags, Operation};
 use crate::stats::{Counters, Stats};
 use crate::submitter::Submitter;
+use crate::time;
 use crate::timer::{Due, Timers};
 
 use held::Held;
@@ -111,9 +112,9 @@ impl<P: Provider> Driver<P> {
     //= TURN-1
     pub fn poll(&mut self, timeout: Option<Duration>, completions: &mut Completions) -> Result<usize, Error> {
         let deadline_ns = match timeout {
-            None => Some(u64::MAX),
+            None => Some(time::NEVER_NS),
             Some(Duration::ZERO) => None,
-            Some(timeout) => Some(self.provider.now_ns().saturating_add(timeout.as_nanos() as u64)),
+            Some(timeout) => Some(time::after(self.provider.now_ns(), timeout)),
         };
         loop {
             let room = completions.capacity().saturating_sub(completions.len());
@@ -243,11 +244,12 @@ impl<P: Provider> Driver<P> {
             return idle;
         }
         let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
-        let wait_ns = until_ns.saturating_sub(if until_ns == u64::MAX { 0 } else { self.provider.now_ns() });
+        let has_end = until_ns != time::NEVER_NS;
+        let wait_ns = until_ns.saturating_sub(if has_end { self.provider.now_ns() } else { 0 });
         if wait_ns == 0 || (is_short_of_buffers && !self.pool.mark_starving()) || !self.mailbox.fall_asleep() {
             return idle;
         }
-        (wait_ns < u64::MAX).then(|| Duration::from_nanos(wait_ns))
+        has_end.then(|| Duration::from_nanos(wait_ns.min(time::WAIT_NS_MAX)))
     }
 
     fn deliver(&mut self, completions: &mut Completions) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::config::Setting;
+
 /// What went wrong, in two machine words. `Display` names the cause and the remedy.
 ///
 /// ```
@@ -15,7 +17,10 @@ use std::io;
 pub struct Error {
     kind: ErrorKind,
     feature: Option<Feature>,
+    setting: Option<Setting>,
     os_code: i32,
+    /// Bytes that could not be had, where that is known.
+    bytes: u64,
 }
 
 macro_rules! kinds {
@@ -84,10 +89,6 @@ kinds! {
     NothingToWaitFor => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
     /// This system has no such option or kind of address.
     NotSupported => "this operating system has no such option or kind of address; do without it here",
-    /// `keepalive` is zero or too long.
-    KeepaliveOutOfRange => "the option `keepalive` is out of range: choose more than 0 and at most 32,767 seconds, or `None` for no probes",
-    /// `user_timeout` is zero or too long.
-    UserTimeoutOutOfRange => "the option `user_timeout` is out of range: choose more than 0 and at most 2,147,483,647 milliseconds (24 days), or `None` for the system's own patience",
     /// All receive buffers are lent.
     NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
     /// This machine has no such back end.
@@ -223,7 +224,17 @@ impl Feature {
 impl Error {
     /// An error that has no code of the operating system.
     pub(crate) const fn new(kind: ErrorKind) -> Self {
-        Error { kind, feature: None, os_code: 0 }
+        Error { kind, feature: None, setting: None, os_code: 0, bytes: 0 }
+    }
+
+    /// A setting has a value that it must not have.
+    pub(crate) const fn out_of_range(setting: Setting) -> Self {
+        Error { setting: Some(setting), ..Error::new(ErrorKind::InvalidInput) }
+    }
+
+    /// The memory that a setting asks for cannot be had.
+    pub(crate) const fn out_of_memory(setting: Setting, bytes: u64) -> Self {
+        Error { setting: Some(setting), bytes, ..Error::new(ErrorKind::OutOfMemory) }
     }
 
     /// The same error, naming the feature that is missing.
@@ -239,7 +250,7 @@ impl Error {
     }
 
     pub(crate) fn from_os(code: i32) -> Self {
-        Error { kind: crate::platform::error_kind(code), feature: None, os_code: code }
+        Error { os_code: code, ..Error::new(crate::platform::error_kind(code)) }
     }
 
     /// The cause, to be matched on.
@@ -256,12 +267,18 @@ impl Error {
     pub fn feature(&self) -> Option<Feature> {
         self.feature
     }
+
+    /// The setting that is out of range, or whose memory cannot be had, where that is the cause.
+    pub fn setting(&self) -> Option<Setting> {
+        self.setting
+    }
 }
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(code) => Error::from_os(code),
+            None if error.kind() == io::ErrorKind::OutOfMemory => Error::new(ErrorKind::OutOfMemory),
             None => Error::new(ErrorKind::InvalidInput),
         }
     }
@@ -269,7 +286,15 @@ impl From<io::Error> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.text())?;
+        match (self.setting, self.kind) {
+            (Some(setting), ErrorKind::OutOfMemory) => {
+                let (name, bytes) = (setting.name(), self.bytes);
+                write!(f, "out of memory: {name} asks for {bytes} bytes that the process cannot have; ")?;
+                f.write_str("lower it, or raise the limit of the process (`ulimit -v`) or of its container")?;
+            }
+            (Some(setting), _) => setting.fmt(f)?,
+            (None, kind) => f.write_str(kind.text())?,
+        }
         if let Some(feature) = self.feature {
             write!(f, " [{}]", feature.name())?;
         }

@@ -26,6 +26,7 @@
 mod address;
 mod backend;
 mod buffer;
+mod capacity;
 mod completion;
 mod config;
 mod driver;
@@ -47,6 +48,7 @@ mod slots;
 mod socket;
 mod stats;
 mod submitter;
+mod time;
 mod timer;
 
 pub use address::Address;
@@ -55,7 +57,7 @@ pub use backend::*;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, Setting, SimConfig,
     UringConfig,
 };
 pub use driver::Driver;

@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::{Backoff, CachePadded};
 
-use crate::error::{ErrorKind, Refused};
+use crate::capacity;
+use crate::config::Setting;
+use crate::error::{Error, ErrorKind, Refused};
 use crate::operation::Operation;
 use crate::provider::Waker;
 
@@ -42,8 +44,11 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    pub(crate) fn new(capacity: usize, waker: Waker) -> Arc<Self> {
-        Arc::new(Mailbox {
+    /// With room for `capacity` messages. Errors: `OutOfMemory`.
+    pub(crate) fn new(capacity: usize, waker: Waker) -> Result<Arc<Self>, Error> {
+        // The queue's own allocation ends the process if it fails. A place has a message and the turn it belongs to.
+        capacity::check(capacity::bytes_of::<(usize, Option<Message>)>(capacity), Setting::MailboxCapacity)?;
+        Ok(Arc::new(Mailbox {
             queue: ArrayQueue::new(capacity),
             is_asleep: CachePadded::new(AtomicBool::new(false)),
             is_woken: CachePadded::new(AtomicBool::new(false)),
@@ -51,7 +56,7 @@ impl Mailbox {
             closed: AtomicBool::new(false),
             wakes: AtomicU64::new(0),
             waker,
-        })
+        }))
     }
 
     /// Any thread: puts a message in, or gives it back.
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn a_sleeping_owner_hears_of_every_message() {
         let bell = Arc::new(Bell::default());
-        let mailbox = Mailbox::new(64, bell.clone());
+        let mailbox = Mailbox::new(64, bell.clone()).unwrap();
         let producers: Vec<_> = (0..PRODUCERS).map(|_| std::thread::spawn(produce(mailbox.clone()))).collect();
         let mut received = 0;
         while received < PRODUCERS * EACH {
@@ -192,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_wake_is_heard_by_a_sleeper_and_by_one_that_has_not_lain_down_yet() {
-        let mailbox = Mailbox::new(64, Arc::new(Bell::default()));
+        let mailbox = Mailbox::new(64, Arc::new(Bell::default())).unwrap();
         assert!(mailbox.fall_asleep());
         (0..10).for_each(|_| mailbox.wake());
         assert_eq!(mailbox.wakes(), 1, "ten wakes are one");
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn after_close_a_message_was_refused_or_is_inside() {
         for _ in 0..200 {
-            let mailbox = Mailbox::new(1 << 16, Arc::new(Bell::default()));
+            let mailbox = Mailbox::new(1 << 16, Arc::new(Bell::default())).unwrap();
             let producers: Vec<_> = (0..PRODUCERS)
                 .map(|_| {
                     let mailbox = mailbox.clone();
@@ -228,7 +233,7 @@ mod tests {
 
     #[test]
     fn many_messages_wake_a_sleeper_once() {
-        let mailbox = Mailbox::new(64, Arc::new(Bell::default()));
+        let mailbox = Mailbox::new(64, Arc::new(Bell::default())).unwrap();
         assert!(mailbox.fall_asleep());
         (0..10).for_each(|token| assert!(mailbox.push(Message::Cancel(token)).is_ok()));
         assert_eq!(mailbox.wakes(), 1);

@@ -19,7 +19,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
@@ -27,6 +27,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use self::returns::{Returns, Taken};
 pub(crate) use self::span::{Span, SpanList, SpanMut, Target};
+use crate::capacity;
+use crate::config::Setting;
+use crate::error::Error;
 use crate::provider::{Wake, Waker};
 
 /// Those of `returns`, which a test replaces.
@@ -46,16 +49,19 @@ pub(crate) struct Region {
 
 impl Region {
     /// `bytes` of zeroed memory. A page more is asked for and the start rounded up: an allocation of ordinary alignment
-    /// is zeroed lazily by the system, an over-aligned one would be touched page by page.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let layout = Layout::from_size_align(bytes + PAGE_BYTES, 16).expect("a region is far below isize::MAX");
+    /// is zeroed lazily by the system, an over-aligned one would be touched page by page. Errors: `OutOfMemory`.
+    pub(crate) fn new(bytes: usize, setting: Setting) -> Result<Self, Error> {
+        let refused = capacity::refused(bytes, setting);
+        let layout = Layout::from_size_align(bytes.saturating_add(PAGE_BYTES), 16).map_err(|_| refused)?;
         // SAFETY: malloc(3) — the layout's size is at least a page, so not zero.
         let allocation = unsafe { alloc_zeroed(layout) };
-        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
+        let allocation = NonNull::new(allocation).ok_or(refused)?;
         let offset = allocation.as_ptr().align_offset(PAGE_BYTES);
         // SAFETY: malloc(3) — offset < PAGE_BYTES and the allocation is a page longer than what is used.
         let base = unsafe { allocation.add(offset) };
-        Region { allocation, base, layout }
+        let region = Region { allocation, base, layout };
+        capacity::leave_headroom(bytes, setting)?;
+        Ok(region)
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -82,6 +88,18 @@ pub enum Section {
 }
 
 pub(crate) const SECTIONS: [Section; 3] = [Section::Receive, Section::Bulk, Section::Send];
+
+impl Section {
+    /// What says how many slots it has.
+    fn setting(self) -> Setting {
+        match self {
+            Section::Receive => Setting::ReceiveCount,
+            Section::Bulk => Setting::BulkCount,
+            Section::Send => Setting::SendCount,
+        }
+    }
+}
+
 const SECTION_SHIFT: u32 = 30;
 /// Marks a loan that shares its slot with others. Numbers are far below.
 const PART: u32 = 1 << 29;
@@ -179,30 +197,41 @@ impl Shared {
 /// The owner's end of the pool's memory; stays on its thread.
 pub(crate) struct Owner {
     shared: NonNull<Shared>,
+    is_leaked: bool,
 }
 
 impl Owner {
-    pub(crate) fn new(counts: [u32; 3], sizes_bytes: [usize; 3]) -> Self {
+    /// Errors: `OutOfMemory`, with the section that takes most.
+    pub(crate) fn new(counts: [u32; 3], sizes_bytes: [usize; 3]) -> Result<Self, Error> {
         let mut sections = [SectionLayout { offset: 0, size_bytes: 0, count: 0, first: 0 }; 3];
         let (mut offset, mut first) = (0, 0);
         for (section, (count, size_bytes)) in sections.iter_mut().zip(counts.into_iter().zip(sizes_bytes)) {
             *section = SectionLayout { offset, size_bytes, count, first };
-            offset += count as usize * size_bytes;
+            offset = (count as usize).saturating_mul(size_bytes).saturating_add(offset);
             first += count;
         }
-        // Low numbers are taken first, so that memory that was never needed is never touched.
-        let free = counts.map(|count| (0..count).rev().collect());
+        let largest = SECTIONS.into_iter().max_by_key(|section| {
+            let section = &sections[*section as usize];
+            (section.count as usize).saturating_mul(section.size_bytes)
+        });
+        let setting = largest.map_or(Setting::ReceiveCount, Section::setting);
+        let mut free = [Vec::new(), Vec::new(), Vec::new()];
+        for (free, count) in free.iter_mut().zip(counts) {
+            *free = capacity::vector(count as usize, setting)?;
+            // Low numbers are taken first, so that memory that was never needed is never touched.
+            free.extend((0..count).rev());
+        }
         let shared = Box::new(Shared {
-            region: Region::new(offset),
+            region: Region::new(offset, setting)?,
             sections,
             owner: thread_number(),
             local: UnsafeCell::new(Local { free, lent: 0, closed: false }),
-            returns: Returns::new(first),
-            parts: (0..first).map(|_| AtomicU32::new(0)).collect(),
+            returns: Returns::new(capacity::slice(first, setting, |_| AtomicU32::new(0))?),
+            parts: capacity::slice(first, setting, |_| AtomicU32::new(0))?,
             orphans: AtomicIsize::new(0),
             waker: OnceLock::new(),
         });
-        Owner { shared: NonNull::from(Box::leak(shared)) }
+        Ok(Owner { shared: NonNull::from(Box::leak(shared)), is_leaked: false })
     }
 
     /// Whom to wake when a buffer comes back while the owner sleeps for want of one.
@@ -254,8 +283,8 @@ impl Owner {
     }
 
     /// Gives the memory up for good: the kernel may still write into it.
-    pub(crate) fn leak(self) {
-        std::mem::forget(self);
+    pub(crate) fn leak(&mut self) {
+        self.is_leaked = true;
     }
 
     fn unwind_returns(&mut self, mut taken: Taken) -> usize {
@@ -285,6 +314,9 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if self.is_leaked {
+            return;
+        }
         let taken = self.shared().returns.close();
         self.unwind_returns(taken);
         let local = self.local();

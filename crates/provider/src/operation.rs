@@ -32,7 +32,8 @@ impl Payload {
             Payload::Buffer(buffer) => buffer.len(),
             Payload::Vec(bytes) => bytes.len(),
             Payload::Bytes(bytes) => bytes.len(),
-            Payload::Gather(pieces) => pieces.iter().map(Payload::len).sum(),
+            // Shared pieces can be more than the machine's memory together.
+            Payload::Gather(pieces) => pieces.iter().map(Payload::len).fold(0, usize::saturating_add),
         }
     }
 
@@ -59,17 +60,19 @@ impl Payload {
         }
     }
 
-    /// Appends the spans of what is left after `skip` bytes, until `spans` is `spans_max` long; returns their bytes.
-    pub(crate) fn append_spans(&self, mut skip: usize, spans: &mut Vec<Span>, spans_max: usize) -> usize {
+    /// Appends the spans of what is left after `skip` bytes, until `spans` is as long as a request may be, and of at most
+    /// `bytes_max` bytes; returns their bytes.
+    pub(crate) fn append_spans(&self, mut skip: usize, spans: &mut Vec<Span>, bytes_max: usize) -> usize {
         let mut total = 0;
         let own = std::slice::from_ref(self);
         let pieces = if let Payload::Gather(pieces) = self { pieces.as_slice() } else { own };
         for bytes in pieces.iter().filter_map(Payload::contiguous) {
             let skipped = skip.min(bytes.len());
             skip -= skipped;
-            if skipped < bytes.len() && spans.len() < spans_max {
-                spans.push(Span::of(&bytes[skipped..]));
-                total += bytes.len() - skipped;
+            let length = (bytes.len() - skipped).min(bytes_max - total);
+            if length > 0 && spans.len() < GATHER_PIECES_MAX {
+                spans.push(Span::of(&bytes[skipped..skipped + length]));
+                total += length;
             }
         }
         total
@@ -80,8 +83,12 @@ impl Payload {
         self.flat_length().filter(|length| *length > 0)
     }
 
-    /// The same of a datagram, which may be empty.
-    pub(crate) fn flat_length(&self) -> Option<u32> {
+    /// The same of a datagram, which may be empty and has less than 2 GiB: longer ones cannot even be offered to a system.
+    pub(crate) fn datagram_length(&self) -> Option<u32> {
+        self.flat_length().filter(|length| i32::try_from(*length).is_ok())
+    }
+
+    fn flat_length(&self) -> Option<u32> {
         let pieces = self.pieces();
         if pieces.len() > GATHER_PIECES_MAX || pieces.clone().any(|piece| piece.contiguous().is_none()) {
             return None;
@@ -96,6 +103,9 @@ impl Payload {
 
 /// IOV_MAX of Linux, see limits.h(0p) and writev(2).
 pub(crate) const GATHER_PIECES_MAX: usize = 1024;
+/// Most bytes that a request moves; longer sends leave in several. Systems count the bytes of a call in 31 bits, and Linux
+/// moves 2 GiB less a page at most, see write(2).
+pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 30;
 
 impl From<Buffer> for Payload {
     fn from(buffer: Buffer) -> Self {

@@ -22,7 +22,8 @@ pub(crate) use self::datagram::{BATCH_MAX, Label, Message};
 use self::datagram::{OUTBOX_MAX, Outbox};
 use crate::backend::Kind;
 use crate::buffer::{BufferPool, Section};
-use crate::config::Config;
+use crate::capacity;
+use crate::config::{Config, Setting};
 use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
@@ -160,7 +161,7 @@ impl<S: Selector> Provider for Readiness<S> {
         let (segments, coalesces) = S::probe_merging();
         Ok(Readiness {
             selector: S::open()?,
-            sockets: Vec::with_capacity(config.sockets_max as usize),
+            sockets: capacity::vector(config.sockets_max as usize, Setting::SocketsMax)?,
             queue: ReadyQueue::new(config.turn_bytes_max),
             edges: Vec::with_capacity(EDGES_PER_TURN),
             outbox: Outbox::default(),

@@ -8,6 +8,8 @@
 
 //= STALE-1
 
+use std::collections::TryReserveError;
+
 /// Bits of a key that hold the slot's index; the generation takes the 32 bits above.
 pub(crate) const INDEX_BITS: u32 = 20;
 /// The most slots that a table can have.
@@ -57,16 +59,20 @@ pub(crate) struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// A table for `capacity` occupants; reserves its memory, touches none of it.
+    /// A table for `capacity` occupants, without memory.
     pub(crate) fn new(capacity: usize, first_generation: u32) -> Self {
         assert!(capacity <= CAPACITY_MAX, "a table has at most 2^20 slots");
-        Slots {
-            slots: Vec::with_capacity(capacity),
-            capacity,
-            free_head: NONE,
-            length: 0,
-            first_generation: first_generation.max(1),
-        }
+        Slots { slots: Vec::new(), capacity, free_head: NONE, length: 0, first_generation: first_generation.max(1) }
+    }
+
+    /// Takes the memory for all occupants, and touches none of it. Errors: it cannot be had.
+    pub(crate) fn reserve(&mut self) -> Result<(), TryReserveError> {
+        self.slots.try_reserve_exact(self.capacity)
+    }
+
+    /// Bytes that all occupants take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.capacity * size_of::<Slot<T>>()
     }
 
     /// Puts a value into a free slot, or gives it back when the table is full.

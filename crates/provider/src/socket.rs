@@ -96,9 +96,9 @@ pub(crate) struct Entry<E> {
     /// The turn in which its stream last delivered, and the bytes that it delivered in that turn.
     pub(crate) turn: u32,
     pub(crate) turn_bytes: u32,
-    /// Requests in the kernel.
-    pub(crate) in_kernel: u16,
-    /// Sends in the kernel, from the head of the queue on.
+    /// Requests in the kernel: at most as many as there are operations.
+    pub(crate) in_kernel: u32,
+    /// Sends in the kernel, from the head of the queue on: each has a piece, of which a batch has at most 1,024.
     pub(crate) batch_count: u16,
     pub(crate) batch_bytes: u32,
     /// Which span list the batch uses.
@@ -255,4 +255,4 @@ impl Operation {
 }
 
 const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 104 && size_of::<Operation>() <= 80);
-const _: () = assert!(size_of::<Entry<crate::endpoint::AnySocket>>() <= 104);
+const _: () = assert!(size_of::<Entry<crate::endpoint::AnySocket>>() <= 112);

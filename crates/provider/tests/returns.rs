@@ -25,7 +25,11 @@ const SLOTS: usize = 3;
 impl Pool {
     fn new() -> Arc<Self> {
         let bytes = std::array::from_fn(|_| AtomicU32::new(0));
-        Arc::new(Pool { returns: Returns::new(SLOTS as u32), bytes, wakes: AtomicU32::new(0) })
+        Arc::new(Pool {
+            returns: Returns::new((0..SLOTS).map(|_| AtomicU32::new(0)).collect()),
+            bytes,
+            wakes: AtomicU32::new(0),
+        })
     }
 
     fn push(&self, place: usize, left: u32) -> bool {

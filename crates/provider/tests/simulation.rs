@@ -416,3 +416,61 @@ fn a_unix_peer_that_is_gone_takes_nothing() {
         assert_eq!(near.write(&vec![7; room]).unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }
+
+/// Any numbers: nothing panics, and no poll goes on without an end.
+#[test]
+fn a_plan_of_any_numbers_leaves_a_way_out() {
+    for rate in [0.0, -1.0, 0.5, 1.0, 1e300, f64::INFINITY, f64::NAN] {
+        for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX] {
+            let plan = FaultPlan {
+                latency_min: Duration::ZERO,
+                latency_max: time,
+                jitter_max: time,
+                bandwidth_bytes: 1,
+                send_buffer_bytes: 0,
+                receive_buffer_bytes: u32::MAX,
+                lost_segments: rate,
+                lost_datagrams: rate,
+                duplicated_datagrams: rate,
+                retransmit_after: time,
+                resets: 0.0,
+                partitions: rate,
+                partition_max: time,
+                deaf_peers: rate,
+                refused_connects: 0.0,
+                slow_connects: rate,
+                slow_connect_max: time,
+                unanswered_connects: 0.0,
+                connect_timeout: time,
+                short_reads: rate,
+                short_writes: rate,
+                stream_ends: rate,
+                no_buffers: rate,
+                failed_accepts: rate,
+                late_completions: rate,
+                late_max: time,
+                reordered_turns: rate,
+                full_queues: rate,
+                descriptors_max: u32::MAX,
+            };
+            let network = SimNetwork::with_faults(u64::MAX, plan);
+            let mut driver = open(&network);
+            let listener = driver.listen(ADDRESS, &ListenOptions::default()).unwrap();
+            driver.accept(listener, 1).unwrap();
+            driver.connect(ADDRESS, &ConnectOptions::default(), 2).unwrap();
+            let (near, mut far) = network.pair();
+            let near = driver.adopt(near).unwrap();
+            driver.send(near, vec![7; 3], 3).unwrap();
+            driver.receive(near, 4).unwrap();
+            let _ = far.write(b"raon");
+            let socket = driver.bind(([10, 0, 0, 1], 7), &Default::default()).unwrap();
+            driver.send_to(socket, ([10, 0, 0, 1], 7).into(), vec![1; 10], 5).unwrap();
+            driver.receive(socket, 6).unwrap();
+            let mut completions = Completions::with_capacity(64);
+            for wait in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(1 << 40), Duration::MAX] {
+                driver.poll(Some(wait), &mut completions).unwrap();
+                completions.drain().for_each(drop);
+            }
+        }
+    }
+}

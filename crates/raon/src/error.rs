@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use raon_provider::Setting;
+
 use crate::config::ConfigErrors;
 
 /// Why a server did not start, or did not go on.
@@ -28,12 +30,27 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Config(errors) => errors.fmt(f),
-            ServerError::Provider(error) => error.fmt(f),
+            ServerError::Provider(error) => {
+                error.fmt(f)?;
+                let field = error.setting().and_then(field_of);
+                field.map_or(Ok(()), |field| write!(f, " [set by {field}]"))
+            }
             ServerError::System(error) => error.fmt(f),
             ServerError::ShardsStopped(count) => {
                 write!(f, "{count} shards have stopped because a callback of the application panicked; correct it")
             }
         }
+    }
+}
+
+/// The field of the server's configuration that a setting of its drivers follows from.
+fn field_of(setting: Setting) -> Option<&'static str> {
+    match setting {
+        Setting::SocketsMax => Some("sessions_max"),
+        Setting::OperationsMax => Some("sessions_max and timers_max"),
+        Setting::ReceiveCount => Some("receive_buffers"),
+        Setting::SendCount => Some("send_buffers"),
+        _ => None,
     }
 }
 

@@ -10,18 +10,48 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs a shard on a thread of its own, on the core of its number if that is wanted.
+/// A thread's stack, that of the standard library, and what a thread needs besides before it can say that it lacks memory.
+const THREAD_BYTES: u64 = (2 << 20) + (1 << 20);
+
+/// Runs a shard on a thread of its own, on the core of its number if that is wanted. Errors: the system has no thread, or no
+/// memory for its stack.
 pub(crate) fn spawn<T: Send + 'static>(
     shard: usize,
     is_pinned: bool,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(format!("raon-{shard}")).spawn(move || {
+    let named = |error: io::Error| {
+        let problem =
+            format!("the thread of shard {shard} cannot be had ({error}); lower workers, or raise the limits");
+        io::Error::new(error.kind(), problem)
+    };
+    // A thread that finds no memory for its own start ends the process.
+    if !has_room(THREAD_BYTES) {
+        return Err(named(io::ErrorKind::OutOfMemory.into()));
+    }
+    let thread = std::thread::Builder::new().name(format!("raon-{shard}")).spawn(move || {
         if is_pinned {
             pin(shard);
         }
         run()
-    })
+    });
+    thread.map_err(named)
+}
+
+/// Whether this process may map so many bytes more, see RLIMIT_AS in getrlimit(2). Asked of the system and not tried, for a
+/// trial may be answered out of memory that is mapped already, and stacks are not.
+#[cfg(target_os = "linux")]
+fn has_room(bytes: u64) -> bool {
+    let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::As).current else { return true };
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    let used = pages.saturating_mul(rustix::param::page_size() as u64);
+    used.saturating_add(bytes) <= limit
+}
+
+#[cfg(not(target_os = "linux"))]
+fn has_room(_bytes: u64) -> bool {
+    true
 }
 
 /// Keeps this thread on one of the cores that it may use. Where that is refused it stays as it is.

@@ -21,10 +21,10 @@ pub(crate) struct Entry {
     /// The timer that is set, or `NONE`.
     pub(crate) timer: OperationId,
     pub(crate) groups: Vec<Membership>,
-    /// Charged for the outbox, and for what the driver has of it.
+    /// Charged for the outbox, and for what the driver has of it: each at most 2^30.
     pub(crate) charged_bytes: u32,
-    /// Charged for the begun frame.
-    pub(crate) inbox_charged_bytes: u32,
+    /// Charged for the begun frame: twice what a framing's limit may be.
+    pub(crate) inbox_charged_bytes: usize,
     /// With the driver, of a large hand-over that it has not finished.
     pub(crate) handed_bytes: u32,
     pub(crate) place: Place,

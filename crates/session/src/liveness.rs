@@ -164,7 +164,7 @@ impl Liveness {
         let mut has_asked = false;
         loop {
             let (deadline_ns, due) = self.next(limits, grace_ms, now_ns);
-            if deadline_ns > now_ns {
+            if deadline_ns > now_ns || deadline_ns == NEVER {
                 self.armed_ns = deadline_ns;
                 return match (deadline_ns, has_asked) {
                     (at_ns, true) => Verdict::Heartbeat { at_ns },

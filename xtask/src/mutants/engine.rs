@@ -71,7 +71,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         bug: "what a session was charged is not given back at its end",
         breaks: &["LIMIT-1"],
         file: "shard/inside.rs",
-        old: "self.lease.release((entry.charged_bytes + entry.inbox_charged_bytes) as usize);",
+        old: "self.lease.release(entry.charged_bytes as usize + entry.inbox_charged_bytes);",
         new: "",
         tests: Tests::Engine("seeds", &["every_seed_of_the_first_half_holds"]),
     },

@@ -58,3 +58,18 @@ pub fn forbid_precise_waits(_error: &str) {
 pub fn forbid(_argument: &str) -> i32 {
     unreachable!("the tests that ask for it are left out")
 }
+
+/// A limit on the memory of this process, where there is one.
+pub struct MemoryLimit;
+
+impl MemoryLimit {
+    /// From now on so many bytes.
+    pub fn set(_bytes: u64) -> Self {
+        unreachable!("the tests that ask for it are left out")
+    }
+
+    /// What it has mapped now.
+    pub fn used_bytes() -> u64 {
+        unreachable!("the tests that ask for it are left out")
+    }
+}

@@ -7,6 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use raon_provider::{AcceptedSocket, Address, Kind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use socket2::{SockAddr, Socket};
 
@@ -182,4 +183,29 @@ fn filter(calls: &[i64], threads: &str, code: i32) {
         _ => seccompiler::apply_filter(&program),
     }
     .expect("a process may filter itself");
+}
+
+/// A limit on the memory that this process may have mapped, until the drop.
+pub struct MemoryLimit(Rlimit);
+
+impl MemoryLimit {
+    /// From now on so many bytes, see RLIMIT_AS in getrlimit(2).
+    pub fn set(bytes: u64) -> Self {
+        let before = getrlimit(Resource::As);
+        setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: before.maximum }).unwrap();
+        MemoryLimit(before)
+    }
+
+    /// What it has mapped now.
+    pub fn used_bytes() -> u64 {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        setrlimit(Resource::As, self.0).unwrap();
+    }
 }

@@ -31,6 +31,7 @@ pub const SKIPPED: &[Skipped] = &[
     ("roles::epoll_waits_in_milliseconds_if_it_must", "epoll and its filters are Linux's"),
     ("roles::io_uring_disabled_by_sysctl", "io_uring and its switch are Linux's"),
     ("choice::what_is_named_is_never_replaced", "filters a back end away that is Linux's"),
+    ("settings::without_memory_a_driver_is_refused_by_name", "the system has no limit that a process sets for itself"),
 ];
 
 const NO_UNIX: &str = "Unix sockets are refused on Windows, as crates/provider/src/platform/windows.rs tests";

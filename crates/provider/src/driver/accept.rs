@@ -10,6 +10,7 @@ use crate::id::{OperationId, SocketId};
 use crate::provider::{Action, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
+use crate::time;
 use crate::timer::Due;
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
@@ -97,8 +98,8 @@ impl<P: Provider> Driver<P> {
         let entry = &mut self.sockets[index];
         entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
         entry.set(Flags::BACKING_OFF, true);
-        let after_ns = Duration::from_millis(u64::from(entry.backoff_ms)).as_nanos() as u64;
-        entry.timer = self.timers.insert(self.now_ns.saturating_add(after_ns), Due::Accept(index));
+        let after = Duration::from_millis(u64::from(entry.backoff_ms));
+        entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Accept(index));
     }
 
     /// Gives the reserve descriptor up to take one waiting connection and close it: its peer learns at once that there

@@ -17,6 +17,7 @@ use crate::provider::Provider;
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats;
+use crate::time;
 use crate::timer::Due;
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
@@ -56,7 +57,7 @@ impl<P: Provider> Driver<P> {
     }
 
     fn close_gracefully(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
+        let deadline_ns = time::after(self.provider.now_ns(), deadline);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
         self.discard_held(index);
@@ -235,9 +236,10 @@ impl<P: Provider> Driver<P> {
 
     /// Turns the back end until it holds nothing of ours, or the deadline has passed.
     fn drain(&mut self) {
-        let deadline = Instant::now() + self.config.drain_deadline;
-        while self.in_kernel > 0 && Instant::now() < deadline {
-            let wait = Some(Duration::from_millis(10).min(self.config.drain_deadline));
+        let deadline = self.config.drain_deadline.min(time::DRAIN_MAX);
+        let start = Instant::now();
+        while self.in_kernel > 0 && start.elapsed() < deadline {
+            let wait = Some(Duration::from_millis(10).min(deadline));
             // An error here is no reason to free what the kernel may still hold: try again until the deadline.
             if self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events).is_err() {
                 std::thread::sleep(DRAIN_RETRY);
@@ -259,8 +261,7 @@ impl<P: Provider> Drop for Driver<P> {
             let empty = crate::slots::Slots::new(0, 1);
             std::mem::forget(std::mem::replace(&mut self.operations, empty));
             std::mem::forget(std::mem::take(&mut self.gathers));
-            let spare = crate::buffer::BufferPool::new(&crate::config::PoolConfig::none());
-            std::mem::replace(&mut self.pool, spare).leak();
+            self.pool.leak();
         }
     }
 }

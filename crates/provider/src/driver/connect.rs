@@ -11,6 +11,7 @@ use crate::provider::{Action, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags};
 use crate::stats::LatencyKind;
+use crate::time;
 use crate::timer::Due;
 
 /// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
@@ -43,8 +44,8 @@ impl<P: Provider> Driver<P> {
         let index = self.operations[operation].socket;
         let entry = &mut self.sockets[index];
         entry.backoff_ms = (entry.backoff_ms * 2).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
-        let after_ns = Duration::from_millis(u64::from(entry.backoff_ms)).as_nanos() as u64;
-        entry.timer = self.timers.insert(self.now_ns.saturating_add(after_ns), Due::Connect(index));
+        let after = Duration::from_millis(u64::from(entry.backoff_ms));
+        entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Connect(index));
     }
 
     /// From here on in the mode of all others.

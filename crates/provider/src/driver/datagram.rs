@@ -11,16 +11,18 @@ use super::Driver;
 use crate::address::{Address, destination};
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
+use crate::config::{Setting, holds};
 use crate::endpoint::{BindOptions, Endpoint};
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
-use crate::operation::{GATHER_PIECES_MAX, Payload};
+use crate::operation::Payload;
 use crate::provider::{Action, Notice, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
+use crate::time;
 use crate::timer::Due;
 
 /// What a back end may need in a receive buffer beside the datagram: io_uring puts a header, the sender's address and
@@ -42,10 +44,9 @@ impl<P: Provider> Driver<P> {
             flags.set_if(Flags::COALESCE, true);
             flags.set_if(Flags::BULK, true);
         }
-        let is_too_small = options.coalesce && (self.config.pool.bulk_bytes as usize) < MERGED_BYTES_MAX;
-        if is_too_small || options.datagram_bytes_max > self.datagram_limit(Section::Bulk) {
-            return Err(Error::new(ErrorKind::InvalidInput));
-        }
+        let is_large_enough = self.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
+        holds(Setting::Coalesce, !options.coalesce || is_large_enough)?;
+        holds(Setting::DatagramBytesMax, options.datagram_bytes_max <= self.datagram_limit(Section::Bulk))?;
         let coalesce = options.coalesce && self.config.datagrams.coalesce;
         let address = address.into().unmapped();
         let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
@@ -59,7 +60,7 @@ impl<P: Provider> Driver<P> {
     /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
     /// IPv4 socket to an IPv6 address, completes with `InvalidInput`.
     ///
-    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces), `Busy` (a `Writable`
+    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces, 2 GiB or more), `Busy` (a `Writable`
     /// completion with this token follows when there is room again).
     pub fn send_to(
         &mut self,
@@ -129,7 +130,7 @@ impl<P: Provider> Driver<P> {
         if to.is_none() && !self.sockets[index].is(Flags::HAS_PEER) {
             return Err(self.refused(ErrorKind::NotConnected, payload));
         }
-        let Some(length) = payload.flat_length() else {
+        let Some(length) = payload.datagram_length() else {
             return Err(self.refused(ErrorKind::InvalidInput, payload));
         };
         if !self.has_room(index, length) {
@@ -139,7 +140,7 @@ impl<P: Provider> Driver<P> {
         let mut envelope = self.envelopes.pop().unwrap_or_default();
         let to = to.map(|to| destination(to, self.sockets[index].is(Flags::V6))).transpose();
         envelope.address = to.unwrap_or_default().map(Into::into);
-        payload.append_spans(0, &mut envelope.spans, GATHER_PIECES_MAX);
+        payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
         let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);
@@ -259,7 +260,7 @@ impl<P: Provider> Driver<P> {
 
     /// Datagrams that are under way go out; nothing is received any more.
     pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = self.provider.now_ns().saturating_add(deadline.as_nanos().min(u64::MAX as u128) as u64);
+        let deadline_ns = time::after(self.provider.now_ns(), deadline);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
         let head = self.sockets[index].receive_head;

@@ -7,47 +7,50 @@ use super::held::Held;
 use super::share::Shares;
 use super::{Driver, Gathers};
 use crate::buffer::BufferPool;
-use crate::config::Config;
+use crate::capacity;
+use crate::config::{Config, Setting};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::id::DriverNumber;
 use crate::mailbox::Mailbox;
 use crate::provider::Provider;
-use crate::slots::Slots;
 use crate::stats::Counters;
 use crate::timer::Timers;
+
+/// What a turn has places for at first: requests, events, completions, sockets to send on.
+const TURN_FIRST: usize = 1024;
 
 impl<P: Provider> Driver<P> {
     /// Opens the back end on the calling thread, which from then on owns the driver.
     ///
-    /// Errors: `InvalidInput` for a configuration out of bounds; for a named back end that cannot be had, the cause
+    /// Errors: `InvalidInput` for a configuration out of bounds and `OutOfMemory` if memory cannot be had, each with the
+    /// [`Setting`]; for a named back end that cannot be had, the cause
     /// (`DisabledBySysctl`, `BlockedBySeccomp`, `LockedMemoryLimit`, `KernelTooOld` with the feature).
     pub fn open(config: &Config) -> Result<Self, Error> {
-        if !config.is_valid() {
-            return Err(Error::new(ErrorKind::InvalidInput));
-        }
+        config.check()?;
         let number = DriverNumber::take().ok_or(Error::new(ErrorKind::TooManyDrivers))?;
-        let mut pool = BufferPool::new(&config.pool);
+        let mut pool = BufferPool::new(&config.pool)?;
         let provider = P::open(config, &mut pool)?;
         pool.set_waker(&provider.waker());
-        let mailbox = Mailbox::new(config.mailbox_capacity as usize, provider.waker());
+        let mailbox = Mailbox::new(config.mailbox_capacity as usize, provider.waker())?;
         let (sockets_max, operations_max) = (config.sockets_max as usize, config.operations_max as usize);
         //= LIMIT-1
         // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
-        let operations = Slots::new(operations_max + sockets_max, number.first_generation);
+        let operations =
+            capacity::table(operations_max + sockets_max, number.first_generation, Setting::OperationsMax)?;
         let now_ns = provider.now_ns();
         let reserve = P::Endpoint::reserve(provider.network());
         Ok(Driver {
             provider,
             pool,
             config: config.clone(),
-            sockets: Slots::new(sockets_max, number.first_generation),
+            sockets: capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?,
             operations,
             number,
-            requests: Vec::with_capacity(1024),
-            events: Vec::with_capacity(1024),
-            ready: VecDeque::with_capacity(1024),
-            dirty: Vec::with_capacity(1024),
+            requests: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
+            events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
+            ready: capacity::queue(TURN_FIRST, Setting::OperationsMax)?,
+            dirty: capacity::vector(TURN_FIRST, Setting::SocketsMax)?,
             shares: Shares::new(config),
             crowded: VecDeque::new(),
             held: Held::default(),

@@ -7,7 +7,7 @@ use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
-use crate::operation::Room;
+use crate::operation::{REQUEST_BYTES_MAX, Room};
 use crate::provider::{Action, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
@@ -110,7 +110,8 @@ impl<P: Provider> Driver<P> {
 
     fn hand_over_receive_into(&mut self, operation: u32) {
         if let Body::ReceiveInto(room) = &mut self.operations[operation].body {
-            let span = room.span();
+            let mut span = room.span();
+            span.length = span.length.min(REQUEST_BYTES_MAX);
             self.hand_over(operation, Action::ReceiveInto(span));
         }
     }

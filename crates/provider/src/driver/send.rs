@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Refused};
 use crate::id::{OperationId, SocketId};
 use crate::memory::{Span, SpanList};
-use crate::operation::{GATHER_PIECES_MAX, Payload};
+use crate::operation::{GATHER_PIECES_MAX, Payload, REQUEST_BYTES_MAX};
 use crate::provider::{Action, Notice, Provider};
 use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
@@ -100,7 +100,7 @@ impl<P: Provider> Driver<P> {
     pub(super) fn has_room(&self, index: u32, length: u32) -> bool {
         let entry = &self.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
-        let fits = entry.send_bytes.saturating_add(length) <= self.config.send_queue_bytes_max;
+        let fits = entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
         let has_bytes = fits || entry.send_count == 0;
         has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
     }
@@ -208,41 +208,44 @@ impl<P: Provider> Driver<P> {
         let (alone, done) = (operation.next == NONE, operation.done as usize);
         let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
         if let (true, Some(bytes)) = (alone, contiguous) {
-            let (span, is_quiet) = (Span::of(&bytes[done..]), operation.is_quiet);
-            let notice = self.start_batch(index, 1, span.length, is_quiet);
+            let left = &bytes[done..];
+            let span = Span::of(&left[..left.len().min(REQUEST_BYTES_MAX)]);
+            let is_lazy = operation.is_quiet && span.length == left.len();
+            let notice = self.start_batch(index, 1, span.length, is_lazy);
             return self.hand_over(head, Action::Send(span, notice));
         }
         let gather = self.gathers.take();
-        let (count, bytes, is_quiet) = self.gather(gather, head);
+        let (count, bytes, is_lazy) = self.gather(gather, head);
         let list = SpanList::of(&self.gathers.lists[gather as usize], bytes);
         self.sockets[index].gather = gather;
-        let notice = self.start_batch(index, count, bytes, is_quiet);
+        let notice = self.start_batch(index, count, bytes, is_lazy);
         self.hand_over(head, Action::SendList(list, notice));
     }
 
-    fn start_batch(&mut self, index: u32, count: u16, bytes: usize, is_quiet: bool) -> Notice {
+    fn start_batch(&mut self, index: u32, count: u16, bytes: usize, is_lazy: bool) -> Notice {
         let entry = &mut self.sockets[index];
         entry.batch_count = count;
         entry.batch_bytes = bytes as u32;
         let waits = [Flags::PROMPT, Flags::WRITABLE_OWED, Flags::CLOSING].iter().any(|flag| entry.is(*flag));
         entry.set(Flags::PROMPT, false);
-        if is_quiet && !waits { Notice::Lazy } else { Notice::Prompt }
+        if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
     }
 
     /// Lists the pieces of the sends from `head` on; returns how many sends and bytes they are, and whether they are all
-    /// that is queued, and quiet.
+    /// that is queued, whole and quiet.
     fn gather(&mut self, gather: u32, head: u32) -> (u16, usize, bool) {
         let spans = &mut self.gathers.lists[gather as usize];
-        let (mut next, mut count, mut bytes, mut is_quiet) = (head, 0, 0, true);
+        let (mut next, mut count, mut bytes, mut is_lazy) = (head, 0, 0, true);
         while next != NONE && spans.len() < GATHER_PIECES_MAX && bytes < BATCH_BYTES_MAX {
             let operation = &self.operations[next];
             let Body::Send(payload) = &operation.body else { break };
-            bytes += payload.append_spans(operation.done as usize, spans, GATHER_PIECES_MAX);
+            let taken = payload.append_spans(operation.done as usize, spans, REQUEST_BYTES_MAX - bytes);
+            bytes += taken;
             count += 1;
-            is_quiet &= operation.is_quiet;
+            is_lazy &= operation.is_quiet && taken == (operation.length - operation.done) as usize;
             next = operation.next;
         }
-        (count, bytes, is_quiet && next == NONE)
+        (count, bytes, is_lazy && next == NONE)
     }
 
     /// The batch of this head has ended with so many bytes out.
@@ -273,7 +276,8 @@ impl<P: Provider> Driver<P> {
         let operation = &self.operations[head];
         let entry = &mut self.sockets[operation.socket];
         let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather == NONE;
-        if !is_alone || bytes != entry.batch_bytes as usize || entry.is(Flags::SEND_END_WATCHED) {
+        let is_whole = bytes == (operation.length - operation.done) as usize;
+        if !is_alone || !is_whole || entry.is(Flags::SEND_END_WATCHED) {
             return false;
         }
         let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
@@ -380,11 +384,11 @@ impl<P: Provider> Driver<P> {
     /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
     pub(super) fn cancel_send(&mut self, operation: u32) {
         let index = self.operations[operation].socket;
-        let (mut previous, mut next, mut position) = (NONE, self.sockets[index].send_head, 0);
+        let (mut previous, mut next, mut position) = (NONE, self.sockets[index].send_head, 0u32);
         while next != operation {
             (previous, next, position) = (next, self.operations[next].next, position + 1);
         }
-        if position >= self.sockets[index].batch_count {
+        if position >= u32::from(self.sockets[index].batch_count) {
             return self.drop_cancelled(index, previous, operation);
         }
         self.operations[operation].is_cancelled = true;

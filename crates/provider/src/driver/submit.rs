@@ -14,6 +14,7 @@ use crate::provider::{Action, Provider, Request};
 use crate::slots::NONE;
 use crate::socket::{Body, Entry, Flags, Operation as Queued};
 use crate::stats::LatencyKind;
+use crate::time;
 use crate::timer::Due;
 
 impl<P: Provider> Driver<P> {
@@ -61,7 +62,8 @@ impl<P: Provider> Driver<P> {
     }
 
     /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says.
+    /// `DescriptorLimit`, `Busy` (`sockets_max`), `InvalidInput` with the [`Setting`](crate::Setting) for a time out of range,
+    /// or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
         self.check_open()?;
         let address = address.into().unmapped();
@@ -92,8 +94,8 @@ impl<P: Provider> Driver<P> {
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
     /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, or `bind` of another
-    /// family), `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`, or what the system says of the socket.
+    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, `bind` of another family,
+    /// or, with the [`Setting`](crate::Setting), a time out of range), or what the system says of the socket.
     pub fn connect(
         &mut self,
         address: impl Into<Address>,
@@ -125,7 +127,7 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         self.check_operations()?;
         // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = self.provider.now_ns().saturating_add(after.as_nanos().min(u64::MAX as u128) as u64);
+        let deadline_ns = time::after(self.provider.now_ns(), after);
         let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
         let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
         self.operations[operation].body = Body::Timer { handle, deadline_ns };
@@ -145,7 +147,7 @@ impl<P: Provider> Driver<P> {
     /// Sends all bytes of the payload, in order with the other sends of this socket; on a datagram socket that has a peer,
     /// one datagram. The payload comes back in the completion.
     ///
-    /// Errors, with the payload: `Stale`, `InvalidInput` (empty, or more than 1,024 pieces), `NotConnected`,
+    /// Errors, with the payload: `Stale`, `InvalidInput` (empty, more than 1,024 pieces, or 4 GiB and more), `NotConnected`,
     /// `WriteClosed`, `Busy` (a `Writable` completion with this token follows when there is room again).
     pub fn send(
         &mut self,

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address::{Address, destination, unmapped};
+use crate::config::Setting;
 use crate::error::{Error, ErrorKind};
 
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
+    /// Connections that wait to be accepted, 0 to 2^31 - 1; more counts as that, and the system has a cap of its own
+    /// (net.core.somaxconn).
     pub backlog: u32,
     /// Bind although old connections of that port linger (SO_REUSEADDR), or a Unix path of which the listener is gone.
     /// Windows allows the first anyway; there the listener's port is always its own (SO_EXCLUSIVEADDRUSE).
@@ -35,7 +37,7 @@ impl ListenOptions {
     /// The longest `user_timeout`: what an int of milliseconds holds, 24 days.
     pub const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
-    /// Errors: `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`. For an address that is not of the Internet they mean nothing.
+    /// Errors: `InvalidInput` with the setting. For an address that is not of the Internet they mean nothing.
     pub(crate) fn check_for(&self, address: &Address) -> Result<(), Error> {
         if address.ip().is_some() { check_patience(self.keepalive, self.user_timeout) } else { Ok(()) }
     }
@@ -45,10 +47,10 @@ impl ListenOptions {
 fn check_patience(keepalive: Option<Duration>, user_timeout: Option<Duration>) -> Result<(), Error> {
     let is_wrong = |time: Option<Duration>, most| time.is_some_and(|time| time.is_zero() || time > most);
     if is_wrong(keepalive, ListenOptions::KEEPALIVE_MAX) {
-        return Err(Error::new(ErrorKind::KeepaliveOutOfRange));
+        return Err(Error::out_of_range(Setting::Keepalive));
     }
     if is_wrong(user_timeout, ListenOptions::USER_TIMEOUT_MAX) {
-        return Err(Error::new(ErrorKind::UserTimeoutOutOfRange));
+        return Err(Error::out_of_range(Setting::UserTimeout));
     }
     Ok(())
 }
@@ -84,8 +86,8 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// The options in the form that this address needs. Errors: `InvalidInput` for port 0, or a local address of another
-    /// family; `KeepaliveOutOfRange`, `UserTimeoutOutOfRange`.
+    /// The options in the form that this address needs. Errors: `InvalidInput` for port 0, a local address of another family,
+    /// or, with the setting, a time out of range.
     pub(crate) fn checked_for(&self, address: &Address) -> Result<Self, Error> {
         let Some(to) = address.ip() else { return Ok(*self) };
         destination(to, to.is_ipv6())?;
@@ -125,9 +127,10 @@ pub struct BindOptions {
     pub dual_stack: bool,
     /// Allow sends to broadcast addresses (SO_BROADCAST).
     pub broadcast: bool,
-    /// What the system may queue for us, in bytes (SO_RCVBUF); what comes beyond is lost.
+    /// What the system may queue for us, in bytes (SO_RCVBUF), which has bounds of its own; what comes beyond is lost. Above
+    /// 2^30 it counts as that.
     pub receive_queue_bytes: Option<u32>,
-    /// What the system may queue for the network, in bytes (SO_SNDBUF).
+    /// What the system may queue for the network, in bytes (SO_SNDBUF), as `receive_queue_bytes`.
     pub send_queue_bytes: Option<u32>,
 }
 

@@ -10,6 +10,9 @@ use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 use crate::platform::{self, RawHandle};
 
+/// Most that is asked of a queue of the system: it doubles the number, in an int.
+const QUEUE_BYTES_MAX: u32 = 1 << 30;
+
 #[allow(private_interfaces, reason = "as the trait")]
 impl Endpoint for Socket {
     type Network = ();
@@ -60,10 +63,10 @@ impl Endpoint for Socket {
             socket.set_only_v6(!options.dual_stack)?;
         }
         if let Some(bytes) = options.receive_queue_bytes {
-            socket.set_recv_buffer_size(bytes as usize)?;
+            socket.set_recv_buffer_size(bytes.min(QUEUE_BYTES_MAX) as usize)?;
         }
         if let Some(bytes) = options.send_queue_bytes {
-            socket.set_send_buffer_size(bytes as usize)?;
+            socket.set_send_buffer_size(bytes.min(QUEUE_BYTES_MAX) as usize)?;
         }
         socket.set_broadcast(options.broadcast)?;
         if options.coalesce {

@@ -29,9 +29,9 @@ pub(super) struct Closed;
 pub(super) struct Taken(u64);
 
 impl Returns {
-    /// For so many slots.
-    pub(super) fn new(count: u32) -> Self {
-        Returns { head: AtomicU64::new(EMPTY), next: (0..count).map(|_| AtomicU32::new(0)).collect() }
+    /// For so many slots as `next` has places, all 0.
+    pub(super) fn new(next: Box<[AtomicU32]>) -> Self {
+        Returns { head: AtomicU64::new(EMPTY), next }
     }
 
     /// Any thread that has this slot: puts it in. Returns what `waker` gave if the owner waits for it.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn owner() -> Owner {
-    Owner::new([4, 1, 2], [4096, 65536, 4096])
+    Owner::new([4, 1, 2], [4096, 65536, 4096]).unwrap()
 }
 
 fn lend(owner: &mut Owner, section: Section) -> Loan {

@@ -1,12 +1,24 @@
 //! What no system shows on demand: sockets that are never drained.
 
+use std::cell::{Cell, RefCell};
+
 use super::*;
+use crate::completion::Completions;
 use crate::config::PoolConfig;
+use crate::driver::Driver;
 use crate::slots::Key;
+use crate::submitter::Submitter;
 
 /// Every socket is readable at the first wait, and has bytes without end.
 struct Endless {
     edges: Vec<Edge>,
+}
+
+thread_local! {
+    /// The longest wait that was asked for.
+    static LONGEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// Whoever ends the poll that waits, if anybody does.
+    static SUBMITTER: RefCell<Option<Submitter>> = const { RefCell::new(None) };
 }
 
 struct Nobody;
@@ -29,8 +41,10 @@ impl Selector for Endless {
 
     fn remove(&mut self, _: RawHandle) {}
 
-    fn wait(&mut self, _: Option<Duration>, edges: &mut Vec<Edge>) -> Result<(), Error> {
+    fn wait(&mut self, wait: Option<Duration>, edges: &mut Vec<Edge>) -> Result<(), Error> {
         edges.append(&mut self.edges);
+        LONGEST.set(LONGEST.get().max(wait.unwrap_or_default()));
+        SUBMITTER.with_borrow(|submitter| submitter.iter().for_each(Submitter::wake));
         Ok(())
     }
 
@@ -93,7 +107,7 @@ impl Pair {
     fn new(cap: u32) -> Self {
         let pool = PoolConfig { receive_count: 128, ..PoolConfig::default() };
         let config = Config { turn_bytes_max: cap * pool.buffer_bytes, pool, ..Config::default() };
-        let mut pool = BufferPool::new(&config.pool);
+        let mut pool = BufferPool::new(&config.pool).unwrap();
         let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
         let requests = (0..2).map(|index| {
             let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -128,4 +142,24 @@ fn who_had_nothing_of_a_turn_comes_first_in_the_next() {
     let mut pair = Pair::new(all as u32);
     // One that has had its share is served in every turn besides.
     assert_eq!([pair.shares(), pair.shares(), pair.shares()], [[all, 0], [all, all], [0, all]]);
+}
+
+/// Without epoll_pwait2 a wait is an int of milliseconds, and io_uring adds the present moment to a signed count.
+//= TIME-1
+#[test]
+fn no_wait_is_longer_than_a_kernel_counts() {
+    let mut driver = Driver::<Readiness<Endless>>::open(&Config::default()).unwrap();
+    SUBMITTER.set(Some(driver.submitter()));
+    let mut completions = Completions::with_capacity(1);
+    for wait in [Duration::from_secs(40 * 24 * 3600), Duration::from_secs(300 * 365 * 24 * 3600), Duration::MAX] {
+        LONGEST.set(Duration::ZERO);
+        assert_eq!(driver.poll(Some(wait), &mut completions), Ok(0));
+        let longest_ms = LONGEST.get().as_millis();
+        assert!((1..=i32::MAX as u128).contains(&longest_ms), "{longest_ms} ms of {wait:?}");
+    }
+    driver.timer(Duration::MAX, 1).unwrap();
+    LONGEST.set(Duration::ZERO);
+    assert_eq!(driver.poll(None, &mut completions), Ok(0));
+    assert!(LONGEST.get().as_millis() <= i32::MAX as u128);
+    SUBMITTER.set(None);
 }

@@ -59,7 +59,8 @@ impl Clock {
         let Some(tick) = self.tick else { return Ok(()) };
         let (now_ns, tick_ns) = (driver.now_ns(), tick.as_nanos() as u64);
         let behind = now_ns.saturating_sub(self.next_tick_ns) / tick_ns;
-        self.next_tick_ns += (behind + 1) * tick_ns;
-        driver.timer(Duration::from_nanos(self.next_tick_ns - now_ns), Token::Tick.bits()).map(drop)
+        self.next_tick_ns = self.next_tick_ns.saturating_add(behind.saturating_add(1).saturating_mul(tick_ns));
+        let wait_ns = self.next_tick_ns.saturating_sub(now_ns);
+        driver.timer(Duration::from_nanos(wait_ns), Token::Tick.bits()).map(drop)
     }
 }

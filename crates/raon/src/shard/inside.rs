@@ -153,7 +153,7 @@ impl<A: Application> Inside<A> {
         if entry.timer != OperationId::NONE {
             let _ = self.driver.cancel(entry.timer);
         }
-        self.lease.release((entry.charged_bytes + entry.inbox_charged_bytes) as usize);
+        self.lease.release(entry.charged_bytes as usize + entry.inbox_charged_bytes);
         self.router.places.release(entry.place);
         self.router.let_go(usize::from(self.number));
     }

@@ -159,12 +159,12 @@ impl<A: Application> Inside<A> {
         if !entry.session.is_live() {
             inbox.clear(&mut self.spares);
         }
-        let bytes = inbox.charged_bytes() as u32;
+        let bytes = inbox.charged_bytes();
         let charged = std::mem::replace(&mut entry.inbox_charged_bytes, bytes);
         entry.session.inbox = inbox;
         if bytes <= charged {
-            self.lease.release((charged - bytes) as usize);
-        } else if !self.lease.charge((bytes - charged) as usize) {
+            self.lease.release(charged - bytes);
+        } else if !self.lease.charge(bytes - charged) {
             entry.inbox_charged_bytes = charged;
             self.close(index, CloseReason::MemoryBudget);
         }

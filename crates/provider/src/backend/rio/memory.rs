@@ -16,6 +16,7 @@ use windows_sys::Win32::Networking::WinSock::{RIO_BUF, RIO_BUFFERID};
 
 use super::queues::RioFunctions;
 use crate::backend::iocp::blocks::last_error;
+use crate::config::Setting;
 use crate::error::{Error, ErrorKind};
 use crate::memory::Region;
 
@@ -138,7 +139,7 @@ impl Slices {
             return Ok(());
         }
         let bytes = count * self.slice_bytes;
-        let region = Region::new(bytes);
+        let region = Region::new(bytes, Setting::RioReceiveBytes)?;
         let register = self.functions.table.RIORegisterBuffer.ok_or(Error::new(ErrorKind::BackendUnavailable))?;
         // SAFETY: RIORegisterBuffer(3) — the region is `bytes` long and stays in place until it is deregistered.
         let buffer = unsafe { register(region.base().as_ptr(), bytes as u32) };

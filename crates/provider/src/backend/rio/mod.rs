@@ -40,12 +40,14 @@ use self::queues::{Queues, RESULTS_PER_CALL, Side};
 pub use self::queues::{RioFunctions, RioHooks};
 use super::{Iocp, Kind};
 use crate::buffer::BufferPool;
-use crate::config::{Config, RioConfig};
+use crate::capacity;
+use crate::config::{Config, RioConfig, Setting};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::platform::{RawHandle, raw_handle};
 use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
 use crate::slots::{CAPACITY_MAX, Key, Slots};
 use crate::stats;
+use crate::time::DRAIN_MAX;
 
 /// How long the system gets before a request that it had no memory for is posted again.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
@@ -128,7 +130,7 @@ impl Provider for Rio {
             sends: slices(rio.send_bytes, rio.sends_ahead),
             datagrams,
             members: Vec::new(),
-            lines: Slots::new(lines_max, 1),
+            lines: capacity::table(lines_max, 1, Setting::SocketsMax)?,
             dirty: Vec::with_capacity(1024),
             touched: Vec::with_capacity(1024),
             again: Vec::new(),
@@ -271,7 +273,7 @@ impl Rio {
 impl Drop for Rio {
     //= DROP-1
     fn drop(&mut self) {
-        let deadline = Instant::now() + self.drain_deadline;
+        let (start, deadline) = (Instant::now(), self.drain_deadline.min(DRAIN_MAX));
         // Those that the driver's drain has left: its sockets are closed after this, and their operations it has counted.
         let left: Vec<Member> = self.members.iter().copied().filter(|member| member.line.is_some()).collect();
         let counted = left.iter().filter_map(|member| self.lines.resolve(member.line?));
@@ -281,7 +283,7 @@ impl Drop for Rio {
             self.queues.closing(member.handle);
         }
         self.collect();
-        while self.queues.outstanding() > 0 && self.fatal.is_none() && Instant::now() < deadline {
+        while self.queues.outstanding() > 0 && self.fatal.is_none() && start.elapsed() < deadline {
             std::thread::sleep(AGAIN_AFTER);
             self.collect();
         }

@@ -11,7 +11,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::fault::nanoseconds;
 use super::names::is_nobodys;
 use super::pipe::{Cargo, Pipe};
 use super::stream::{Phase, Stream};
@@ -19,6 +18,7 @@ use super::world::{Body, Happening, World};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
+use crate::time::{self, nanoseconds};
 
 /// A socket that waits for connections.
 pub(super) struct Listener {
@@ -66,7 +66,7 @@ impl World {
         }
         let mut delay_ns = self.random.between_ns(plan.latency_min, plan.latency_max);
         if self.random.chance(plan.slow_connects) {
-            delay_ns += self.random.between_ns(Duration::ZERO, plan.slow_connect_max);
+            delay_ns = delay_ns.saturating_add(self.random.between_ns(Duration::ZERO, plan.slow_connect_max));
         }
         self.schedule(self.now_ns.saturating_add(delay_ns), Happening::Knock(number));
         self.settle();
@@ -93,7 +93,7 @@ impl World {
             return self.tell_busy(client);
         }
         if !has_room {
-            let again_ns = self.now_ns + nanoseconds(self.plan.retransmit_after).max(1_000_000);
+            let again_ns = time::after(self.now_ns, self.plan.retransmit_after.max(Duration::from_millis(1)));
             self.note(client, format_args!("finds the backlog of #{found} full"));
             return self.schedule(again_ns, Happening::Knock(client));
         }

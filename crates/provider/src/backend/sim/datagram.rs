@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
 
 /// The longest payload that UDP carries over IPv4.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// A datagram socket.
 #[derive(Default)]
@@ -136,7 +136,7 @@ impl World {
         let flight_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
         let jitter_ns = self.random.between_ns(Duration::ZERO, self.plan.jitter_max);
         let flight = self.add_flight(Flight { sender, from, to, bytes });
-        self.schedule(self.now_ns + flight_ns + jitter_ns, Happening::Land(flight));
+        self.schedule(self.now_ns.saturating_add(flight_ns).saturating_add(jitter_ns), Happening::Land(flight));
     }
 
     pub(super) fn land(&mut self, flight: Flight) {

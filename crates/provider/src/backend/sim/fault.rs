@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::time::nanoseconds;
 
-/// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1.
+/// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1; what is less is
+/// never, what is more always. `short_writes`, `no_buffers` and `full_queues` count as 0.9 at most, so that there is always a
+/// way out. Times may be of any length: what would happen after the end of the clock, in 584 years, does not.
 ///
 /// The default is a perfect network: no latency, no limit but that of the buffers, nothing ever goes wrong.
 ///
@@ -171,8 +174,9 @@ impl Random {
     }
 }
 
-pub(super) fn nanoseconds(duration: Duration) -> u64 {
-    duration.as_nanos().min(u128::from(u64::MAX >> 1)) as u64
+/// The rate of a fault that would stop everything if it were certain: at most nine in ten.
+pub(super) fn escapable(rate: f64) -> f64 {
+    if rate > 0.9 { 0.9 } else { rate }
 }
 
 #[cfg(test)]

@@ -39,9 +39,10 @@ use crate::provider::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
 };
 use crate::readiness::Tried;
+use crate::time;
 
 use bell::Bell;
-use fault::nanoseconds;
+use fault::escapable;
 use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
 use world::World;
 
@@ -154,7 +155,7 @@ impl Provider for Sim {
         let mut world = network.world();
         self.backlog.extend(requests.drain(..));
         self.take_requests(&mut world, events);
-        let until_ns = wait.map(|wait| world.now_ns.saturating_add(nanoseconds(wait)));
+        let until_ns = wait.map(|wait| time::after(world.now_ns, wait));
         loop {
             self.look(&mut world, pool, events);
             let is_over = until_ns.is_some_and(|until_ns| world.now_ns >= until_ns);
@@ -201,7 +202,7 @@ impl Sim {
 
     fn take_requests(&mut self, world: &mut World, events: &mut Vec<Event>) {
         let mut taken = self.backlog.len();
-        if taken > 0 && world.random.chance(world.plan.full_queues) {
+        if taken > 0 && world.random.chance(escapable(world.plan.full_queues)) {
             taken = world.random.below(taken);
         }
         for request in self.backlog.drain(..taken) {
@@ -326,7 +327,8 @@ impl Sim {
             if share == 0 {
                 return world.touch(state.number);
             }
-            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let lent =
+                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let (more, result) = match lent {
                 None => {
                     self.counters.no_buffers += 1;
@@ -368,7 +370,8 @@ impl Sim {
             if share == 0 {
                 return world.touch(state.number);
             }
-            let lent = if world.random.chance(world.plan.no_buffers) { None } else { pool.lend_receive(section) };
+            let lent =
+                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let Some(mut buffer) = lent else {
                 self.counters.no_buffers += 1;
                 state.input = None;

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::fault::{FaultPlan, nanoseconds};
+use super::fault::FaultPlan;
 use super::peer::{SimListener, SimPeer};
 use super::socket::SimSocket;
 use super::world::World;
 use crate::address::Address;
 use crate::endpoint::{AcceptedSocket, AnySocket, ListenOptions};
 use crate::error::{Error, ErrorKind};
+use crate::time;
 
 /// A network in memory, with a clock of its own, that drivers and scripted peers share.
 ///
@@ -65,7 +66,7 @@ impl SimNetwork {
     /// Moves the clock on.
     pub fn advance(&self, by: Duration) {
         let mut world = self.world();
-        let at_ns = world.now_ns.saturating_add(nanoseconds(by));
+        let at_ns = time::after(world.now_ns, by);
         world.advance_to(at_ns);
     }
 
@@ -114,7 +115,7 @@ impl SimNetwork {
     /// Cuts two hosts off from each other for some time: what is on its way arrives when they no longer are.
     pub fn partition(&self, first: IpAddr, second: IpAddr, duration: Duration) {
         let mut world = self.world();
-        let until_ns = world.now_ns.saturating_add(nanoseconds(duration));
+        let until_ns = time::after(world.now_ns, duration);
         world.cut(first, second, until_ns);
     }
 

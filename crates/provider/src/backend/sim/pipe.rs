@@ -7,8 +7,9 @@
 
 use std::collections::VecDeque;
 
-use super::fault::{FaultPlan, nanoseconds};
+use super::fault::FaultPlan;
 use crate::random::Random;
+use crate::time::nanoseconds;
 
 /// The most bytes that arrive at the same moment.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024;
@@ -96,13 +97,15 @@ impl Pipe {
     /// Lets something take off; returns when it will arrive.
     pub(super) fn launch(&mut self, cargo: Cargo, now_ns: u64, plan: &FaultPlan, random: &mut Random) -> u64 {
         self.free_ns = self.free_ns.max(now_ns);
-        let mut delay_ns = self.latency_ns + random.between_ns(std::time::Duration::ZERO, plan.jitter_max);
+        let jitter_ns = random.between_ns(std::time::Duration::ZERO, plan.jitter_max);
+        let mut delay_ns = self.latency_ns.saturating_add(jitter_ns);
         if let Cargo::Bytes(length) = cargo {
             self.flying_bytes += length;
-            self.free_ns += (length as u64 * 1_000_000_000).checked_div(plan.bandwidth_bytes).unwrap_or(0);
+            let wire_ns = (length as u64 * 1_000_000_000).checked_div(plan.bandwidth_bytes).unwrap_or(0);
+            self.free_ns = self.free_ns.saturating_add(wire_ns);
         }
         if random.chance(plan.lost_segments) {
-            delay_ns += nanoseconds(plan.retransmit_after);
+            delay_ns = delay_ns.saturating_add(nanoseconds(plan.retransmit_after));
         }
         self.flying.push_back(cargo);
         self.last_ns = self.last_ns.max(self.free_ns.saturating_add(delay_ns));

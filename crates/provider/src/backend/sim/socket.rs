@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::connect::Listener;
-use super::fault::nanoseconds;
 use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
 use super::stream::Stream;
@@ -15,6 +14,7 @@ use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, L
 use crate::error::{Error, ErrorKind};
 use crate::platform::RawHandle;
 use crate::readiness::Tried;
+use crate::time::nanoseconds;
 
 /// A handle to one socket of a simulated network. Closes on drop.
 pub struct SimSocket {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::datagram::DATAGRAM_BYTES_MAX;
+use super::fault::escapable;
 use super::world::{Happening, World};
 use crate::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
@@ -16,7 +18,8 @@ pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World)
         Some(until_ns) if world.now_ns < until_ns => return true,
         Some(_) => *late_ns = None,
         None if world.random.chance(plan.late_completions) => {
-            let until_ns = world.now_ns + world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            let held_ns = world.random.between_ns(Duration::from_nanos(1), plan.late_max);
+            let until_ns = world.now_ns.saturating_add(held_ns);
             world.schedule(until_ns, Happening::Look(number));
             *late_ns = Some(until_ns);
             return true;
@@ -41,7 +44,7 @@ pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tri
 
 pub(super) fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
     span.with(|bytes| {
-        let length = shorten(world.plan.short_writes, bytes.len(), 0, world);
+        let length = shorten(escapable(world.plan.short_writes), bytes.len(), 0, world);
         if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
     })
 }
@@ -83,7 +86,12 @@ pub(super) fn send_datagram(
     if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
         return EventResult::Sent(0);
     }
-    let mut bytes = Vec::with_capacity(list.bytes);
-    list.with(|spans| spans.iter().for_each(|span| span.with(|piece| bytes.extend_from_slice(piece))));
+    // Of one that is too long no more is copied than shows that it is.
+    let mut bytes = Vec::with_capacity(list.bytes.min(DATAGRAM_BYTES_MAX + 1));
+    let mut copy = |piece: &[u8]| {
+        let room = (DATAGRAM_BYTES_MAX + 1).saturating_sub(bytes.len());
+        bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+    };
+    list.with(|spans| spans.iter().for_each(|span| span.with(&mut copy)));
     world.send_datagram(number, target.address(), bytes).map_or_else(EventResult::Failed, EventResult::Sent)
 }

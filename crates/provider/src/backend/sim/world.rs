@@ -24,6 +24,7 @@ use super::stream::Stream;
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 use crate::random::Random;
+use crate::time::LAST_NS;
 
 /// All of a network.
 pub(super) struct World {
@@ -123,6 +124,10 @@ impl World {
 
     pub(super) fn schedule(&mut self, at_ns: u64, happening: Happening) {
         self.scheduled += 1;
+        // What would happen after the end of the clock never does; at the end itself it could happen again and again.
+        if at_ns >= LAST_NS {
+            return;
+        }
         self.agenda.push(Reverse(Due { at_ns, place: self.scheduled, happening }));
     }
 
@@ -140,6 +145,7 @@ impl World {
     /// Moves the clock, and lets happen what is due on the way.
     //= TIME-1
     pub(super) fn advance_to(&mut self, at_ns: u64) {
+        let at_ns = at_ns.min(LAST_NS);
         while self.next_ns().is_some_and(|next_ns| next_ns <= at_ns) {
             let Some(Reverse(due)) = self.agenda.pop() else { break };
             self.now_ns = self.now_ns.max(due.at_ns);

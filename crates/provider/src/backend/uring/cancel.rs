@@ -7,10 +7,12 @@
 
 use super::Uring;
 use super::entries::{self, Tag};
+use crate::capacity;
+use crate::config::Setting;
+use crate::error::Error;
 use crate::provider::RequestKey;
 
 /// What the kernel has of each operation slot, and the cancels that have not found it.
-#[derive(Default)]
 pub(super) struct UnderWay {
     /// The request's user data; 0: none.
     requests: Vec<u64>,
@@ -18,8 +20,9 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    pub(super) fn with_capacity(count: usize) -> Self {
-        UnderWay { requests: Vec::with_capacity(count), again: Vec::new() }
+    /// For so many slots. Errors: `OutOfMemory`.
+    pub(super) fn new(slots: usize) -> Result<Self, Error> {
+        Ok(UnderWay { requests: capacity::vector(slots, Setting::OperationsMax)?, again: Vec::new() })
     }
 
     /// The request of this key is in the kernel, under this tag.

@@ -32,7 +32,8 @@ use self::run::Runs;
 use super::Kind;
 use super::event_fd::EventFd;
 use crate::buffer::BufferPool;
-use crate::config::{Config, Rung};
+use crate::capacity;
+use crate::config::{Config, Rung, Setting};
 use crate::error::Error;
 use crate::platform::RawHandle;
 use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
@@ -98,26 +99,33 @@ impl Provider for Uring {
     fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
         let mut features = probe::probe(config)?;
         let setup = Setup {
-            submission_entries: config.uring.submission_entries.clamp(8, 32_768),
+            submission_entries: submission_entries(config),
             completion_entries: completion_entries(config),
             ..features.setup
         };
-        let mut ring = Ring::new(setup).map_err(probe::setup_error)?;
+        let mut ring = Ring::new(setup).map_err(|error| {
+            let bytes = setup.submission_entries as usize * 64 + setup.completion_entries as usize * 16;
+            probe::memory_error(error, bytes, Setting::SubmissionEntries)
+        })?;
         features.register(&mut ring);
         if features.buffer_ring {
-            ring.add_buffer_ring(config.pool.receive_count).map_err(probe::setup_error)?;
-            ring.add_buffer_ring(config.pool.bulk_count).map_err(probe::setup_error)?;
+            for (count, setting) in
+                [(config.pool.receive_count, Setting::ReceiveCount), (config.pool.bulk_count, Setting::BulkCount)]
+            {
+                let refused = |error| probe::memory_error(error, count as usize * 16, setting);
+                ring.add_buffer_ring(count).map_err(refused)?;
+            }
         }
         let mut uring = Uring {
             ring,
             waker: EventFd::new()?,
             is_wake_armed: false,
-            reaped: Vec::with_capacity(setup.submission_entries as usize),
-            skipping: VecDeque::with_capacity(setup.submission_entries as usize),
+            reaped: capacity::vector(setup.submission_entries as usize, Setting::SubmissionEntries)?,
+            skipping: capacity::queue(setup.submission_entries as usize, Setting::SubmissionEntries)?,
             answered: Vec::with_capacity(64),
             pushed: 0,
             runs: Runs::default(),
-            under_way: UnderWay::with_capacity(config.operations_max as usize),
+            under_way: UnderWay::new((config.operations_max + config.sockets_max) as usize)?,
             zero_copy: Vec::new(),
             zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
             copies: Vec::new(),
@@ -219,8 +227,15 @@ impl Provider for Uring {
 /// queue, and the waker.
 fn completion_entries(config: &Config) -> u32 {
     let pool = &config.pool;
-    let sum = config.sockets_max + pool.receive_count + pool.bulk_count + config.uring.submission_entries + 1;
+    // Each is at most 2^20.
+    let sum = config.sockets_max + pool.receive_count + pool.bulk_count + submission_entries(config) + 1;
     sum.min(COMPLETION_ENTRIES_MAX).next_power_of_two()
+}
+
+/// What is asked for, as far as a ring can have it.
+fn submission_entries(config: &Config) -> u32 {
+    let (least, most) = Setting::SubmissionEntries.range();
+    config.uring.submission_entries.clamp(least as u32, most as u32)
 }
 
 impl Uring {

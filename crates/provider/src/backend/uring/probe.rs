@@ -17,7 +17,8 @@ use super::trials;
 use crate::backend::absence::{LACKING, Surroundings, Trial, locks_memory, reason, ring_refusal, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::buffer::{BufferPool, Section};
-use crate::config::{Config, PoolConfig, Rung, UringConfig};
+use crate::capacity;
+use crate::config::{Config, PoolConfig, Rung, Setting, UringConfig};
 use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, Target};
 use crate::merge::{self, Merging};
@@ -59,8 +60,13 @@ const OPCODES: [u8; 8] = [
     opcode::ProvideBuffers::CODE,
 ];
 
+/// What the trials take at most: bytes that no socket has room for, and some to read them into.
+const TRIAL_BYTES: usize = 10 << 20;
+
 /// Tries the rungs from the best one allowed, then each feature.
 pub(super) fn probe(config: &Config) -> Result<Features, Error> {
+    // A trial without memory would say that the kernel lacks what it has.
+    capacity::check(TRIAL_BYTES, Setting::Backend)?;
     let switches = config.uring;
     let mut last = Error::new(ErrorKind::KernelTooOld);
     for rung in [Rung::Defer, Rung::Coop, Rung::Plain].into_iter().filter(|rung| *rung >= switches.rung_first) {
@@ -174,14 +180,15 @@ fn entered(ring: &mut Ring, wait: Duration) -> io::Result<Vec<Reaped>> {
 
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-fn small_pool() -> BufferPool {
-    BufferPool::new(&PoolConfig {
+fn small_pool() -> io::Result<BufferPool> {
+    let pool = BufferPool::new(&PoolConfig {
         buffer_bytes: 4096,
         receive_count: 2,
         send_count: 0,
         bulk_bytes: 4096,
         bulk_count: 1,
-    })
+    });
+    pool.map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 fn provide(ring: &mut Ring, pool: &mut BufferPool) -> io::Result<()> {
@@ -194,7 +201,7 @@ fn provide(ring: &mut Ring, pool: &mut BufferPool) -> io::Result<()> {
 }
 
 fn try_buffer_ring(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, mut sender) = UnixStream::pair()?;
     sender.write_all(b"raon")?;
@@ -203,7 +210,7 @@ fn try_buffer_ring(ring: &mut Ring) -> io::Result<bool> {
 }
 
 fn try_multishot_receive(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, mut sender) = UnixStream::pair()?;
     sender.write_all(b"raon")?;
@@ -223,7 +230,7 @@ fn datagram_sockets() -> io::Result<(UdpSocket, UdpSocket, SockAddr)> {
 }
 
 fn try_multishot_message(ring: &mut Ring) -> io::Result<bool> {
-    let mut pool = small_pool();
+    let mut pool = small_pool()?;
     provide(ring, &mut pool)?;
     let (receiver, sender, address) = datagram_sockets()?;
     SockRef::from(&sender).send_to(b"raon", &address)?;
@@ -277,7 +284,7 @@ fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
         return Ok(false);
     }
     let (sender, mut receiver) = UnixStream::pair()?;
-    let bytes = vec![7u8; 8 << 20];
+    let bytes = zeroes(8 << 20)?;
     let send = |length: usize| {
         let entry = entries::send(sender.as_raw_fd(), Span::of(&bytes[..length]), Patience::Answer);
         entry.flags(squeue::Flags::SKIP_SUCCESS)
@@ -287,7 +294,7 @@ fn try_skip_success(ring: &mut Ring) -> io::Result<bool> {
     let [one] = partial[..] else { return Ok(false) };
     receiver.set_nonblocking(true)?;
     let mut arrived = 0;
-    let mut sink = vec![0; 1 << 20];
+    let mut sink = zeroes(1 << 20)?;
     while let Ok(length @ 1..) = uninterrupted(|| receiver.read(&mut sink)) {
         arrived += length as i64;
     }
@@ -311,6 +318,14 @@ pub(super) fn setup_error(error: io::Error) -> Error {
     cause.map_or(error, |kind| error.with_kind(kind))
 }
 
+/// Errors: they cannot be had.
+pub(super) fn zeroes(count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count)?;
+    bytes.resize(count, 0);
+    Ok(bytes)
+}
+
 /// Why a ring that was set up cannot be entered any more.
 pub(super) fn enter_error(error: io::Error) -> Error {
     let code = error.raw_os_error();
@@ -321,6 +336,15 @@ pub(super) fn enter_error(error: io::Error) -> Error {
         Some(libc::EBADR) => base.with_kind(ErrorKind::QueueCorrupt),
         _ => base,
     }
+}
+
+/// Why a ring cannot be had: the process may have no more memory, or may lock no more.
+pub(super) fn memory_error(error: io::Error, bytes: usize, setting: Setting) -> Error {
+    if error.kind() != io::ErrorKind::OutOfMemory {
+        return error.into();
+    }
+    let locked = Error::from(error).with_kind(ErrorKind::LockedMemoryLimit).with_feature(Feature::Ring);
+    capacity::check(bytes, setting).err().unwrap_or(locked)
 }
 
 /// kernel.io_uring_disabled: 1 forbids it to processes outside kernel.io_uring_group that lack CAP_SYS_ADMIN, 2 to all.

@@ -20,6 +20,8 @@ use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
 use crate::backend::datagram::{self, SegmentControl};
+use crate::capacity;
+use crate::config::Setting;
 use crate::memory::{Region, Span, SpanList, SpanMut, Target};
 use crate::merge::RUN_SPANS_MAX;
 use crate::readiness::UNSPECIFIED;
@@ -155,6 +157,8 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) fn new(setup: Setup) -> io::Result<Self> {
         use crate::config::Rung;
+        let entries = setup.submission_entries as usize;
+        let (headers, controls) = (room(entries)?, room(entries)?);
         let mut builder = IoUring::builder();
         builder.dontfork().setup_clamp().setup_cqsize(setup.completion_entries);
         match setup.rung {
@@ -176,8 +180,8 @@ impl Ring {
             submitter: ManuallyDrop::new(submitter),
             is_registered: false,
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG,
-            headers: Vec::with_capacity(setup.submission_entries as usize),
-            controls: Vec::with_capacity(setup.submission_entries as usize),
+            headers,
+            controls,
             spans: Vec::with_capacity(SPANS_MAX),
             buffer_rings: Vec::new(),
             layout: datagram_layout(),
@@ -382,7 +386,8 @@ impl Ring {
     pub(super) fn add_buffer_ring(&mut self, count: u32) -> io::Result<()> {
         let group = self.buffer_rings.len() as u16;
         let entries = count.next_power_of_two() as u16;
-        let region = Region::new(usize::from(entries) * size_of::<BufRingEntry>());
+        let bytes = usize::from(entries) * size_of::<BufRingEntry>();
+        let region = Region::new(bytes, Setting::ReceiveCount).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let address = region.base().as_ptr() as u64;
         // SAFETY: io_uring_register(2) — the region is page-aligned, large enough, and lives as long as the ring.
         unsafe { self.submitter.register_buf_ring_with_flags(address, entries, group, 0)? };
@@ -448,6 +453,11 @@ impl BufferRing {
         let tail = unsafe { &*BufRingEntry::tail(base.as_ptr()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
     }
+}
+
+/// An empty vector with room for `count`. Errors: `OutOfMemory`.
+fn room<T>(count: usize) -> io::Result<Vec<T>> {
+    capacity::vector(count, Setting::SubmissionEntries).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 /// A descriptor that a completion gave us.

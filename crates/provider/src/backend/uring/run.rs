@@ -178,7 +178,7 @@ mod tests {
     /// What each of three datagrams is told, and how many go again, when their message ends so.
     fn conclude(result: Result<usize, i32>) -> (Vec<(u32, Option<usize>)>, usize) {
         let config = Config::named(Kind::IoUring);
-        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool)).unwrap();
+        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
         let spans = [Span::of(b"four"), Span::of(b"more"), Span::of(b"end")];
         let lists: Vec<_> = spans.iter().map(|span| SpanList::of(std::slice::from_ref(span), span.length)).collect();
         let requests = requests(&lists);
@@ -210,7 +210,7 @@ mod tests {
     /// Three datagrams are refused together; then the first one goes alone, or fails. How many go together next time?
     fn together_after(refusal: i32, alone: i32) -> usize {
         let config = Config::named(Kind::IoUring);
-        let mut pool = BufferPool::new(&config.pool);
+        let mut pool = BufferPool::new(&config.pool).unwrap();
         let mut uring = Uring::open(&config, &mut pool).unwrap();
         uring.features.merging = merge::Merging::new(true, Ok(()));
         let lists = [b"four", b"more", b"ends"].map(|bytes| Span::of(bytes));

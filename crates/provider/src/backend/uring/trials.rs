@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::entries::{self, Patience};
+use super::probe::zeroes;
 use super::ring::{Reaped, Ring};
 use crate::buffer::{BufferPool, Section};
 use crate::config::PoolConfig;
@@ -23,13 +24,14 @@ const SENDING: u64 = 3;
 /// Whether a waiting receive leaves the only buffer to one that has bytes. Kernels before 5.18 bind a provided buffer when
 /// the receive is armed: as many quiet connections as buffers make such a driver deaf, and each cancel loses a buffer.
 pub(super) fn binds_late(ring: &mut Ring, has_buffer_ring: bool) -> io::Result<bool> {
-    let mut pool = BufferPool::new(&PoolConfig {
+    let pool = BufferPool::new(&PoolConfig {
         buffer_bytes: 4096,
         receive_count: 1,
         send_count: 0,
         bulk_bytes: 4096,
         bulk_count: 1,
     });
+    let mut pool = pool.map_err(|_| io::ErrorKind::OutOfMemory)?;
     let Some((number, span)) = pool.give_kernel(Section::Receive) else { return Ok(false) };
     if has_buffer_ring {
         ring.add_buffer_ring(1)?;
@@ -57,7 +59,7 @@ pub(super) fn binds_late(ring: &mut Ring, has_buffer_ring: bool) -> io::Result<b
 /// out: they would be sent twice.
 pub(super) fn counts_cancelled_sends(ring: &mut Ring) -> io::Result<bool> {
     let (sender, mut receiver) = UnixStream::pair()?;
-    let bytes = vec![7u8; TOO_LONG_BYTES];
+    let bytes = zeroes(TOO_LONG_BYTES)?;
     ring.push(&entries::send(sender.as_raw_fd(), Span::of(&bytes), Patience::Wait).user_data(SENDING));
     ring.push(&entries::cancel(SENDING));
     let Some(sent) = completion_of(ring, SENDING)? else {
@@ -67,7 +69,7 @@ pub(super) fn counts_cancelled_sends(ring: &mut Ring) -> io::Result<bool> {
     };
     receiver.set_nonblocking(true)?;
     let mut arrived = 0;
-    let mut sink = vec![0; 1 << 20];
+    let mut sink = zeroes(1 << 20)?;
     loop {
         match receiver.read(&mut sink) {
             Ok(0) => break,
