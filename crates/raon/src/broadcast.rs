@@ -1,7 +1,7 @@
 //! One message to all members of a group: encoded once, handed over once per shard.
 
 use bytes::Bytes;
-use raon_session::{COPY_BYTES_MAX, EncodeError, Framing, Refusal, SendOutcome, encode};
+use raon_session::{BodyWriter, COPY_BYTES_MAX, EncodeError, Refusal, SendOutcome, encode, encode_with};
 
 use crate::application::{Application, Head};
 use crate::context::Context;
@@ -105,13 +105,34 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         }
     }
 
-    /// As [`broadcast`](Self::broadcast), encoded in place: `fill` gets `body_bytes_max` zeroed bytes and says how many of them it has written.
+    /// As [`broadcast`](Self::broadcast), written in place: what `fill` writes is the body, of at most `body_bytes_max` bytes
+    /// and no more than the framing allows. If it writes more nobody gets anything, and the refusal is counted.
+    ///
+    /// ```
+    /// use raon::{Application, Context, Delimiter, Message};
+    /// use std::fmt::Write;
+    /// struct Hall;
+    /// impl Application for Hall {
+    ///     type Framing = Delimiter;
+    ///     type Session = u32;
+    ///     type Post = ();
+    ///     fn on_open(&mut self, ctx: &mut Context<'_, Self>) -> u32 {
+    ///         ctx.sessions() as u32
+    ///     }
+    ///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, guest: &mut u32, line: Message<'_, ()>) {
+    ///         ctx.group("hall").broadcast_with(None, (), line.len() + 20, |body| {
+    ///             let _ = write!(body, "guest {guest}: ");
+    ///             body.put(&line);
+    ///         });
+    ///     }
+    /// }
+    /// ```
     pub fn broadcast_with(
         self,
         except: Option<SessionId>,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> Broadcast {
         let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
         self.deliver(except, None, frame)
@@ -121,6 +142,20 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
     /// takes its place.
     pub fn broadcast_droppable(self, except: Option<SessionId>, key: u32, head: Head<A>, body: &[u8]) -> Broadcast {
         let frame = encode(&self.ctx.inside.framing, head, body);
+        self.deliver(except, Some(key), frame)
+    }
+
+    /// As [`broadcast_droppable`](Self::broadcast_droppable), written in place as by
+    /// [`broadcast_with`](Self::broadcast_with).
+    pub fn broadcast_droppable_with(
+        self,
+        except: Option<SessionId>,
+        key: u32,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
+    ) -> Broadcast {
+        let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
         self.deliver(except, Some(key), frame)
     }
 
@@ -239,24 +274,4 @@ impl<A: Application> Inside<A> {
             }
         })
     }
-}
-
-/// A frame of which `fill` writes the body.
-fn encode_with<F: Framing>(
-    framing: &F,
-    head: F::Head,
-    body_bytes_max: usize,
-    fill: impl FnOnce(&mut [u8]) -> usize,
-) -> Result<Bytes, EncodeError> {
-    let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
-    let length_max = prefix.saturating_add(body_bytes_max).saturating_add(suffix);
-    EncodeError::check_limit(length_max, framing.message_bytes_max())?;
-    let mut frame = vec![0; length_max];
-    let (before, rest) = frame.split_at_mut(prefix);
-    let body_bytes = fill(&mut rest[..body_bytes_max]).min(body_bytes_max);
-    framing.check(head, &rest[..body_bytes])?;
-    framing.write_prefix(head, body_bytes, before);
-    framing.write_suffix(&mut rest[body_bytes..body_bytes + suffix]);
-    frame.truncate(prefix + body_bytes + suffix);
-    Ok(frame.into())
 }

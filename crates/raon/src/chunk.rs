@@ -5,50 +5,25 @@ use raon_session::{Chunk, Need, Piece, Spares, Supply};
 
 use crate::budget::Lease;
 
-/// A chunk of an outbox.
-pub(crate) struct OutChunk {
-    memory: Memory,
-    length: u32,
-    capacity: u32,
-}
-
-enum Memory {
-    /// Its length is all that fits, until it leaves.
+/// A chunk of an outbox. What is in use is the length of what it holds, so that nothing else can leave.
+pub(crate) enum OutChunk {
     Pool(Buffer),
-    /// Its length is its capacity, until it leaves.
     Heap(Vec<u8>),
 }
 
 impl OutChunk {
-    fn pool(mut buffer: Buffer) -> Self {
-        let capacity = buffer.capacity();
-        buffer.set_len(capacity);
-        OutChunk { memory: Memory::Pool(buffer), length: 0, capacity: capacity as u32 }
-    }
-
-    fn heap(bytes: usize) -> Self {
-        OutChunk { memory: Memory::Heap(vec![0; bytes]), length: 0, capacity: bytes as u32 }
-    }
-
     fn bytes(&self) -> &[u8] {
-        match &self.memory {
-            Memory::Pool(buffer) => &buffer[..self.length as usize],
-            Memory::Heap(bytes) => &bytes[..self.length as usize],
+        match self {
+            OutChunk::Pool(buffer) => buffer,
+            OutChunk::Heap(bytes) => bytes,
         }
     }
 
     /// What the driver sends.
     pub(crate) fn into_payload(self) -> Payload {
-        let length = self.length as usize;
-        match self.memory {
-            Memory::Pool(mut buffer) => {
-                buffer.set_len(length);
-                buffer.into()
-            }
-            Memory::Heap(mut bytes) => {
-                bytes.truncate(length);
-                bytes.into()
-            }
+        match self {
+            OutChunk::Pool(buffer) => buffer.into(),
+            OutChunk::Heap(bytes) => bytes.into(),
         }
     }
 }
@@ -56,33 +31,54 @@ impl OutChunk {
 impl Chunk for OutChunk {
     #[inline]
     fn len(&self) -> usize {
-        self.length as usize
+        match self {
+            OutChunk::Pool(buffer) => buffer.len(),
+            OutChunk::Heap(bytes) => bytes.len(),
+        }
     }
 
     #[inline]
     fn room(&self) -> usize {
-        (self.capacity - self.length) as usize
+        match self {
+            OutChunk::Pool(buffer) => buffer.capacity() - buffer.len(),
+            OutChunk::Heap(bytes) => bytes.capacity() - bytes.len(),
+        }
+    }
+
+    //= OUTBOX-5
+    #[inline]
+    fn grow(&mut self, bytes: usize) -> &mut [u8] {
+        match self {
+            OutChunk::Pool(buffer) => {
+                let start = buffer.len();
+                buffer.set_len(start + bytes);
+                &mut buffer[start..]
+            }
+            OutChunk::Heap(memory) => memory.grow(bytes),
+        }
     }
 
     #[inline]
-    fn grow(&mut self, bytes: usize) -> &mut [u8] {
-        let start = self.length as usize;
-        self.length += bytes as u32;
-        let end = self.length as usize;
-        match &mut self.memory {
-            Memory::Pool(buffer) => &mut buffer[start..end],
-            Memory::Heap(memory) => &mut memory[start..end],
+    fn put(&mut self, bytes: &[u8]) {
+        match self {
+            OutChunk::Pool(buffer) => {
+                let taken = buffer.put(bytes);
+                debug_assert_eq!(taken, bytes.len(), "a chunk has the room that was asked for");
+            }
+            OutChunk::Heap(memory) => memory.put(bytes),
         }
     }
 
     fn truncate(&mut self, len: usize) {
-        self.length = self.length.min(len as u32);
+        match self {
+            OutChunk::Pool(buffer) => buffer.set_len(len.min(buffer.len())),
+            OutChunk::Heap(bytes) => bytes.truncate(len),
+        }
     }
 
     /// It waits for a peer that is slow: the pool's buffer goes back, and only what is in use stays.
     fn seal(&mut self) {
-        let bytes = self.bytes().to_vec();
-        *self = OutChunk { length: bytes.len() as u32, capacity: bytes.len() as u32, memory: Memory::Heap(bytes) };
+        *self = OutChunk::Heap(self.bytes().to_vec());
     }
 }
 
@@ -121,7 +117,7 @@ impl ChunkSupply<'_> {
             Need::Tail { bytes } => bytes.max(HEAP_CHUNK_BYTES_MIN),
             Need::Exact { bytes } => bytes,
         };
-        self.charge(bytes).then(|| OutChunk::heap(bytes))
+        self.charge(bytes).then(|| OutChunk::Heap(Vec::with_capacity(bytes)))
     }
 }
 
@@ -136,7 +132,7 @@ impl Supply for ChunkSupply<'_> {
         let Some(buffer) = self.driver.buffer().filter(|buffer| buffer.capacity() >= need.bytes()) else {
             return self.heap_chunk(need);
         };
-        self.charge(buffer.capacity()).then(|| OutChunk::pool(buffer))
+        self.charge(buffer.capacity()).then(|| OutChunk::Pool(buffer))
     }
 
     fn spares(&mut self) -> &mut Spares<OutChunk> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raon_provider::Address;
-use raon_session::{COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, SendOutcome, encode};
+use raon_session::{
+    BodyWriter, COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, SendOutcome, encode, encode_with, write_body,
+};
 
 use crate::application::{Application, Head};
 use crate::broadcast::Group;
@@ -17,6 +19,10 @@ use crate::id::SessionId;
 use crate::inlet::Command;
 use crate::metrics::Stats;
 use crate::shard::inside::Inside;
+
+/// Memory for bodies that are written for sessions of other shards is given back if it has grown larger than this: sixteen
+/// ordinary frames.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// A shard, as a callback of its application sees it, and the session that the callback is about, if it is about one.
 ///
@@ -79,13 +85,28 @@ impl<'a, A: Application> Context<'a, A> {
         }
     }
 
-    /// The same, written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold anything, and says how
-    /// many of them it has written.
+    /// The same, written where it will leave from: what `fill` writes is the body, of at most `body_bytes_max` bytes.
+    ///
+    /// ```
+    /// use raon::{Application, Context, Message, Packet, PacketHead};
+    /// struct Scores(Vec<u32>);
+    /// impl Application for Scores {
+    ///     type Framing = Packet;
+    ///     type Session = ();
+    ///     type Post = ();
+    ///     fn on_open(&mut self, _ctx: &mut Context<'_, Self>) {}
+    ///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _: &mut (), _: Message<'_, PacketHead>) {
+    ///         ctx.reply_with(PacketHead { id: 2 }, 4 * self.0.len(), |body| {
+    ///             self.0.iter().for_each(|score| body.put_u32_le(*score));
+    ///         });
+    ///     }
+    /// }
+    /// ```
     pub fn reply_with(
         &mut self,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
         self.send_with(self.id, head, body_bytes_max, fill)
     }
@@ -100,19 +121,18 @@ impl<'a, A: Application> Context<'a, A> {
         self.queue(id, |outbox, framing, limits, supply| outbox.append(framing, head, body, limits, supply))
     }
 
-    /// As [`send`](Self::send), written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold
-    /// anything, and says how many of them it has written.
+    /// As [`send`](Self::send), written where it will leave from: what `fill` writes is the body, of at most
+    /// `body_bytes_max` bytes and no more than the framing and the outbox allow. If it writes more the message is refused
+    /// as [`TooLong`](EncodeError::TooLong). To a session of another shard it is written into that shard's inlet.
     pub fn send_with(
         &mut self,
         id: SessionId,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
         if !self.inside.is_own(id) {
-            let mut body = vec![0; body_bytes_max];
-            let length = fill(&mut body).min(body_bytes_max);
-            return self.send(id, head, &body[..length]);
+            return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
         self.queue(id, |outbox, framing, limits, supply| {
             outbox.append_with(framing, head, body_bytes_max, limits, supply, fill)
@@ -141,16 +161,24 @@ impl<'a, A: Application> Context<'a, A> {
         if !self.inside.is_own(id) {
             return self.send(id, head, body);
         }
-        match encode(&self.inside.framing, head, body) {
-            Ok(frame) => self.queue(id, |outbox, _, limits, supply| {
-                if supply.charge(frame.len()) {
-                    outbox.append_droppable(key, &frame, limits, supply)
-                } else {
-                    SendOutcome::Dropped
-                }
-            }),
-            Err(error) => self.unencodable(error),
+        let frame = encode(&self.inside.framing, head, body);
+        self.queue_droppable(id, key, frame)
+    }
+
+    /// As [`send_droppable`](Self::send_droppable), the body written by `fill`, as in [`send_with`](Self::send_with).
+    pub fn send_droppable_with(
+        &mut self,
+        id: SessionId,
+        key: Option<u32>,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
+    ) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
+        let frame = encode_with(&self.inside.framing, head, body_bytes_max, fill);
+        self.queue_droppable(id, key, frame)
     }
 
     /// The group of this name or number.
@@ -294,6 +322,39 @@ impl<'a, A: Application> Context<'a, A> {
             return SendOutcome::Gone;
         };
         self.inside.queue(index, |outbox, framing, config, supply| append(outbox, framing, &config.outbox, supply))
+    }
+
+    fn queue_droppable(&mut self, id: SessionId, key: Option<u32>, frame: Result<Bytes, EncodeError>) -> SendOutcome {
+        match frame {
+            Ok(frame) => self.queue(id, |outbox, _, limits, supply| {
+                if supply.charge(frame.len()) {
+                    outbox.append_droppable(key, &frame, limits, supply)
+                } else {
+                    SendOutcome::Dropped
+                }
+            }),
+            Err(error) => self.unencodable(error),
+        }
+    }
+
+    /// Has a body written for a session of another shard.
+    fn send_elsewhere(
+        &mut self,
+        id: SessionId,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
+    ) -> SendOutcome {
+        let mut body = std::mem::take(&mut self.inside.scratch);
+        let frame_bytes_max = self.inside.settings.session.outbox.bytes_max as usize;
+        let outcome = match write_body(&self.inside.framing, body_bytes_max, frame_bytes_max, &mut body, fill) {
+            Ok(()) => self.send(id, head, &body),
+            Err(error) => self.unencodable(error),
+        };
+        if body.capacity() <= SCRATCH_BYTES_MAX {
+            self.inside.scratch = body;
+        }
+        outcome
     }
 
     /// Puts a command into the inlet of the session's shard.

@@ -55,8 +55,8 @@ pub use id::{SHARDS_MAX, SessionId};
 pub use metrics::Stats;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
 pub use raon_session::{
-    ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix, LengthWidth,
-    Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
+    BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,
+    LengthWidth, Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
 };
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
 pub use simulation::Simulation;

@@ -118,6 +118,7 @@ impl<A: Application> Shard<A> {
             dirty: Vec::new(),
             ended: Default::default(),
             posts: Default::default(),
+            scratch: Vec::new(),
             clock,
             stats: Stats::default(),
             router,

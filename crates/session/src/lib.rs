@@ -50,11 +50,13 @@ mod outbox;
 mod rate;
 mod session;
 mod spares;
+mod writer;
 
 pub use close::{CloseReason, TransportFailure};
 pub use framing::{
     ByteOrder, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT,
     Fixed, Framing, FramingError, LengthPrefix, LengthWidth, PACKET_HEADER_BYTES, Packet, PacketHead, Raw, encode,
+    encode_with, write_body,
 };
 pub use inbox::Inbox;
 pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
@@ -66,3 +68,4 @@ pub use outbox::{
 pub use rate::{Rate, RateLimit, RateLimits};
 pub use session::{Action, Event, PeerEnd, Session, SessionConfig, State, Step};
 pub use spares::Spares;
+pub use writer::BodyWriter;

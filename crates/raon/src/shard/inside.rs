@@ -36,6 +36,8 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) ended: VecDeque<u32>,
     /// Posts to keys that are at home here, by this shard itself.
     pub(crate) posts: VecDeque<(u64, A::Post)>,
+    /// Where bodies for sessions of other shards are written.
+    pub(crate) scratch: Vec<u8>,
     pub(crate) clock: Clock,
     pub(crate) stats: Stats,
 }
