@@ -1,7 +1,7 @@
 //! One message to all members of a group: encoded once, handed over once per shard.
 
 use bytes::Bytes;
-use raon_session::{BodyWriter, COPY_BYTES_MAX, EncodeError, Refusal, SendOutcome, encode, encode_with};
+use raon_session::{BodyWriter, EncodeError, encode, encode_with};
 
 use crate::application::{Application, Head};
 use crate::context::Context;
@@ -96,7 +96,10 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         match encode(&inside.framing, head, body) {
             Ok(frame) => {
                 inside.stats.broadcasts += 1;
-                inside.broadcast_here(&self.key, except.unwrap_or(SessionId::NONE), &frame, None)
+                match inside.share(frame) {
+                    Ok(frame) => inside.broadcast_here(&self.key, except.unwrap_or(SessionId::NONE), &frame, None),
+                    Err(_) => inside.broadcast_refused(&self.key),
+                }
             }
             Err(error) => {
                 self.ctx.unencodable(error);
@@ -166,7 +169,7 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         frame: Result<Bytes, EncodeError>,
     ) -> Broadcast {
         match frame {
-            Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), &frame, droppable),
+            Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), frame, droppable),
             Err(error) => {
                 self.ctx.unencodable(error);
                 Broadcast::default()
@@ -213,11 +216,12 @@ impl<A: Application> Inside<A> {
         &mut self,
         key: &GroupKey,
         except: SessionId,
-        frame: &Bytes,
+        frame: Bytes,
         droppable: Option<u32>,
     ) -> Broadcast {
         self.stats.broadcasts += 1;
-        let mut result = self.broadcast_here(key, except, frame, droppable);
+        let Ok(frame) = self.share(frame) else { return self.broadcast_refused(key) };
+        let mut result = self.broadcast_here(key, except, &frame, droppable);
         if self.router.shards() > 1 {
             for shard in self.groups.elsewhere(key) {
                 let broadcasting = Broadcasting { group: key.clone(), except, frame: frame.clone(), droppable };
@@ -232,6 +236,15 @@ impl<A: Application> Inside<A> {
             }
         }
         result
+    }
+
+    /// There is no memory for the frame: nobody gets it.
+    #[cold]
+    fn broadcast_refused(&mut self, key: &GroupKey) -> Broadcast {
+        let elsewhere = if self.router.shards() > 1 { self.groups.elsewhere(key).count() } else { 0 };
+        let refused = self.groups.count(key) + elsewhere;
+        self.stats.broadcast_refused += refused as u64;
+        Broadcast { refused, ..Broadcast::default() }
     }
 
     /// To the members here.
@@ -252,7 +265,7 @@ impl<A: Application> Inside<A> {
             if Some(index) == except || !self.table.is_live(index) {
                 continue;
             }
-            if self.queue_frame(index, frame, droppable).is_queued() {
+            if self.append_frame(index, frame, droppable.map(Some)).is_queued() {
                 result.delivered += 1;
             } else {
                 result.refused += 1;
@@ -261,17 +274,5 @@ impl<A: Application> Inside<A> {
         self.stats.broadcast_delivered += result.delivered as u64;
         self.stats.broadcast_refused += result.refused as u64;
         result
-    }
-
-    fn queue_frame(&mut self, index: u32, frame: &Bytes, droppable: Option<u32>) -> SendOutcome {
-        self.queue(index, |outbox, _, config, supply| {
-            if frame.len() > COPY_BYTES_MAX && !supply.charge(frame.len()) {
-                return SendOutcome::Refused(Refusal::Memory);
-            }
-            match droppable {
-                Some(key) => outbox.append_droppable(Some(key), frame, &config.outbox, supply),
-                None => outbox.append_frame(frame, &config.outbox, supply),
-            }
-        })
     }
 }

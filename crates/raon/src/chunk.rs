@@ -1,9 +1,7 @@
 //! Where messages are gathered until they leave: buffers of the driver's pool, or vectors where those do not do.
 
 use raon_provider::{Buffer, Driver, Payload};
-use raon_session::{Chunk, Need, Piece, Spares, Supply};
-
-use crate::budget::Lease;
+use raon_session::{COPY_BYTES_MAX, Chunk, Need, Piece, Spares, Supply};
 
 /// A chunk of an outbox. What is in use is the length of what it holds, so that nothing else can leave.
 pub(crate) enum OutChunk {
@@ -90,35 +88,30 @@ pub(crate) fn payload(piece: Piece<OutChunk>) -> Payload {
     }
 }
 
-/// Where a shard's outboxes get their memory: the pool first, then the heap within the budget.
+/// Bytes of a piece that its session is charged for: those that others may share are charged where they were made.
+pub(crate) fn own_bytes(piece: &Piece<OutChunk>) -> usize {
+    match piece {
+        Piece::Shared(bytes) if bytes.len() > COPY_BYTES_MAX => 0,
+        _ => piece.len(),
+    }
+}
+
+/// Where a shard's outboxes get their memory: the pool first, then the heap. Whether the budget has room for a message is
+/// asked before it is queued (`Inside::provide`).
 pub(crate) struct ChunkSupply<'a> {
     pub(crate) driver: &'a mut Driver,
     pub(crate) spares: &'a mut Spares<OutChunk>,
-    pub(crate) lease: &'a mut Lease,
-    /// What this turn has charged so far, to be replaced at its end by what is left in the outboxes.
-    pub(crate) provisional_bytes: &'a mut usize,
 }
 
 /// What a chunk on the heap has at least: a few messages.
 const HEAP_CHUNK_BYTES_MIN: usize = 1024;
 
-impl ChunkSupply<'_> {
-    /// Charges so many bytes until the end of the turn.
-    #[inline]
-    pub(crate) fn charge(&mut self, bytes: usize) -> bool {
-        let has_room = self.lease.charge(bytes);
-        *self.provisional_bytes += if has_room { bytes } else { 0 };
-        has_room
-    }
-
-    #[cold]
-    fn heap_chunk(&mut self, need: Need) -> Option<OutChunk> {
-        let bytes = match need {
-            Need::Tail { bytes } => bytes.max(HEAP_CHUNK_BYTES_MIN),
-            Need::Exact { bytes } => bytes,
-        };
-        self.charge(bytes).then(|| OutChunk::Heap(Vec::with_capacity(bytes)))
-    }
+#[cold]
+fn heap_chunk(need: Need) -> OutChunk {
+    OutChunk::Heap(Vec::with_capacity(match need {
+        Need::Tail { bytes } => bytes.max(HEAP_CHUNK_BYTES_MIN),
+        Need::Exact { bytes } => bytes,
+    }))
 }
 
 impl Supply for ChunkSupply<'_> {
@@ -126,13 +119,10 @@ impl Supply for ChunkSupply<'_> {
 
     #[inline]
     fn chunk(&mut self, need: Need) -> Option<OutChunk> {
-        if let Need::Exact { .. } = need {
-            return self.heap_chunk(need);
-        }
-        let Some(buffer) = self.driver.buffer().filter(|buffer| buffer.capacity() >= need.bytes()) else {
-            return self.heap_chunk(need);
-        };
-        self.charge(buffer.capacity()).then(|| OutChunk::Pool(buffer))
+        let is_tail = matches!(need, Need::Tail { .. });
+        let buffer = if is_tail { self.driver.buffer() } else { None };
+        let buffer = buffer.filter(|buffer| buffer.capacity() >= need.bytes());
+        Some(buffer.map_or_else(|| heap_chunk(need), OutChunk::Pool))
     }
 
     fn spares(&mut self) -> &mut Spares<OutChunk> {
@@ -145,31 +135,26 @@ mod tests {
     use raon_provider::{AnyProvider, Config, Kind};
 
     use super::*;
-    use crate::budget::Budget;
 
     #[test]
-    fn the_pool_comes_first_and_the_heap_only_within_the_budget() {
+    fn the_pool_comes_first_and_then_the_heap() {
         let mut config = Config::named(Kind::Sim);
         config.pool.send_count = 1;
         let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
-        let budget = Budget::new(2 * crate::budget::PORTION_BYTES as u64);
-        let (mut lease, mut spares, mut provisional_bytes) = (Lease::new(budget), Spares::default(), 0);
-        let mut supply = ChunkSupply {
-            driver: &mut driver,
-            spares: &mut spares,
-            lease: &mut lease,
-            provisional_bytes: &mut provisional_bytes,
-        };
+        let mut spares = Spares::default();
+        let mut supply = ChunkSupply { driver: &mut driver, spares: &mut spares };
         let mut first = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
-        first.grow(5).copy_from_slice(b"hello");
-        assert_eq!(first.room(), 4091);
+        first.put(b"hello");
+        assert_eq!(first.grow(2), [0, 0]);
+        assert_eq!(first.room(), 4089);
+        first.truncate(5);
         let mut second = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
         assert!(second.room() < 4096, "the pool has no more");
-        second.grow(2).copy_from_slice(b"hi");
-        assert!(supply.chunk(Need::Tail { bytes: 1 << 20 }).is_none(), "that is beyond the budget");
+        second.put(b"hi");
         second.seal();
         assert_eq!((second.room(), second.into_payload().to_vec()), (0, b"hi".to_vec()));
         assert_eq!(first.into_payload().to_vec(), b"hello");
-        assert_eq!(provisional_bytes, 4096 + HEAP_CHUNK_BYTES_MIN);
+        let exact = supply.chunk(Need::Exact { bytes: 4 }).unwrap();
+        assert!(matches!(exact, OutChunk::Heap(_)), "nothing would be gathered in a buffer of the pool");
     }
 }

@@ -106,7 +106,9 @@ config! {
     sessions_max: u32 = 65_536,
     /// Most sessions from one IP address; 0: no limit.
     sessions_per_address_max: u32 = 0,
-    /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools.
+    /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools: at least
+    /// 1 MiB, and 128 KiB for each shard. What many sessions share is charged once. When it is used up, the sessions that
+    /// hold most are reset for those that need little (`MemoryBudget`).
     memory_bytes_max: u64 = 1 << 30,
     /// Most bytes that wait in one session's outbox.
     outbox_bytes_max: u32 = 256 * 1024,

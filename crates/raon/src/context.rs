@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raon_provider::Address;
-use raon_session::{
-    BodyWriter, COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, SendOutcome, encode, encode_with, write_body,
-};
+use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome, encode, encode_with, write_body};
 
 use crate::application::{Application, Head};
 use crate::broadcast::Group;
 use crate::budget::Kept;
-use crate::chunk::ChunkSupply;
 use crate::error::{InletRefusal, Refused};
 use crate::group::GroupKey;
 use crate::handle::post_to;
@@ -118,7 +115,10 @@ impl<'a, A: Application> Context<'a, A> {
             let sent = self.inside.router.inlet(id.shard()).map(|inlet| inlet.send(id, head, body));
             return outcome_of(sent.unwrap_or(Err(InletRefusal::Closed)));
         }
-        self.queue(id, |outbox, framing, limits, supply| outbox.append(framing, head, body, limits, supply))
+        match self.resolve(id) {
+            Some(index) => self.inside.append(index, head, body),
+            None => SendOutcome::Gone,
+        }
     }
 
     /// As [`send`](Self::send), written where it will leave from: what `fill` writes is the body, of at most
@@ -134,8 +134,10 @@ impl<'a, A: Application> Context<'a, A> {
         if !self.inside.is_own(id) {
             return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
-        self.queue(id, |outbox, framing, limits, supply| {
-            outbox.append_with(framing, head, body_bytes_max, limits, supply, fill)
+        let Some(index) = self.resolve(id) else { return SendOutcome::Gone };
+        let bytes = self.inside.message_bytes(body_bytes_max);
+        self.inside.queue(index, bytes, |outbox, framing, config, supply| {
+            outbox.append_with(framing, head, body_bytes_max, &config.outbox, supply, fill)
         })
     }
 
@@ -145,12 +147,10 @@ impl<'a, A: Application> Context<'a, A> {
             let command = Command::SendShared { id, head, body: body.clone() };
             return self.put(id, command, body.len());
         }
-        self.queue(id, |outbox, framing, limits, supply| {
-            if body.len() > COPY_BYTES_MAX && !supply.charge(body.len()) {
-                return SendOutcome::Refused(Refusal::Memory);
-            }
-            outbox.append_shared(framing, head, body, limits, supply)
-        })
+        match self.resolve(id) {
+            Some(index) => self.inside.append_shared(index, head, body),
+            None => SendOutcome::Gone,
+        }
     }
 
     /// Sends a message that need not arrive to a session of this shard: while it waits for a peer that is slow, a later one
@@ -305,34 +305,24 @@ impl<'a, A: Application> Context<'a, A> {
         SendOutcome::Refused(error.into())
     }
 
-    /// Queues for a session of this shard.
+    /// The slot of a session of this shard; one that is gone is counted.
     #[inline]
-    fn queue(
-        &mut self,
-        id: SessionId,
-        append: impl FnOnce(
-            &mut Outbox<crate::chunk::OutChunk>,
-            &A::Framing,
-            &raon_session::OutboxLimits,
-            &mut ChunkSupply<'_>,
-        ) -> SendOutcome,
-    ) -> SendOutcome {
-        let Some(index) = self.inside.table.resolve(id) else {
-            self.inside.stats.late += 1;
-            return SendOutcome::Gone;
-        };
-        self.inside.queue(index, |outbox, framing, config, supply| append(outbox, framing, &config.outbox, supply))
+    fn resolve(&mut self, id: SessionId) -> Option<u32> {
+        let index = self.inside.table.resolve(id);
+        self.inside.stats.late += u64::from(index.is_none());
+        index
     }
 
     fn queue_droppable(&mut self, id: SessionId, key: Option<u32>, frame: Result<Bytes, EncodeError>) -> SendOutcome {
         match frame {
-            Ok(frame) => self.queue(id, |outbox, _, limits, supply| {
-                if supply.charge(frame.len()) {
-                    outbox.append_droppable(key, &frame, limits, supply)
-                } else {
+            Ok(frame) => match (self.resolve(id), self.inside.share(frame)) {
+                (None, _) => SendOutcome::Gone,
+                (Some(index), Ok(frame)) => self.inside.append_frame(index, &frame, Some(key)),
+                (Some(_), Err(_)) => {
+                    self.inside.stats.messages_dropped += 1;
                     SendOutcome::Dropped
                 }
-            }),
+            },
             Err(error) => self.unencodable(error),
         }
     }

@@ -36,6 +36,7 @@ mod inlet;
 mod metrics;
 mod places;
 mod platform;
+mod ranks;
 mod router;
 mod server;
 mod shard;

@@ -118,6 +118,7 @@ impl<A: Application> ServerBuilder<A> {
         config.check()?;
         let shards =
             if config.workers == 0 { platform::cores().min(crate::SHARDS_MAX) } else { config.workers as usize };
+        config.check_shards(shards)?;
         let router = Router::<A>::new(&config, shards);
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;

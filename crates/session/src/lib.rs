@@ -62,8 +62,8 @@ pub use inbox::Inbox;
 pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
 pub use message::Message;
 pub use outbox::{
-    COPY_BYTES_MAX, Chunk, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome, Settled,
-    SlowConsumer, Supply,
+    COPY_BYTES_MAX, Chunk, ENTRY_BYTES, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome,
+    Settled, SlowConsumer, Supply,
 };
 pub use rate::{Rate, RateLimit, RateLimits};
 pub use session::{Action, Event, PeerEnd, Session, SessionConfig, State, Step};

@@ -35,6 +35,9 @@ use crate::writer::BodyWriter;
 /// piece in a send, which is 60 to 100 ns.
 pub const COPY_BYTES_MAX: usize = 512;
 
+/// What an entry of the backlog takes beside its bytes.
+pub const ENTRY_BYTES: usize = 48;
+
 /// What waits to be sent to one peer, in order.
 ///
 /// ```
@@ -179,6 +182,19 @@ impl<C: Chunk> Outbox<C> {
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes as usize
+    }
+
+    /// What it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
+    /// before such, but not the bytes themselves that others may share, if they are more than [`COPY_BYTES_MAX`] at a
+    /// time. Those are charged where they were made, once.
+    //= OUTBOX-6
+    #[inline]
+    pub fn own_bytes(&self) -> usize {
+        let backlog = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| (backlog.length() * ENTRY_BYTES) as isize - backlog.shared_bytes as isize);
+        (self.bytes as isize + backlog) as usize
     }
 
     /// Messages that wait.

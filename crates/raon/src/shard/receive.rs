@@ -162,10 +162,13 @@ impl<A: Application> Inside<A> {
         let bytes = inbox.charged_bytes() as u32;
         let charged = std::mem::replace(&mut entry.inbox_charged_bytes, bytes);
         entry.session.inbox = inbox;
-        if bytes <= charged {
-            self.lease.release((charged - bytes) as usize);
-        } else if !self.lease.charge((bytes - charged) as usize) {
-            entry.inbox_charged_bytes = charged;
+        let growth = bytes.saturating_sub(charged) as usize;
+        // It holds the memory already, so it is charged for it even if that is the end of it.
+        let is_within = growth == 0 || self.provide(index, growth);
+        self.lease.charge(growth);
+        self.lease.release(charged.saturating_sub(bytes) as usize);
+        self.table.update_rank(index);
+        if !is_within {
             self.close(index, CloseReason::MemoryBudget);
         }
     }
