@@ -47,7 +47,7 @@ pub use application::{Application, Head, ShardInfo};
 pub use broadcast::{Broadcast, Group};
 pub use budget::Kept;
 pub use closures::{ClosureBuilder, Closures, Exchange};
-pub use config::{Config, ConfigError, ConfigErrors, OnPanic, SlowConsumerPolicy};
+pub use config::{Config, ConfigError, ConfigErrors, OnPanic, Profile, SlowConsumerPolicy};
 pub use context::Context;
 pub use error::{InletRefusal, Refused, ServerError};
 pub use group::GroupKey;
