@@ -120,20 +120,26 @@ impl<F: Framing> Play<F> {
         self.expect_framed(&body, outcome, false);
     }
 
+    /// In pieces, with room to spare or without enough.
     fn append_with(&mut self, size: usize) {
         let (body, spare) = (self.body(size), usize::from(self.count % 5));
         let (prefix, suffix) = (self.framing.prefix_bytes(), self.framing.suffix_bytes());
-        let outcome =
-            self.outbox.append_with(&self.framing, self.head, size + spare, &self.limits, &mut self.memory, |out| {
-                out[..size].copy_from_slice(&body);
-                size
-            });
-        if prefix + size + spare + suffix > self.framing.message_bytes_max() {
+        let bound = (size + spare).saturating_sub(1);
+        let outcome = self.outbox.append_with(&self.framing, self.head, bound, &self.limits, &mut self.memory, |out| {
+            body.chunks(7).for_each(|part| out.put(part));
+        });
+        let bound = prefix + suffix + bound.min(self.framing.message_bytes_max() - prefix - suffix);
+        if let Err(refusal) = self.could_make_room(prefix + suffix) {
+            return assert_eq!(outcome, SendOutcome::Refused(refusal));
+        }
+        if self.is_refused_for_memory(outcome) {
+            return;
+        }
+        if prefix + size + suffix > bound {
             return assert!(matches!(outcome, SendOutcome::Refused(Refusal::Unencodable(_))), "{outcome:?}");
         }
-        match self.make_room(prefix + size + spare + suffix, None) {
+        match self.make_room(prefix + size + suffix, None) {
             Err(refusal) => assert_eq!(outcome, SendOutcome::Refused(refusal)),
-            Ok(_) if self.is_refused_for_memory(outcome) => {}
             Ok(_) => {
                 assert_eq!(outcome, SendOutcome::Queued);
                 self.push(self.frame(&body), None);
@@ -282,13 +288,7 @@ impl<F: Framing> Play<F> {
         let (bytes, messages) = (self.bytes(), self.messages());
         let without_older = older.map_or((bytes, messages), |at| (bytes - self.waiting[at].bytes.len(), messages - 1));
         if !fits(without_older.0, without_older.1) {
-            let kept = || self.waiting.iter().filter(|part| part.droppable.is_none());
-            let kept_bytes = kept().map(|part| part.bytes.len()).sum();
-            let may_drop = self.limits.slow_consumer == SlowConsumer::DropOldestDroppable;
-            if !may_drop || !fits(kept_bytes, kept().map(|part| part.messages).sum()) {
-                let is_count = messages >= self.limits.messages_max;
-                return Err(if is_count { Refusal::OutboxMessages } else { Refusal::OutboxBytes });
-            }
+            self.could_make_room(length)?;
         }
         if let Some(at) = older {
             self.waiting.remove(at);
@@ -299,6 +299,19 @@ impl<F: Framing> Play<F> {
             self.dropped += 1;
         }
         Ok(older.is_some())
+    }
+
+    /// Whether there is room without what may be dropped, or with it.
+    fn could_make_room(&self, length: usize) -> Result<(), Refusal> {
+        let may_drop = self.limits.slow_consumer == SlowConsumer::DropOldestDroppable;
+        let kept = || self.waiting.iter().filter(|part| !may_drop || part.droppable.is_none());
+        let bytes = kept().map(|part| part.bytes.len()).sum::<usize>() + length;
+        let messages: u32 = kept().map(|part| part.messages).sum();
+        if bytes <= self.limits.bytes_max as usize && messages < self.limits.messages_max {
+            return Ok(());
+        }
+        let is_count = self.messages() >= self.limits.messages_max;
+        Err(if is_count { Refusal::OutboxMessages } else { Refusal::OutboxBytes })
     }
 
     fn is_refused_for_memory(&self, outcome: SendOutcome) -> bool {

@@ -91,13 +91,8 @@ fn say(ctx: &mut Context<'_, Chat>, guest: &Guest, text: &[u8]) {
     }
     // Written once, where it leaves from, for everybody in the room.
     let parts = [guest.name.as_bytes(), b": ", text];
-    ctx.group(group).broadcast_with(None, (), parts.iter().map(|part| part.len()).sum(), |out| {
-        let mut length = 0;
-        for part in parts {
-            out[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        length
+    ctx.group(group).broadcast_with(None, (), parts.iter().map(|part| part.len()).sum(), |body| {
+        parts.iter().for_each(|part| body.put(part));
     });
 }
 

@@ -49,7 +49,7 @@ pub mod unix;
 macro_rules! every_test {
     ($cases:ident, $setup:expr) => {
         $cases! { $setup;
-            ownership: every_payload_form_comes_back a_failed_send_brings_its_payload_and_its_count
+            ownership: a_buffer_never_shows_what_others_left every_payload_form_comes_back a_failed_send_brings_its_payload_and_its_count
                 a_room_comes_back_from_success_and_from_failure a_quiet_payload_is_dropped_after_use
                 a_refused_operation_comes_back_whole a_late_refusal_brings_the_payload;
             once: nothing_completes_or_moves_inside_submit a_mixed_load_completes_each_operation_once

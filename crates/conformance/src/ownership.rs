@@ -77,6 +77,43 @@ pub fn a_failed_send_brings_its_payload_and_its_count(setup: &Setup) {
     rig.wait_closed(2);
 }
 
+//= OWN-3
+pub fn a_buffer_never_shows_what_others_left(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    // All slots hold somebody's bytes, those of the send section and those that are received into.
+    let mut used: Vec<_> = std::iter::from_fn(|| rig.driver.buffer()).collect();
+    for buffer in &mut used {
+        let secret = vec![0xA5; buffer.capacity()];
+        assert_eq!((buffer.put(&secret), buffer.put(&secret)), (secret.len(), 0));
+    }
+    drop(used);
+    let mut buffer = rig.driver.buffer().expect("all are back");
+    assert_eq!(buffer.put(b"own"), 3);
+    buffer.set_len(1000);
+    assert!(buffer.starts_with(b"own") && buffer[3..].iter().all(|byte| *byte == 0), "no stranger's bytes");
+    // What is cut off is gone, too.
+    buffer.set_len(1);
+    buffer.set_len(3);
+    assert_eq!(&buffer[..], b"o\0\0");
+    rig.send(socket, buffer, 1);
+    rig.wait(1);
+    assert_eq!(peer.read(&mut rig, 3), b"o\0\0");
+    let mut room = rig.driver.buffer().expect("one was given back");
+    room.set_len(10);
+    rig.submit(Operation::ReceiveInto { socket, room: room.into() }, 2);
+    peer.write(&mut rig, b"raon");
+    let Outcome::ReceivedInto(Room::Buffer(mut room)) = rig.wait(2).outcome else { panic!("the room was due") };
+    room.set_len(10);
+    assert_eq!(&room[..], b"raon\0\0\0\0\0\0");
+    rig.receive(socket, 3);
+    peer.write(&mut rig, &[0x5A; 100]);
+    let Outcome::Received(mut buffer) = rig.wait(3).outcome else { panic!("bytes were due") };
+    let length = buffer.len();
+    buffer.set_len(usize::MAX);
+    assert!(buffer[..length].iter().all(|byte| *byte == 0x5A) && buffer[length..].iter().all(|byte| *byte == 0));
+}
+
 pub fn a_room_comes_back_from_success_and_from_failure(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let (socket, mut peer) = rig.peer();

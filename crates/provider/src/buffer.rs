@@ -50,10 +50,22 @@ impl Buffer {
 
     /// Takes as many of `bytes` as fit, in place of what was there, and says how many.
     pub fn fill_from(&mut self, bytes: &[u8]) -> usize {
-        let length = bytes.len().min(self.capacity());
-        self.set_len(length);
-        self.copy_from_slice(&bytes[..length]);
-        length
+        if let Some(loan) = &mut self.loan {
+            loan.set_len(0);
+        }
+        self.put(bytes)
+    }
+
+    /// Adds as many of `bytes` as fit behind what is there, and says how many.
+    //= OWN-3
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let Some(loan) = &mut self.loan else { return 0 };
+        let start = loan.len();
+        let count = bytes.len().min(loan.capacity() - start);
+        loan.set_len(start + count);
+        loan.bytes_mut()[start..].copy_from_slice(&bytes[..count]);
+        count
     }
 
     /// Cuts it to `length` bytes from `start` on.
@@ -68,10 +80,15 @@ impl Buffer {
         Buffer { loan: self.loan.as_mut().map(|loan| loan.split_off(at)) }
     }
 
-    /// Sets the number of bytes, at most [`capacity`](Self::capacity); what appears is what the slot held before.
+    /// Sets the number of bytes, at most [`capacity`](Self::capacity). Bytes that are added are zero: what others have
+    /// left in the slot is never seen. [`put`](Self::put) adds bytes without the zeros.
+    //= OWN-3
     pub fn set_len(&mut self, length: usize) {
-        if let Some(loan) = &mut self.loan {
-            loan.set_len(length);
+        let Some(loan) = &mut self.loan else { return };
+        let start = loan.len();
+        loan.set_len(length);
+        if let Some(added) = loan.bytes_mut().get_mut(start..) {
+            added.fill(0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One message to all members of a group: encoded once, handed over once per shard.
 
 use bytes::Bytes;
-use raon_session::{COPY_BYTES_MAX, EncodeError, Framing, Refusal, SendOutcome, encode};
+use raon_session::{BodyWriter, EncodeError, encode, encode_with};
 
 use crate::application::{Application, Head};
 use crate::context::Context;
@@ -96,7 +96,10 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         match encode(&inside.framing, head, body) {
             Ok(frame) => {
                 inside.stats.broadcasts += 1;
-                inside.broadcast_here(&self.key, except.unwrap_or(SessionId::NONE), &frame, None)
+                match inside.share(frame) {
+                    Ok(frame) => inside.broadcast_here(&self.key, except.unwrap_or(SessionId::NONE), &frame, None),
+                    Err(_) => inside.broadcast_refused(&self.key),
+                }
             }
             Err(error) => {
                 self.ctx.unencodable(error);
@@ -105,13 +108,34 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         }
     }
 
-    /// As [`broadcast`](Self::broadcast), encoded in place: `fill` gets `body_bytes_max` zeroed bytes and says how many of them it has written.
+    /// As [`broadcast`](Self::broadcast), written in place: what `fill` writes is the body, of at most `body_bytes_max` bytes
+    /// and no more than the framing allows. If it writes more nobody gets anything, and the refusal is counted.
+    ///
+    /// ```
+    /// use raon::{Application, Context, Delimiter, Message};
+    /// use std::fmt::Write;
+    /// struct Hall;
+    /// impl Application for Hall {
+    ///     type Framing = Delimiter;
+    ///     type Session = u32;
+    ///     type Post = ();
+    ///     fn on_open(&mut self, ctx: &mut Context<'_, Self>) -> u32 {
+    ///         ctx.sessions() as u32
+    ///     }
+    ///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, guest: &mut u32, line: Message<'_, ()>) {
+    ///         ctx.group("hall").broadcast_with(None, (), line.len() + 20, |body| {
+    ///             let _ = write!(body, "guest {guest}: ");
+    ///             body.put(&line);
+    ///         });
+    ///     }
+    /// }
+    /// ```
     pub fn broadcast_with(
         self,
         except: Option<SessionId>,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> Broadcast {
         let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
         self.deliver(except, None, frame)
@@ -124,6 +148,20 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         self.deliver(except, Some(key), frame)
     }
 
+    /// As [`broadcast_droppable`](Self::broadcast_droppable), written in place as by
+    /// [`broadcast_with`](Self::broadcast_with).
+    pub fn broadcast_droppable_with(
+        self,
+        except: Option<SessionId>,
+        key: u32,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
+    ) -> Broadcast {
+        let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
+        self.deliver(except, Some(key), frame)
+    }
+
     fn deliver(
         self,
         except: Option<SessionId>,
@@ -131,7 +169,7 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         frame: Result<Bytes, EncodeError>,
     ) -> Broadcast {
         match frame {
-            Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), &frame, droppable),
+            Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), frame, droppable),
             Err(error) => {
                 self.ctx.unencodable(error);
                 Broadcast::default()
@@ -178,11 +216,12 @@ impl<A: Application> Inside<A> {
         &mut self,
         key: &GroupKey,
         except: SessionId,
-        frame: &Bytes,
+        frame: Bytes,
         droppable: Option<u32>,
     ) -> Broadcast {
         self.stats.broadcasts += 1;
-        let mut result = self.broadcast_here(key, except, frame, droppable);
+        let Ok(frame) = self.share(frame) else { return self.broadcast_refused(key) };
+        let mut result = self.broadcast_here(key, except, &frame, droppable);
         if self.router.shards() > 1 {
             for shard in self.groups.elsewhere(key) {
                 let broadcasting = Broadcasting { group: key.clone(), except, frame: frame.clone(), droppable };
@@ -197,6 +236,15 @@ impl<A: Application> Inside<A> {
             }
         }
         result
+    }
+
+    /// There is no memory for the frame: nobody gets it.
+    #[cold]
+    fn broadcast_refused(&mut self, key: &GroupKey) -> Broadcast {
+        let elsewhere = if self.router.shards() > 1 { self.groups.elsewhere(key).count() } else { 0 };
+        let refused = self.groups.count(key) + elsewhere;
+        self.stats.broadcast_refused += refused as u64;
+        Broadcast { refused, ..Broadcast::default() }
     }
 
     /// To the members here.
@@ -217,7 +265,7 @@ impl<A: Application> Inside<A> {
             if Some(index) == except || !self.table.is_live(index) {
                 continue;
             }
-            if self.queue_frame(index, frame, droppable).is_queued() {
+            if self.append_frame(index, frame, droppable.map(Some)).is_queued() {
                 result.delivered += 1;
             } else {
                 result.refused += 1;
@@ -227,36 +275,4 @@ impl<A: Application> Inside<A> {
         self.stats.broadcast_refused += result.refused as u64;
         result
     }
-
-    fn queue_frame(&mut self, index: u32, frame: &Bytes, droppable: Option<u32>) -> SendOutcome {
-        self.queue(index, |outbox, _, config, supply| {
-            if frame.len() > COPY_BYTES_MAX && !supply.charge(frame.len()) {
-                return SendOutcome::Refused(Refusal::Memory);
-            }
-            match droppable {
-                Some(key) => outbox.append_droppable(Some(key), frame, &config.outbox, supply),
-                None => outbox.append_frame(frame, &config.outbox, supply),
-            }
-        })
-    }
-}
-
-/// A frame of which `fill` writes the body.
-fn encode_with<F: Framing>(
-    framing: &F,
-    head: F::Head,
-    body_bytes_max: usize,
-    fill: impl FnOnce(&mut [u8]) -> usize,
-) -> Result<Bytes, EncodeError> {
-    let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
-    let length_max = prefix.saturating_add(body_bytes_max).saturating_add(suffix);
-    EncodeError::check_limit(length_max, framing.message_bytes_max())?;
-    let mut frame = vec![0; length_max];
-    let (before, rest) = frame.split_at_mut(prefix);
-    let body_bytes = fill(&mut rest[..body_bytes_max]).min(body_bytes_max);
-    framing.check(head, &rest[..body_bytes])?;
-    framing.write_prefix(head, body_bytes, before);
-    framing.write_suffix(&mut rest[body_bytes..body_bytes + suffix]);
-    frame.truncate(prefix + body_bytes + suffix);
-    Ok(frame.into())
 }

@@ -1,11 +1,13 @@
 //! Everything that can be set, with units in the names, from TOML and from the environment; all errors at once.
 
 mod check;
+mod profile;
 mod source;
 
 use std::fmt;
 
 pub(crate) use check::{Listen, SESSIONS_PER_SHARD_MAX};
+pub use profile::Profile;
 use serde::{Deserialize, Serialize};
 
 /// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
@@ -49,7 +51,8 @@ pub enum SlowConsumerPolicy {
 macro_rules! config {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
         /// The configuration of a server. Each field is also a key of the TOML file, and in capitals behind `RAON_` a
-        /// variable of the environment, which has the last word. `RAON_BACKEND` replaces `auto` and only that.
+        /// variable of the environment, which has the last word. `RAON_BACKEND` replaces `auto` and only that. The key
+        /// `profile` (`public` or `lan`) sets several of them at once, before all others: see [`Profile`].
         ///
         /// ```
         /// use raon::Config;
@@ -59,14 +62,18 @@ macro_rules! config {
         /// assert_eq!(errors.iter().count(), 3);
         /// # Ok::<(), raon::ConfigErrors>(())
         /// ```
-        #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
+        #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
         #[non_exhaustive]
-        pub struct Config { $($(#[$doc])* pub $name: $type,)* }
+        pub struct Config {
+            /// Set by [`Config::apply_profile`], which sets what belongs to it too.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub(crate) profile: Option<Profile>,
+            $($(#[$doc])* pub $name: $type,)*
+        }
 
         impl Default for Config {
             fn default() -> Self {
-                Config { $($name: $default,)* }
+                Config { profile: None, $($name: $default,)* }
             }
         }
 
@@ -76,6 +83,8 @@ macro_rules! config {
             /// Sets one field from a value of TOML. `None`: there is no such field.
             fn set(&mut self, name: &str, value: toml::Value) -> Option<Result<(), String>> {
                 match name {
+                    // Applied before all fields.
+                    "profile" => Some(Ok(())),
                     $(stringify!($name) => Some(value.try_into().map(|value| self.$name = value).map_err(one_line)),)*
                     _ => None,
                 }
@@ -109,7 +118,9 @@ config! {
     /// Leading bits by which IPv6 addresses count as one, 1 to 128. The default is the network that a customer has at least, all
     /// of whose addresses are his. IPv4 addresses and link-local ones count whole.
     address_prefix_v6_bits: u32 = 64,
-    /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools.
+    /// Memory that begun frames and outboxes of all sessions may take together, in bytes, beside the drivers' pools: at least
+    /// 1 MiB, and 128 KiB for each shard. What many sessions share is charged once. When it is used up, the sessions that
+    /// hold most are reset for those that need little (`MemoryBudget`).
     memory_bytes_max: u64 = 1 << 30,
     /// Most bytes that wait in one session's outbox.
     outbox_bytes_max: u32 = 256 * 1024,

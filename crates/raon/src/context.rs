@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raon_provider::Address;
-use raon_session::{COPY_BYTES_MAX, CloseReason, EncodeError, Outbox, Refusal, SendOutcome, encode};
+use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome, encode, encode_with, write_body};
 
 use crate::application::{Application, Head};
 use crate::broadcast::Group;
 use crate::budget::Kept;
-use crate::chunk::ChunkSupply;
 use crate::error::{InletRefusal, Refused};
 use crate::group::GroupKey;
 use crate::handle::post_to;
@@ -17,6 +16,10 @@ use crate::id::SessionId;
 use crate::inlet::Command;
 use crate::metrics::Stats;
 use crate::shard::inside::Inside;
+
+/// Memory for bodies that are written for sessions of other shards is given back if it has grown larger than this: sixteen
+/// ordinary frames.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// A shard, as a callback of its application sees it, and the session that the callback is about, if it is about one.
 ///
@@ -79,13 +82,28 @@ impl<'a, A: Application> Context<'a, A> {
         }
     }
 
-    /// The same, written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold anything, and says how
-    /// many of them it has written.
+    /// The same, written where it will leave from: what `fill` writes is the body, of at most `body_bytes_max` bytes.
+    ///
+    /// ```
+    /// use raon::{Application, Context, Message, Packet, PacketHead};
+    /// struct Scores(Vec<u32>);
+    /// impl Application for Scores {
+    ///     type Framing = Packet;
+    ///     type Session = ();
+    ///     type Post = ();
+    ///     fn on_open(&mut self, _ctx: &mut Context<'_, Self>) {}
+    ///     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _: &mut (), _: Message<'_, PacketHead>) {
+    ///         ctx.reply_with(PacketHead { id: 2 }, 4 * self.0.len(), |body| {
+    ///             self.0.iter().for_each(|score| body.put_u32_le(*score));
+    ///         });
+    ///     }
+    /// }
+    /// ```
     pub fn reply_with(
         &mut self,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
         self.send_with(self.id, head, body_bytes_max, fill)
     }
@@ -97,25 +115,29 @@ impl<'a, A: Application> Context<'a, A> {
             let sent = self.inside.router.inlet(id.shard()).map(|inlet| inlet.send(id, head, body));
             return outcome_of(sent.unwrap_or(Err(InletRefusal::Closed)));
         }
-        self.queue(id, |outbox, framing, limits, supply| outbox.append(framing, head, body, limits, supply))
+        match self.resolve(id) {
+            Some(index) => self.inside.append(index, head, body),
+            None => SendOutcome::Gone,
+        }
     }
 
-    /// As [`send`](Self::send), written where it will leave from: `fill` gets `body_bytes_max` bytes, which may hold
-    /// anything, and says how many of them it has written.
+    /// As [`send`](Self::send), written where it will leave from: what `fill` writes is the body, of at most
+    /// `body_bytes_max` bytes and no more than the framing and the outbox allow. If it writes more the message is refused
+    /// as [`TooLong`](EncodeError::TooLong). To a session of another shard it is written into that shard's inlet.
     pub fn send_with(
         &mut self,
         id: SessionId,
         head: Head<A>,
         body_bytes_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
         if !self.inside.is_own(id) {
-            let mut body = vec![0; body_bytes_max];
-            let length = fill(&mut body).min(body_bytes_max);
-            return self.send(id, head, &body[..length]);
+            return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
-        self.queue(id, |outbox, framing, limits, supply| {
-            outbox.append_with(framing, head, body_bytes_max, limits, supply, fill)
+        let Some(index) = self.resolve(id) else { return SendOutcome::Gone };
+        let bytes = self.inside.message_bytes(body_bytes_max);
+        self.inside.queue(index, bytes, |outbox, framing, config, supply| {
+            outbox.append_with(framing, head, body_bytes_max, &config.outbox, supply, fill)
         })
     }
 
@@ -125,12 +147,10 @@ impl<'a, A: Application> Context<'a, A> {
             let command = Command::SendShared { id, head, body: body.clone() };
             return self.put(id, command, body.len());
         }
-        self.queue(id, |outbox, framing, limits, supply| {
-            if body.len() > COPY_BYTES_MAX && !supply.charge(body.len()) {
-                return SendOutcome::Refused(Refusal::Memory);
-            }
-            outbox.append_shared(framing, head, body, limits, supply)
-        })
+        match self.resolve(id) {
+            Some(index) => self.inside.append_shared(index, head, body),
+            None => SendOutcome::Gone,
+        }
     }
 
     /// Sends a message that need not arrive to a session of this shard: while it waits for a peer that is slow, a later one
@@ -141,16 +161,24 @@ impl<'a, A: Application> Context<'a, A> {
         if !self.inside.is_own(id) {
             return self.send(id, head, body);
         }
-        match encode(&self.inside.framing, head, body) {
-            Ok(frame) => self.queue(id, |outbox, _, limits, supply| {
-                if supply.charge(frame.len()) {
-                    outbox.append_droppable(key, &frame, limits, supply)
-                } else {
-                    SendOutcome::Dropped
-                }
-            }),
-            Err(error) => self.unencodable(error),
+        let frame = encode(&self.inside.framing, head, body);
+        self.queue_droppable(id, key, frame)
+    }
+
+    /// As [`send_droppable`](Self::send_droppable), the body written by `fill`, as in [`send_with`](Self::send_with).
+    pub fn send_droppable_with(
+        &mut self,
+        id: SessionId,
+        key: Option<u32>,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
+    ) -> SendOutcome {
+        if !self.inside.is_own(id) {
+            return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
+        let frame = encode_with(&self.inside.framing, head, body_bytes_max, fill);
+        self.queue_droppable(id, key, frame)
     }
 
     /// The group of this name or number.
@@ -277,23 +305,46 @@ impl<'a, A: Application> Context<'a, A> {
         SendOutcome::Refused(error.into())
     }
 
-    /// Queues for a session of this shard.
+    /// The slot of a session of this shard; one that is gone is counted.
     #[inline]
-    fn queue(
+    fn resolve(&mut self, id: SessionId) -> Option<u32> {
+        let index = self.inside.table.resolve(id);
+        self.inside.stats.late += u64::from(index.is_none());
+        index
+    }
+
+    fn queue_droppable(&mut self, id: SessionId, key: Option<u32>, frame: Result<Bytes, EncodeError>) -> SendOutcome {
+        match frame {
+            Ok(frame) => match (self.resolve(id), self.inside.share(frame)) {
+                (None, _) => SendOutcome::Gone,
+                (Some(index), Ok(frame)) => self.inside.append_frame(index, &frame, Some(key)),
+                (Some(_), Err(_)) => {
+                    self.inside.stats.messages_dropped += 1;
+                    SendOutcome::Dropped
+                }
+            },
+            Err(error) => self.unencodable(error),
+        }
+    }
+
+    /// Has a body written for a session of another shard.
+    fn send_elsewhere(
         &mut self,
         id: SessionId,
-        append: impl FnOnce(
-            &mut Outbox<crate::chunk::OutChunk>,
-            &A::Framing,
-            &raon_session::OutboxLimits,
-            &mut ChunkSupply<'_>,
-        ) -> SendOutcome,
+        head: Head<A>,
+        body_bytes_max: usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
-        let Some(index) = self.inside.table.resolve(id) else {
-            self.inside.stats.late += 1;
-            return SendOutcome::Gone;
+        let mut body = std::mem::take(&mut self.inside.scratch);
+        let frame_bytes_max = self.inside.settings.session.outbox.bytes_max as usize;
+        let outcome = match write_body(&self.inside.framing, body_bytes_max, frame_bytes_max, &mut body, fill) {
+            Ok(()) => self.send(id, head, &body),
+            Err(error) => self.unencodable(error),
         };
-        self.inside.queue(index, |outbox, framing, config, supply| append(outbox, framing, &config.outbox, supply))
+        if body.capacity() <= SCRATCH_BYTES_MAX {
+            self.inside.scratch = body;
+        }
+        outcome
     }
 
     /// Puts a command into the inlet of the session's shard.

@@ -36,6 +36,7 @@ mod inlet;
 mod metrics;
 mod places;
 mod platform;
+mod ranks;
 mod router;
 mod server;
 mod shard;
@@ -46,7 +47,7 @@ pub use application::{Application, Head, ShardInfo};
 pub use broadcast::{Broadcast, Group};
 pub use budget::Kept;
 pub use closures::{ClosureBuilder, Closures, Exchange};
-pub use config::{Config, ConfigError, ConfigErrors, OnPanic, SlowConsumerPolicy};
+pub use config::{Config, ConfigError, ConfigErrors, OnPanic, Profile, SlowConsumerPolicy};
 pub use context::Context;
 pub use error::{InletRefusal, Refused, ServerError};
 pub use group::GroupKey;
@@ -55,8 +56,8 @@ pub use id::{SHARDS_MAX, SessionId};
 pub use metrics::Stats;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
 pub use raon_session::{
-    ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix, LengthWidth,
-    Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
+    BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,
+    LengthWidth, Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
 };
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
 pub use simulation::Simulation;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use raon_session::CloseReason;
 
 use crate::application::{Application, Head};
-use crate::budget::Budget;
+use crate::budget::{Budget, Shares};
 use crate::config::Config;
 use crate::group::Presence;
 use crate::inlet::{Inlet, InletLimits};
@@ -35,6 +35,7 @@ struct Door<A: Application> {
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
     load: AtomicU32,
     stats: Mutex<Stats>,
+    shares: Shares,
 }
 
 /// The load of a shard that takes no more sessions.
@@ -46,11 +47,17 @@ impl<A: Application> Router<A> {
             bytes_max: config.inlet_bytes_max as usize,
             commands_max: config.inlet_commands_max as usize,
         };
-        let door = || Door { inlet: Inlet::new(limits), load: AtomicU32::new(0), stats: Mutex::default() };
+        let budget = Budget::new(config.memory_bytes_max, shards);
+        let door = || Door {
+            inlet: Inlet::new(limits),
+            load: AtomicU32::new(0),
+            stats: Mutex::default(),
+            shares: Shares::new(budget.clone()),
+        };
         Arc::new(Router {
             doors: (0..shards).map(|_| door()).collect(),
             places: Places::new(config.sessions_max, config.sessions_per_address_max, config.address_prefix_v6_bits),
-            budget: Budget::new(config.memory_bytes_max),
+            budget,
             presence: Arc::default(),
             next: AtomicU32::new(0),
             is_stopping: AtomicBool::new(false),
@@ -120,9 +127,17 @@ impl<A: Application> Router<A> {
         *self.doors[shard].stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// How a shard stood at its last turn.
+    /// How a shard stood at its last turn, with what is shared now: that may come back from elsewhere.
     pub(crate) fn stats(&self, shard: usize) -> Stats {
-        *self.doors[shard].stats.lock().unwrap_or_else(PoisonError::into_inner)
+        let Door { stats, shares, .. } = &self.doors[shard];
+        let mut stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.memory_bytes += shares.used_bytes();
+        stats
+    }
+
+    /// Where bytes are charged that are shared on this shard first.
+    pub(crate) fn shares(&self, shard: usize) -> Shares {
+        self.doors[shard].shares.clone()
     }
 
     /// Why a connection is refused now, if it is.

@@ -8,7 +8,7 @@ use raon_session::Framing;
 
 use crate::application::{Application, ShardInfo};
 use crate::closures::ClosureBuilder;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Profile};
 use crate::error::ServerError;
 use crate::handle::ServerHandle;
 use crate::platform;
@@ -54,6 +54,16 @@ impl Builder {
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
+    }
+
+    /// Sets the limits of a profile; what is set after it has the last word.
+    ///
+    /// ```
+    /// use raon::{Profile, Server};
+    /// let server = Server::builder().profile(Profile::Public).configure(|config| config.idle_timeout_ms = 30_000);
+    /// ```
+    pub fn profile(self, profile: Profile) -> Self {
+        self.configure(|config| config.apply_profile(Some(profile)))
     }
 
     /// Sets where to listen, see `Config::listen`.
@@ -118,6 +128,10 @@ impl<A: Application> ServerBuilder<A> {
         config.check()?;
         let shards =
             if config.workers == 0 { platform::cores().min(crate::SHARDS_MAX) } else { config.workers as usize };
+        config.check_shards(shards)?;
+        if let Some(unlimited) = config.unlimited() {
+            tracing::warn!("{unlimited}");
+        }
         let router = Router::<A>::new(&config, shards);
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;

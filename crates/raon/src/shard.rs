@@ -19,6 +19,7 @@ pub(crate) mod inside;
 mod mail;
 mod receive;
 mod settings;
+mod shed;
 mod shutdown;
 
 use std::sync::Arc;
@@ -114,10 +115,12 @@ impl<A: Application> Shard<A> {
             groups: Groups::new(number, router.presence.clone()),
             spares: Spares::default(),
             lease: Lease::new(router.budget.clone()),
-            provisional_bytes: 0,
+            shares: router.shares(number),
+            bodies: Vec::new(),
             dirty: Vec::new(),
             ended: Default::default(),
             posts: Default::default(),
+            scratch: Vec::new(),
             clock,
             stats: Stats::default(),
             router,
@@ -165,7 +168,7 @@ impl<A: Application> Shard<A> {
         is_busy |= self.take_posts();
         self.go_on_stopping();
         is_busy |= self.flush_all();
-        self.inside.settle_charges();
+        self.inside.bodies.clear();
         self.inside.stats.turns += 1;
         self.publish();
         Ok(is_busy)
@@ -293,8 +296,11 @@ impl<A: Application> Shard<A> {
     }
 
     fn publish(&mut self) {
-        self.inside.stats.memory_bytes = self.inside.lease.used_bytes() as u64;
-        self.inside.router.publish(usize::from(self.inside.number), &self.inside.stats);
+        let inside = &mut self.inside;
+        inside.stats.memory_bytes = inside.lease.used_bytes() as u64;
+        inside.router.publish(usize::from(inside.number), &inside.stats);
+        // The router adds this for others itself.
+        inside.stats.memory_bytes += inside.shares.used_bytes();
     }
 }
 

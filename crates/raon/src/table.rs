@@ -7,12 +7,13 @@
 //!    used again.
 
 use raon_provider::{OperationId, SocketId};
-use raon_session::Session;
+use raon_session::{Session, State};
 
 use crate::chunk::OutChunk;
 use crate::group::Membership;
 use crate::id::{SLOT_BITS, SessionId};
 use crate::places::Place;
+use crate::ranks::{Rank, Ranked, Ranks};
 
 /// What a shard keeps of a session.
 pub(crate) struct Entry {
@@ -25,8 +26,9 @@ pub(crate) struct Entry {
     pub(crate) charged_bytes: u32,
     /// Charged for the begun frame: twice what a framing's limit may be.
     pub(crate) inbox_charged_bytes: usize,
-    /// With the driver, of a large hand-over that it has not finished.
+    /// With the driver, of a large hand-over that it has not finished; what others may share is not counted.
     pub(crate) handed_bytes: u32,
+    rank: Rank,
     pub(crate) place: Place,
     /// In the list of sessions to be flushed.
     pub(crate) is_dirty: bool,
@@ -46,11 +48,21 @@ impl Entry {
             charged_bytes: 0,
             inbox_charged_bytes: 0,
             handed_bytes: 0,
+            rank: Rank::default(),
             place,
             is_dirty: false,
             is_awaited: false,
             is_paused: false,
         }
+    }
+
+    /// What goes when the session is reset, in bytes: what others share too is counted, since one of them may be the last to
+    /// hold it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        if self.session.state() == State::Closed {
+            return 0;
+        }
+        self.session.outbox.bytes() + self.handed_bytes as usize + self.inbox_charged_bytes
     }
 }
 
@@ -73,12 +85,26 @@ pub(crate) struct Table<S> {
     free_head: u32,
     length: usize,
     capacity: usize,
+    ranks: Ranks,
+}
+
+impl Ranked for Vec<Slot> {
+    #[inline]
+    fn rank_mut(&mut self, index: u32) -> Option<&mut Rank> {
+        self.get_mut(index as usize)?.entry.as_mut().map(|entry| &mut entry.rank)
+    }
+
+    #[inline]
+    fn held_bytes(&self, index: u32) -> usize {
+        self.get(index as usize).and_then(|slot| slot.entry.as_ref()).map_or(0, Entry::held_bytes)
+    }
 }
 
 impl<S> Table<S> {
     pub(crate) fn new(shard: u8, capacity: usize) -> Self {
         let capacity = capacity.min(1 << SLOT_BITS);
-        Table { shard, slots: Vec::new(), states: Vec::new(), free_head: NONE, length: 0, capacity }
+        let ranks = Ranks::default();
+        Table { shard, slots: Vec::new(), states: Vec::new(), free_head: NONE, length: 0, capacity, ranks }
     }
 
     /// Puts a session in, or gives it back when the table is full.
@@ -100,6 +126,7 @@ impl<S> Table<S> {
 
     /// Takes a session out; its id is stale from then on.
     pub(crate) fn remove(&mut self, index: u32) -> Option<Entry> {
+        self.ranks.remove(&mut self.slots, index);
         let slot = self.slots.get_mut(index as usize)?;
         let entry = slot.entry.take()?;
         self.length -= 1;
@@ -158,6 +185,18 @@ impl<S> Table<S> {
     #[inline]
     pub(crate) fn put_state(&mut self, index: u32, state: S) {
         self.states[index as usize] = Some(state);
+    }
+
+    /// What the session holds has changed.
+    #[inline]
+    pub(crate) fn update_rank(&mut self, index: u32) {
+        self.ranks.update(&mut self.slots, index);
+    }
+
+    /// A session that holds most, within a factor of two, and how much that is in bytes.
+    pub(crate) fn heaviest(&mut self) -> Option<(u32, usize)> {
+        let index = self.ranks.heaviest(&mut self.slots)?;
+        Some((index, self.slots.held_bytes(index)))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -69,10 +69,7 @@ impl Application for Thorny {
             self.at(Where::Message);
             ctx.set_timer(Duration::ZERO, 1).unwrap();
             ctx.post(1, ()).unwrap();
-            ctx.reply_with(PacketHead { id: 3 }, 10, |_| {
-                self.at(Where::Encoding);
-                0
-            });
+            ctx.reply_with(PacketHead { id: 3 }, 10, |_| self.at(Where::Encoding));
             if self.place == Where::Close {
                 ctx.close(1);
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::frames::{Frames, packet};
 use raon::{
-    Application, CloseReason, Config, Context, Message, Packet, PacketHead, RateLimit, Server, ServerHandle, SimPeer,
-    Simulation,
+    Application, CloseReason, Config, Context, Message, Packet, PacketHead, Profile, RateLimit, Server, ServerHandle,
+    SimPeer, Simulation,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -271,4 +271,56 @@ fn ends_of_the_peer_are_told_apart() {
     let stats = handle.stats();
     let ends = [CloseReason::PeerClosed, CloseReason::PeerReset].map(|reason| stats.closed_for(reason));
     assert_eq!((ends, handle.sessions()), ([1, 1], 0), "{stats}");
+}
+
+/// 15,000 connections from one address, of which each says one thing and then nothing.
+#[test]
+fn of_a_public_server_one_address_does_not_hold_all_places() {
+    let (mut simulation, handle) = serve(|config| {
+        *config = Config::of(Profile::Public);
+        config.sessions_max = 15_000;
+    });
+    let address = handle.address().unwrap().clone();
+    let network = simulation.network().clone();
+    let host = |last: u8| Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
+    let mut idle = Vec::new();
+    for _ in 0..150 {
+        idle.extend((0..100).map(|_| network.connect_from(host(1), &address)));
+        simulation.run_for(Duration::from_millis(5));
+    }
+    for client in &mut idle {
+        // Refused by those that were sent away.
+        let _ = client.write(&packet(1, b"hello"));
+    }
+    simulation.run_for(Duration::from_secs(1));
+    let stats = handle.stats();
+    assert_eq!((handle.sessions(), stats.closed_for(CloseReason::AddressLimit)), (64, 15_000 - 64), "{stats}");
+    let mut other = network.connect_from(host(2), &address);
+    assert_eq!((end_of(&mut simulation, &mut other), handle.sessions()), (None, 65));
+    other.write(&packet(1, b"hello")).unwrap();
+    // Those that do not close their side as well are given the time of a close.
+    simulation.run_for(Duration::from_secs(130));
+    let stats = handle.stats();
+    assert_eq!((handle.sessions(), stats.closed_for(CloseReason::IdleTimeout)), (0, 65), "places come back: {stats}");
+}
+
+#[test]
+fn a_public_server_bears_players_and_not_floods() {
+    let (mut simulation, handle) = serve(|config| *config = Config::of(Profile::Public));
+    let mut player = connect(&mut simulation);
+    let mut frames = Frames::default();
+    for _ in 0..600 {
+        // Two inputs per frame.
+        player.write(&packet(1, &[1; 100]).repeat(2)).unwrap();
+        simulation.run_for(Duration::from_micros(16_667));
+        frames.read(&mut player, 65_536);
+    }
+    assert!(simulation.run_until(LIMIT, || frames.read(&mut player, 65_536) == 1200));
+    let mut flooder = connect(&mut simulation);
+    for _ in 0..20 {
+        let _ = flooder.write(&packet(1, b"x").repeat(100));
+        simulation.run_for(Duration::from_millis(10));
+    }
+    let stats = handle.stats();
+    assert_eq!((stats.sessions, stats.closed_for(CloseReason::RateLimit(RateLimit::Messages))), (1, 1), "{stats}");
 }

@@ -68,15 +68,8 @@ impl Application for Room {
             }
             7 => drop(ctx.reply(PacketHead { id: 70 }, &visits.to_le_bytes()).is_queued().then_some(())),
             8 => {
-                ctx.reply_with(PacketHead { id: 80 }, 100, |out| {
-                    out[..3].copy_from_slice(b"abc");
-                    3
-                });
-                let fill = |out: &mut [u8]| {
-                    out[..700].fill(7);
-                    700
-                };
-                ctx.group("room").broadcast_with(None, PacketHead { id: 81 }, 900, fill);
+                ctx.reply_with(PacketHead { id: 80 }, 100, |body| body.put(b"abc"));
+                ctx.group("room").broadcast_with(None, PacketHead { id: 81 }, 900, |body| body.put_repeated(7, 700));
             }
             _ => {}
         }

@@ -38,10 +38,7 @@ impl Application for Echo {
     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _session: &mut (), message: Message<'_, PacketHead>) {
         ctx.reply(message.head(), &message);
         // The longer way to the same place.
-        ctx.reply_with(PacketHead { id: 2 }, message.len(), |out| {
-            out.copy_from_slice(&message);
-            message.len()
-        });
+        ctx.reply_with(PacketHead { id: 2 }, message.len(), |body| body.put(&message));
     }
 
     fn on_post(&mut self, _ctx: &mut Context<'_, Self>, _key: u64, (): ()) {

@@ -15,8 +15,8 @@ mod raw;
 use std::ops::Range;
 
 pub use delimiter::{DELIMITER_BYTES_MAX, Delimiter};
-pub use encode::encode;
-pub(crate) use encode::write as write_frame;
+pub(crate) use encode::Layout;
+pub use encode::{encode, encode_with, write_body};
 pub use error::{EncodeError, FramingError};
 pub use fixed::Fixed;
 pub use length::{ByteOrder, LengthPrefix, LengthWidth};
@@ -89,11 +89,11 @@ pub trait Framing: Clone + Send + 'static {
         0
     }
 
-    /// Writes the prefix of a message that `check` lets pass to `out`, which is `prefix_bytes` long.
+    /// Writes the prefix of a message that `check` lets pass to `out`, which is `prefix_bytes` long and zeroed.
     #[inline]
     fn write_prefix(&self, _head: Self::Head, _body_bytes: usize, _out: &mut [u8]) {}
 
-    /// Writes the suffix to `out`, which is `suffix_bytes` long.
+    /// Writes the suffix to `out`, which is `suffix_bytes` long and zeroed.
     #[inline]
     fn write_suffix(&self, _out: &mut [u8]) {}
 

@@ -50,19 +50,22 @@ mod outbox;
 mod rate;
 mod session;
 mod spares;
+mod writer;
 
 pub use close::{CloseReason, TransportFailure};
 pub use framing::{
     ByteOrder, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT,
     Fixed, Framing, FramingError, LengthPrefix, LengthWidth, PACKET_HEADER_BYTES, Packet, PacketHead, Raw, encode,
+    encode_with, write_body,
 };
 pub use inbox::Inbox;
 pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
 pub use message::Message;
 pub use outbox::{
-    COPY_BYTES_MAX, Chunk, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome, Settled,
-    SlowConsumer, Supply,
+    COPY_BYTES_MAX, Chunk, ENTRY_BYTES, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome,
+    Settled, SlowConsumer, Supply,
 };
 pub use rate::{Rate, RateLimit, RateLimits};
 pub use session::{Action, Event, PeerEnd, Session, SessionConfig, State, Step};
 pub use spares::Spares;
+pub use writer::BodyWriter;

@@ -27,12 +27,16 @@ use backlog::Entry;
 pub use chunk::{Chunk, HeapSupply, Need, Piece, Supply};
 pub use limits::{OutboxLimits, Pressure, Refusal, SendOutcome, Settled, SlowConsumer};
 
-use crate::framing::{EncodeError, Framing, write_frame};
+use crate::framing::{EncodeError, Framing, Layout};
 use crate::spares::Spares;
+use crate::writer::BodyWriter;
 
 /// Shared messages of at most so many bytes are copied into the tail chunk. Copying 512 bytes costs less than one more
 /// piece in a send, which is 60 to 100 ns.
 pub const COPY_BYTES_MAX: usize = 512;
+
+/// What an entry of the backlog takes beside its bytes.
+pub const ENTRY_BYTES: usize = 48;
 
 /// What waits to be sent to one peer, in order.
 ///
@@ -73,25 +77,27 @@ impl<C: Chunk> Outbox<C> {
         limits: &OutboxLimits,
         supply: &mut S,
     ) -> SendOutcome {
-        if let Err(error) = framing.check(head, body) {
-            return SendOutcome::Refused(error.into());
-        }
-        let length = framing.prefix_bytes() + body.len() + framing.suffix_bytes();
-        match self.reserve(length, limits, supply) {
-            Ok(tail) => write_frame(framing, head, body, tail.grow(length)),
+        let layout = match framing.check(head, body).and_then(|()| Layout::of(framing, body.len())) {
+            Ok(layout) => layout,
+            Err(error) => return SendOutcome::Refused(error.into()),
+        };
+        match self.reserve(layout.frame_bytes(), limits, supply) {
+            Ok(tail) => layout.write(framing, head, body, tail),
             Err(refusal) => return SendOutcome::Refused(refusal),
         }
-        self.count_in_tail(length);
+        self.count_in_tail(layout.frame_bytes());
         SendOutcome::Queued
     }
 
-    /// Lets `fill` write the body where it will leave from: it gets `body_bytes_max` bytes, which may hold anything, and
-    /// says how many of them it has written. No more are sent than it says, so it must not say more than it wrote.
+    /// Has `fill` write the body where it will leave from, at most `body_bytes_max` bytes of it and no more than the framing
+    /// and `limits` allow. What it writes is what is sent, and its length is known then.
     ///
-    /// Choose `body_bytes_max` close to what is needed: so much room must be left in the outbox and in a chunk. If `fill`
-    /// panics, nothing is sent of it.
+    /// Choose `body_bytes_max` close to what is needed: so much room a chunk must have. If `fill` panics, nothing is sent of
+    /// the message.
     ///
-    /// Refused: as [`append`](Self::append), and a `body_bytes_max` beyond the framing's limit.
+    /// Refused: as [`append`](Self::append), and `TooLong` if `fill` writes more than it may. An outbox that has no room for
+    /// the shortest message refuses before `fill` is called.
+    //= OUTBOX-5
     #[inline]
     pub fn append_with<F: Framing, S: Supply<Chunk = C>>(
         &mut self,
@@ -100,30 +106,20 @@ impl<C: Chunk> Outbox<C> {
         body_bytes_max: usize,
         limits: &OutboxLimits,
         supply: &mut S,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
-        let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
-        let length_max = prefix.saturating_add(body_bytes_max).saturating_add(suffix);
-        if let Err(error) = EncodeError::check_limit(length_max, framing.message_bytes_max()) {
-            return SendOutcome::Refused(error.into());
-        }
-        let tail = match self.reserve(length_max, limits, supply) {
-            Ok(tail) => tail,
-            Err(refusal) => return SendOutcome::Refused(refusal),
+        let layout = match Layout::bounded(framing, body_bytes_max, limits.bytes_max as usize) {
+            Ok(layout) => layout,
+            Err(error) => return SendOutcome::Refused(error.into()),
         };
-        let mut frame = Uncommitted { len: tail.len(), chunk: tail };
-        let (before, rest) = frame.chunk.grow(length_max).split_at_mut(prefix);
-        let body_bytes = fill(&mut rest[..body_bytes_max]).min(body_bytes_max);
-        if let Err(error) = framing.check(head, &rest[..body_bytes]) {
-            return SendOutcome::Refused(error.into());
+        let written = self.can_have_room(layout.prefix + layout.suffix, limits).and_then(|()| {
+            let tail = self.tail_for(layout.frame_bytes(), supply)?;
+            Ok(layout.write_with(framing, head, tail, fill)?)
+        });
+        match written.and_then(|length| self.keep_in_tail(length, limits)) {
+            Ok(()) => SendOutcome::Queued,
+            Err(refusal) => SendOutcome::Refused(refusal),
         }
-        framing.write_prefix(head, body_bytes, before);
-        framing.write_suffix(&mut rest[body_bytes..body_bytes + suffix]);
-        let length = prefix + body_bytes + suffix;
-        frame.len += length;
-        drop(frame);
-        self.count_in_tail(length);
-        SendOutcome::Queued
     }
 
     /// The next piece, in order. What was droppable is not any more once it is taken.
@@ -186,6 +182,19 @@ impl<C: Chunk> Outbox<C> {
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes as usize
+    }
+
+    /// What it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
+    /// before such, but not the bytes themselves that others may share, if they are more than [`COPY_BYTES_MAX`] at a
+    /// time. Those are charged where they were made, once.
+    //= OUTBOX-6
+    #[inline]
+    pub fn own_bytes(&self) -> usize {
+        let backlog = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| (backlog.length() * ENTRY_BYTES) as isize - backlog.shared_bytes as isize);
+        (self.bytes as isize + backlog) as usize
     }
 
     /// Messages that wait.
@@ -260,18 +269,5 @@ impl<C> Default for Outbox<C> {
 impl<C> fmt::Debug for Outbox<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Outbox({} messages, {} bytes)", self.messages, self.bytes)
-    }
-}
-
-/// A tail chunk in which a frame is being written. Cut back to `len` however that ends, also by a panic.
-struct Uncommitted<'a, C: Chunk> {
-    chunk: &'a mut C,
-    len: usize,
-}
-
-impl<C: Chunk> Drop for Uncommitted<'_, C> {
-    #[inline]
-    fn drop(&mut self) {
-        self.chunk.truncate(self.len);
     }
 }

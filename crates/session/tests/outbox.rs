@@ -170,32 +170,79 @@ fn what_cannot_be_framed_is_refused_and_leaves_nothing() {
     let long = Bytes::from(vec![b'\n'; 600]);
     let inside = SendOutcome::Refused(EncodeError::DelimiterInside { at: 0 }.into());
     assert_eq!(outbox.append_shared(&Delimiter::line(), (), &long, &limits, &mut supply), inside);
-    let outcome = outbox.append_with(&Delimiter::line(), (), 9, &limits, &mut supply, |out| {
-        out.fill(b'\n');
-        9
-    });
+    let outcome =
+        outbox.append_with(&Delimiter::line(), (), 9, &limits, &mut supply, |body| body.put_repeated(b'\n', 9));
     assert_eq!(outcome, inside);
     assert!(outbox.is_empty() && outbox.take().is_none());
 }
 
+//= OUTBOX-5
 #[test]
-fn encoding_in_place_uses_what_it_wrote() {
+fn encoding_in_place_sends_what_it_wrote() {
     let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
-    let outcome = outbox.append_with(&Packet::new(), HEAD, 100, &limits, &mut supply, |out| {
-        assert_eq!(out.len(), 100);
-        out[..3].copy_from_slice(b"abc");
-        3
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 100, &limits, &mut supply, |body| {
+        assert_eq!((body.remaining(), body.len(), body.is_empty()), (100, 0, true));
+        body.put_u8(0);
+        body.put(b"bc");
+        body.written_mut()[0] = b'a';
+        assert_eq!((body.written(), body.remaining(), body.is_over()), (&b"abc"[..], 97, false));
     });
     assert_eq!(outcome, SendOutcome::Queued);
-    // More than there is room for counts as the room.
-    outbox.append_with(&Packet::new(), HEAD, 2, &limits, &mut supply, |out| {
-        out.copy_from_slice(b"de");
-        50
+    assert_eq!(stream(&take_all(&mut outbox)), b"\x07\0\x07\0abc");
+    // As much as the framing allows, however much is asked for.
+    let outcome = outbox.append_with(&Packet::new(), HEAD, usize::MAX, &limits, &mut supply, |body| {
+        assert_eq!(body.remaining(), 4092);
+        body.put_repeated(b'x', 4092);
     });
-    assert_eq!(stream(&take_all(&mut outbox)), b"\x07\0\x07\0abc\x06\0\x07\0de");
-    let too_long = outbox.append_with(&Packet::new(), HEAD, 4093, &limits, &mut supply, |_| panic!("not called"));
-    let error = EncodeError::TooLong { frame_bytes: 4097, limit_bytes: 4096 };
-    assert_eq!(too_long, SendOutcome::Refused(error.into()));
+    assert_eq!((outcome, outbox.bytes()), (SendOutcome::Queued, 4096));
+}
+
+//= OUTBOX-5
+#[test]
+fn a_body_longer_than_its_bound_is_refused_whole() {
+    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
+    let too_long = |frame_bytes, limit_bytes| {
+        SendOutcome::Refused(Refusal::Unencodable(EncodeError::TooLong { frame_bytes, limit_bytes }))
+    };
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 2, &limits, &mut supply, |body| {
+        body.put(b"de");
+        body.put(b"fgh");
+        body.put(b"i");
+        assert_eq!((body.written(), body.remaining(), body.is_over()), (&b"de"[..], 0, true));
+    });
+    assert_eq!(outcome, too_long(10, 6));
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 9, &limits, &mut supply, |body| {
+        body.put(b"long");
+        assert!(std::io::Write::write(body, b"longer").is_err() && std::fmt::Write::write_str(body, "").is_err());
+        body.put(b"x");
+        assert_eq!((body.written(), body.remaining()), (&b"long"[..], 0), "what follows is not written either");
+        body.put_repeated(0, usize::MAX);
+    });
+    assert_eq!(outcome, too_long(u32::MAX, 13));
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 5000, &limits, &mut supply, |body| body.put(&[1; 4093]));
+    assert_eq!(outcome, too_long(4097, 4096));
+    let tight = OutboxLimits { bytes_max: 20, ..limits };
+    let outcome = outbox.append_with(&Packet::new(), HEAD, 50, &tight, &mut supply, |body| body.put(&[1; 17]));
+    assert_eq!(outcome, too_long(21, 20));
+    assert!(outbox.is_empty() && outbox.messages() == 0 && outbox.take().is_none());
+}
+
+//= OUTBOX-2
+#[test]
+fn the_bounds_ask_for_what_was_written_and_not_for_what_was_meant() {
+    let limits = small_limits(SlowConsumer::DropOldestDroppable);
+    let (mut outbox, mut supply) = (Outbox::default(), Counted::default());
+    hold(&mut outbox, &limits, &mut supply);
+    outbox.append_droppable(None, &Bytes::from_static(&[1; 60]), &limits, &mut supply);
+    let outcome = outbox.append_with(&Raw, (), 100, &limits, &mut supply, |body| body.put(&[2; 39]));
+    assert_eq!((outcome, outbox.messages()), (SendOutcome::Queued, 3), "there is room beside the droppable one");
+    // One that cannot go drops nothing, and what was written of it is gone.
+    let outcome = outbox.append_with(&Raw, (), 100, &limits, &mut supply, |body| body.put(&[3; 61]));
+    assert_eq!((outcome, outbox.messages()), (SendOutcome::Refused(Refusal::OutboxBytes), 3));
+    let outcome = outbox.append_with(&Raw, (), 100, &limits, &mut supply, |body| body.put(&[4; 10]));
+    assert_eq!((outcome, outbox.messages()), (SendOutcome::Queued, 3), "it makes room");
+    let expected = [&[b'!'][..], &[2; 39], &[4; 10]].concat();
+    assert_eq!(stream(&take_all(&mut outbox)), expected);
 }
 
 //= OUTBOX-1
@@ -204,8 +251,8 @@ fn of_an_encoding_that_panics_nothing_is_sent() {
     let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
     outbox.append(&Packet::new(), HEAD, b"a", &limits, &mut supply);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        outbox.append_with(&Packet::new(), HEAD, 50, &limits, &mut supply, |out| {
-            out.fill(1);
+        outbox.append_with(&Packet::new(), HEAD, 50, &limits, &mut supply, |body| {
+            body.put_repeated(1, 50);
             panic!("on purpose")
         })
     }));

@@ -35,8 +35,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         bug: "what one hand-over leaves waits for the next message",
         breaks: &["OUTBOX-1"],
         file: "shard/flush.rs",
-        old: "if (is_left || bytes > UNCHARGED_BYTES_MAX)",
-        new: "if (bytes > 1 << 30)",
+        old: "if (is_left || bytes.all > UNCHARGED_BYTES_MAX)",
+        new: "if (bytes.all > 1 << 30)",
         tests: Tests::Engine("flow", &["a_slow_reader_gets_everything_though_nobody_says_any_more"]),
     },
     Mutant {

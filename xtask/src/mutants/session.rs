@@ -61,7 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "outbox_sends_half_an_encoding",
         bug: "what an encoding wrote before it panicked is sent",
         breaks: &["OUTBOX-1"],
-        file: "outbox.rs",
+        file: "framing/encode.rs",
         old: "        self.chunk.truncate(self.len);\n",
         new: "        let _ = self.len;\n",
         tests: Tests::Session("outbox", &["of_an_encoding_that_panics_nothing_is_sent"]),

@@ -39,6 +39,7 @@ const EXAMPLES: &str = "Examples:
   raon serve pingpong --config server.toml --json          limits, timeouts, policies: all fields of the engine
 
   raon serve chat                                          /join ROOM, /leave, /name NAME; try it with nc 127.0.0.1 9000
+  raon serve chat --profile public --listen 0.0.0.0:9000   for anybody: idle, rate and per-address limits
   RAON_SLOW_CONSUMER=disconnect raon serve chat            who does not read for 5 seconds is left behind
 
 Ctrl-C or SIGTERM stops it: connections get 2 seconds, or --grace, to end, then the summary is printed on standard error.
@@ -78,6 +79,10 @@ struct EngineArguments {
     /// Reads the engine's configuration from a TOML file; RAON_… variables replace its fields, arguments replace both
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Who may connect: public limits what one session and one address may take, lan does not; fields of the configuration
+    /// replace either [default: no limits, and a warning]
+    #[arg(long, value_name = "WHO", value_parser = ["public", "lan"])]
+    profile: Option<String>,
     /// How long sessions may take to end when the server is stopped [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = arguments::timeout)]
     grace: Option<Duration>,

@@ -90,7 +90,9 @@ impl Trial {
 
     fn server_arguments(&self) -> Vec<String> {
         let own = ["serve", self.service, "--listen", "127.0.0.1:0", "--json", "--backend", self.kind.name()];
-        own.map(String::from).into_iter().chain(self.common.clone()).collect()
+        // The load is one address that says as much as it can.
+        let profile: &[&str] = if self.service == "pingpong" { &["--profile", "lan"] } else { &[] };
+        own.iter().chain(profile).map(|word| (*word).to_owned()).chain(self.common.clone()).collect()
     }
 
     fn load_arguments(&self, address: &str) -> Vec<String> {

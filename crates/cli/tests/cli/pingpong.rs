@@ -1,12 +1,12 @@
 //! `serve pingpong`, spoken to byte by byte.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Scratch, Server, assert_fails, backends, raon, text};
+use crate::support::{Running, Scratch, Server, assert_fails, backends, raon, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -208,5 +208,57 @@ fn the_summary_reads_well() {
     assert!(status.success() && words.contains("served pingpong for ") && words.contains("1 worker\n"), "{words}");
     for row in ["clients let in", "messages received", "ended: "] {
         assert!(words.contains(row), "no {row:?} in {}", text(words.as_bytes()));
+    }
+}
+
+/// Starts and stops a server, and returns what it has said on standard error.
+fn words_of(arguments: &[&str]) -> String {
+    let mut command = raon(arguments);
+    command.env_remove("RAON_PROFILE");
+    let mut process = Running::start_command(command);
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on "), "{line}");
+    process.terminate();
+    let (status, words) = process.end();
+    assert!(status.success(), "{words}");
+    words
+}
+
+#[test]
+fn a_server_without_a_profile_warns_of_what_is_not_limited() {
+    let serve = ["serve", "pingpong", "--listen", "127.0.0.1:0", "--workers", "1"];
+    let warnings = |words: &str| words.lines().filter(|line| line.contains("not limited: idle_timeout_ms")).count();
+    let words = words_of(&serve);
+    assert_eq!(warnings(&words), 1, "{words}");
+    assert!(words.contains("profile = \"public\""), "{words}");
+    for profile in ["public", "lan"] {
+        let words = words_of(&[&serve[..], &["--profile", profile]].concat());
+        assert_eq!(warnings(&words), 0, "{words}");
+    }
+}
+
+#[test]
+fn a_public_server_lets_no_address_hold_all_places_unless_it_is_told_to() {
+    for (variables, places) in [(None, 64), (Some(("RAON_SESSIONS_PER_ADDRESS_MAX", "70")), 70)] {
+        let mut command = raon(&["serve", "pingpong", "--listen", "127.0.0.1:0", "--profile", "public", "--json"]);
+        command.envs(variables);
+        let mut process = Running::start_command(command);
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().nth(2).unwrap();
+        let mut clients: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(address).unwrap()).collect();
+        // Each says something: the places are kept, and those beyond find their connection closed.
+        let stays = |client: &mut TcpStream| {
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _ = client.write_all(&[8, 0, 1, 0, 1, 0, 0, 0]);
+            client.read(&mut [0; 17]).is_ok_and(|length| length > 0)
+        };
+        let stayed = clients.iter_mut().map(stays).filter(|stays| *stays).count();
+        assert_eq!(stayed, places, "{variables:?}");
+        drop(clients);
+        process.terminate();
+        let (_, words) = process.end();
+        assert!(words.contains(&format!("\"address_limit\":{}", 80 - places)), "{words}");
     }
 }

@@ -7,10 +7,10 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
-/// The program with these arguments, without the environment's wishes.
+/// The program with these arguments, without the environment's wishes. One address says as much as it likes.
 pub(crate) fn raon(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raon"));
-    command.args(arguments).env_remove("RAON_BACKEND").stdin(Stdio::null());
+    command.args(arguments).env_remove("RAON_BACKEND").env("RAON_PROFILE", "lan").stdin(Stdio::null());
     command
 }
 
@@ -65,7 +65,10 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn start(arguments: &[&str]) -> Running {
-        let mut command = raon(arguments);
+        Running::start_command(raon(arguments))
+    }
+
+    pub(crate) fn start_command(mut command: Command) -> Running {
         if cfg!(windows) {
             command.arg("--with-parent").stdin(Stdio::piped());
         }

@@ -5,13 +5,14 @@ use std::str::FromStr;
 use raon_provider::{Address, Backend};
 
 use super::{Config, ConfigError, ConfigErrors};
+use crate::budget::SHARD_BYTES_MIN;
 use crate::id::SHARDS_MAX;
 
 /// Most sessions of one shard: each takes a socket and up to five operations of its driver, of which there may be 2^20
 /// together.
 pub(crate) const SESSIONS_PER_SHARD_MAX: u32 = 131_072;
 const TIMERS_MAX: u32 = 1 << 17;
-/// Least of `memory_bytes_max`: a few leases.
+/// Least of `memory_bytes_max`: what a session may have in its outbox by default, four times.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
 /// Where to listen.
@@ -41,6 +42,21 @@ impl Config {
         let mut errors = Vec::new();
         self.collect_flaws(&mut errors);
         ConfigErrors::check(errors)
+    }
+
+    /// Checks that so many shards can share the memory. Errors: how much it must be.
+    pub(crate) fn check_shards(&self, shards: usize) -> Result<(), ConfigErrors> {
+        ConfigErrors::check(self.memory_flaw(shards as u64).into_iter().collect())
+    }
+
+    fn memory_flaw(&self, shards: u64) -> Option<ConfigError> {
+        let least = shards * SHARD_BYTES_MIN;
+        let problem = || {
+            let memory = self.memory_bytes_max;
+            format!("{memory} is too little for {shards} shards; choose at least {least}, or fewer workers")
+        };
+        let error = || ConfigError { field: "memory_bytes_max".into(), source: String::new(), problem: problem() };
+        (self.memory_bytes_max < least).then(error)
     }
 
     pub(super) fn collect_flaws(&self, errors: &mut Vec<ConfigError>) {
@@ -83,6 +99,10 @@ impl Config {
                 complain(field, format!("{value} is out of range; choose from {least} to {most}"));
             }
         }
+        // Of 0 workers it is known at the start only.
+        if self.memory_bytes_max >= MEMORY_BYTES_MIN && self.workers <= SHARDS_MAX as u32 {
+            errors.extend(self.memory_flaw(u64::from(self.workers)));
+        }
     }
 }
 
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_bound_is_checked() {
-        let changes: [fn(&mut Config); 12] = [
+        let changes: [fn(&mut Config); 13] = [
             |config| (config.listen, config.reuse_port) = ("unix:@raon".into(), true),
             |config| config.heartbeat_answer_ms = 5,
             |config| config.workers = 129,
@@ -114,6 +134,7 @@ mod tests {
             |config| config.address_prefix_v6_bits = 0,
             |config| config.address_prefix_v6_bits = 129,
             |config| config.memory_bytes_max = 1,
+            |config| (config.workers, config.memory_bytes_max) = (64, 1 << 20),
             |config| config.outbox_bytes_max = 0,
             |config| config.watermark_high_bytes = 1 << 20,
             |config| config.watermark_low_bytes = 65_537,

@@ -1,13 +1,18 @@
 //! Where the values come from: a TOML text, then the environment.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, ConfigErrors};
+use super::{Config, ConfigError, ConfigErrors, Profile};
 
 /// What the names of variables begin with.
 const PREFIX: &str = "RAON_";
 /// Read by the provider, which replaces `auto` by it and nothing else.
 const BACKEND: &str = "RAON_BACKEND";
+/// Which limits there are before anything else is set.
+const PROFILE: &str = "profile";
+const PROFILE_VARIABLE: &str = "RAON_PROFILE";
 
 impl Config {
     /// Reads a TOML text and checks all values. Errors: all that is wrong.
@@ -22,11 +27,16 @@ impl Config {
 
     /// Reads a file, if there is one, and the environment of the process over it. Errors: all that is wrong with either.
     pub fn load(path: Option<&std::path::Path>) -> Result<Self, ConfigErrors> {
+        Config::load_with(path, None)
+    }
+
+    /// As [`load`](Self::load), with a profile in place of the one that the file or the environment names.
+    pub fn load_with(path: Option<&std::path::Path>, profile: Option<Profile>) -> Result<Self, ConfigErrors> {
         let name = path.map(|path| path.display().to_string()).unwrap_or_default();
         let text = path.map(std::fs::read_to_string).transpose();
         let variables = std::env::vars_os().filter_map(text_of);
         match text {
-            Ok(text) => Config::from_sources(text.as_deref().map(|text| (name.as_str(), text)), variables),
+            Ok(text) => Config::read(text.as_deref().map(|text| (name.as_str(), text)), variables, profile),
             Err(error) => {
                 let unread = ConfigError { field: String::new(), source: name, problem: error.to_string() };
                 let others = Config::from_sources(None, variables).err();
@@ -40,23 +50,38 @@ impl Config {
         toml: Option<(&str, &str)>,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        Config::read(toml, variables, None)
+    }
+
+    fn read(
+        toml: Option<(&str, &str)>,
+        variables: impl Iterator<Item = (String, String)>,
+        chosen: Option<Profile>,
+    ) -> Result<Self, ConfigErrors> {
         let (mut config, mut errors) = (Config::default(), Vec::new());
-        if let Some((source, text)) = toml {
-            config.apply_toml(source, text, &mut errors);
+        let variables: Vec<(String, String)> = variables.collect();
+        let mut profile = None;
+        let table = toml.and_then(|(source, text)| parse(source, text, &mut errors).map(|table| (source, table)));
+        if let Some(value) = table.as_ref().and_then(|(_, table)| table.get(PROFILE)) {
+            let source = table.as_ref().map_or("", |(source, _)| source);
+            note(read_profile(value.clone()), source, &mut profile, &mut errors);
         }
-        config.apply_variables(variables, &mut errors);
+        if let Some((variable, text)) = variables.iter().find(|(variable, _)| variable == PROFILE_VARIABLE) {
+            note(read_profile(Value::String(text.clone())), variable, &mut profile, &mut errors);
+        }
+        config.apply_profile(chosen.or(profile));
+        if let Some((source, table)) = table {
+            config.apply_table(source, table, &mut errors);
+        }
+        config.apply_variables(variables.into_iter(), &mut errors);
         // A field that could not be read keeps its default, which has no flaw of its own.
         config.collect_flaws(&mut errors);
         ConfigErrors::check(errors).map(|()| config)
     }
 
-    fn apply_toml(&mut self, source: &str, text: &str, errors: &mut Vec<ConfigError>) {
+    fn apply_table(&mut self, source: &str, table: Table, errors: &mut Vec<ConfigError>) {
         let mut complain = |field: &str, problem: String| {
             errors.push(ConfigError { field: field.to_owned(), source: source.to_owned(), problem });
-        };
-        let table: Table = match text.parse() {
-            Ok(table) => table,
-            Err(error) => return complain("", error.to_string().trim().to_owned()),
         };
         for (name, value) in table {
             match self.set(&name, value) {
@@ -90,6 +115,41 @@ impl Config {
                 let second = self.set(name, Value::String(text)).unwrap_or(Ok(()));
                 second.map_err(|problem| first.and_then(Result::err).unwrap_or(problem))
             }
+        }
+    }
+}
+
+/// As a part of a larger text. Values are not checked against each other: [`Config::check`] does that.
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = Table::deserialize(deserializer)?;
+        let (mut config, mut errors, mut profile) = (Config::default(), Vec::new(), None);
+        if let Some(value) = table.get(PROFILE) {
+            note(read_profile(value.clone()), "", &mut profile, &mut errors);
+        }
+        config.apply_profile(profile);
+        config.apply_table("", table, &mut errors);
+        ConfigErrors::check(errors).map(|()| config).map_err(D::Error::custom)
+    }
+}
+
+fn parse(source: &str, text: &str, errors: &mut Vec<ConfigError>) -> Option<Table> {
+    let unread = |error: toml::de::Error| {
+        let problem = error.to_string().trim().to_owned();
+        errors.push(ConfigError { field: String::new(), source: source.to_owned(), problem });
+    };
+    text.parse().map_err(unread).ok()
+}
+
+fn read_profile(value: Value) -> Result<Profile, String> {
+    value.try_into().map_err(super::one_line)
+}
+
+fn note(read: Result<Profile, String>, source: &str, profile: &mut Option<Profile>, errors: &mut Vec<ConfigError>) {
+    match read {
+        Ok(read) => *profile = Some(read),
+        Err(problem) => {
+            errors.push(ConfigError { field: PROFILE.to_owned(), source: source.to_owned(), problem });
         }
     }
 }

@@ -12,7 +12,7 @@ use raon_session::{CloseReason, Pressure, State, TransportFailure};
 use super::inside::Inside;
 use super::settings::SENDS_PER_FLUSH;
 use crate::application::Application;
-use crate::chunk::payload;
+use crate::chunk::{own_bytes, payload};
 use crate::id::Token;
 
 /// Most bytes that the driver gets of a session at once, and the most pieces of them: what fills a socket's buffer, and
@@ -21,6 +21,13 @@ const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
 const GATHER_PIECES_MAX: usize = 1000;
 /// A larger hand-over is charged until the driver has finished it. Smaller ones are the driver's share: 16 KiB per session.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of one hand-over, and those of them that nobody shares.
+#[derive(Default)]
+struct HandedBytes {
+    all: usize,
+    own: usize,
+}
 
 impl<A: Application> Inside<A> {
     /// Flushes a session if it is due. Returns the watermark that it has passed.
@@ -49,11 +56,6 @@ impl<A: Application> Inside<A> {
         }
     }
 
-    /// The provisional charges of the turn end: what is left was charged session by session.
-    pub(crate) fn settle_charges(&mut self) {
-        self.lease.release(std::mem::take(&mut self.provisional_bytes));
-    }
-
     /// Whether the driver has nothing of this session; if not, `Writable` will come.
     fn is_writable(&mut self, index: u32) -> bool {
         let token = Token::Session(self.table.id(index)).bits();
@@ -65,7 +67,7 @@ impl<A: Application> Inside<A> {
     }
 
     fn hand_over(&mut self, index: u32) {
-        let mut bytes = 0;
+        let mut bytes = HandedBytes::default();
         let mut is_refused = false;
         for _ in 1..SENDS_PER_FLUSH {
             let Some(piece) = self.take_piece(index, &mut bytes) else { break };
@@ -79,26 +81,27 @@ impl<A: Application> Inside<A> {
             }
             is_refused |= !self.send(index, Payload::Gather(pieces));
         }
-        self.stats.bytes_handed_over += bytes as u64;
+        self.stats.bytes_handed_over += bytes.all as u64;
         if is_refused {
             // There is a place for every send of a flush: a driver that refuses one is at its end.
             return self.abort(index, CloseReason::Transport(TransportFailure::NoResources));
         }
         let is_left = self.table.get(index).is_some_and(|entry| !entry.session.outbox.is_empty());
-        if (is_left || bytes > UNCHARGED_BYTES_MAX)
+        if (is_left || bytes.all > UNCHARGED_BYTES_MAX)
             && !self.is_writable(index)
             && let Some(entry) = self.table.get_mut(index)
         {
-            entry.handed_bytes = bytes as u32;
+            entry.handed_bytes = bytes.own as u32;
         }
     }
 
-    fn take_piece(&mut self, index: u32, bytes: &mut usize) -> Option<Payload> {
-        if *bytes >= HAND_OVER_BYTES_MAX {
+    fn take_piece(&mut self, index: u32, bytes: &mut HandedBytes) -> Option<Payload> {
+        if bytes.all >= HAND_OVER_BYTES_MAX {
             return None;
         }
         let piece = self.table.get_mut(index)?.session.outbox.take()?;
-        *bytes += piece.len();
+        bytes.all += piece.len();
+        bytes.own += own_bytes(&piece);
         Some(payload(piece))
     }
 
@@ -113,17 +116,8 @@ impl<A: Application> Inside<A> {
         let entry = self.table.get_mut(index)?;
         let settled = entry.session.settle(&self.settings.session, now_ns, &mut self.spares);
         self.stats.messages_dropped += u64::from(settled.dropped);
-        let left = entry.session.outbox.bytes() as u32 + entry.handed_bytes;
-        let charged = std::mem::replace(&mut entry.charged_bytes, left);
-        if left > charged {
-            // It was charged when it was queued; what an earlier turn left in the pool's buffers may come on top.
-            let growth = (left - charged) as usize;
-            let kept = growth.min(self.provisional_bytes);
-            self.provisional_bytes -= kept;
-            self.lease.charge_anyway(growth - kept);
-        } else {
-            self.lease.release((charged - left) as usize);
-        }
+        self.recharge(index);
+        let entry = self.table.get_mut(index)?;
         if entry.session.state() == State::Closing {
             let step = entry.session.drained();
             self.follow(index, step);

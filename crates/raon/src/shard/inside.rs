@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use raon_provider::{CloseMode, Driver, ErrorKind, OperationId, SocketId};
-use raon_session::{Action, CloseReason, Outbox, SendOutcome, SessionConfig, Spares, Step, TransportFailure};
+use raon_session::{
+    Action, COPY_BYTES_MAX, CloseReason, ENTRY_BYTES, Framing, Outbox, Refusal, SendOutcome, SessionConfig, Spares,
+    Step, TransportFailure,
+};
 
 use crate::application::{Application, Head};
-use crate::budget::Lease;
+use crate::budget::{Lease, Shares};
 use crate::chunk::{ChunkSupply, OutChunk};
 use crate::group::Groups;
 use crate::id::{SessionId, Token};
@@ -16,6 +20,9 @@ use crate::router::Router;
 use crate::shard::clock::Clock;
 use crate::shard::settings::Settings;
 use crate::table::Table;
+
+/// What a message takes in an outbox beside its bytes at most: its entry, and one for the chunk before it.
+const REFERENCE_BYTES: usize = 2 * ENTRY_BYTES;
 
 /// See the module.
 pub(crate) struct Inside<A: Application> {
@@ -28,37 +35,42 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) groups: Groups,
     pub(crate) spares: Spares<OutChunk>,
     pub(crate) lease: Lease,
-    /// Charged in this turn for what was queued; at its end what is left takes its place.
-    pub(crate) provisional_bytes: usize,
+    pub(crate) shares: Shares,
+    /// Bodies that were shared in this turn.
+    pub(crate) bodies: Vec<Bytes>,
     /// Sessions to be flushed.
     pub(crate) dirty: Vec<u32>,
     /// Sessions that have ended, of which the application has not been told.
     pub(crate) ended: VecDeque<u32>,
     /// Posts to keys that are at home here, by this shard itself.
     pub(crate) posts: VecDeque<(u64, A::Post)>,
+    /// Where bodies for sessions of other shards are written.
+    pub(crate) scratch: Vec<u8>,
     pub(crate) clock: Clock,
     pub(crate) stats: Stats,
 }
 
 impl<A: Application> Inside<A> {
-    /// Queues something for a live session by `append`, which is given what it needs.
+    /// Queues something for a live session by `append`, which is given what it needs. The message takes at most so many bytes
+    /// of the session's own; if there is no memory for them it is refused.
     #[inline]
     pub(crate) fn queue(
         &mut self,
         index: u32,
+        bytes: usize,
         append: impl FnOnce(&mut Outbox<OutChunk>, &A::Framing, &SessionConfig, &mut ChunkSupply<'_>) -> SendOutcome,
     ) -> SendOutcome {
+        let has_memory = !self.table.is_live(index) || self.provide(index, bytes);
         let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
             self.stats.late += 1;
             return SendOutcome::Gone;
         };
-        let mut supply = ChunkSupply {
-            driver: &mut self.driver,
-            spares: &mut self.spares,
-            lease: &mut self.lease,
-            provisional_bytes: &mut self.provisional_bytes,
+        let mut supply = ChunkSupply { driver: &mut self.driver, spares: &mut self.spares };
+        let outcome = if has_memory {
+            append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply)
+        } else {
+            SendOutcome::Refused(Refusal::Memory)
         };
-        let outcome = append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply);
         if outcome == SendOutcome::Queued {
             self.stats.messages_queued += 1;
         } else {
@@ -68,13 +80,50 @@ impl<A: Application> Inside<A> {
             entry.is_dirty = true;
             self.dirty.push(index);
         }
+        if outcome.is_queued() {
+            self.recharge(index);
+        }
         outcome
+    }
+
+    /// What a message with a body of at most so many bytes takes at most.
+    #[inline]
+    pub(crate) fn message_bytes(&self, body_bytes: usize) -> usize {
+        let bytes = self.framing.prefix_bytes().saturating_add(self.framing.suffix_bytes()).saturating_add(body_bytes);
+        let longest = self.framing.message_bytes_max().min(self.settings.session.outbox.bytes_max as usize);
+        bytes.min(longest) + REFERENCE_BYTES
     }
 
     /// Queues a message with its body copied.
     #[inline]
     pub(crate) fn append(&mut self, index: u32, head: Head<A>, body: &[u8]) -> SendOutcome {
-        self.queue(index, |outbox, framing, config, supply| outbox.append(framing, head, body, &config.outbox, supply))
+        self.queue(index, self.message_bytes(body.len()), |outbox, framing, config, supply| {
+            outbox.append(framing, head, body, &config.outbox, supply)
+        })
+    }
+
+    /// Queues a message with its body by reference, if it is long.
+    pub(crate) fn append_shared(&mut self, index: u32, head: Head<A>, body: &Bytes) -> SendOutcome {
+        let body = match self.share_body(body) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.stats.messages_refused += 1;
+                return SendOutcome::Refused(refusal);
+            }
+        };
+        let copied = if body.len() <= COPY_BYTES_MAX { body.len() } else { 0 };
+        self.queue(index, self.message_bytes(copied), |outbox, framing, config, supply| {
+            outbox.append_shared(framing, head, &body, &config.outbox, supply)
+        })
+    }
+
+    /// Queues a whole frame that others may have too; droppable with a key or without one.
+    pub(crate) fn append_frame(&mut self, index: u32, frame: &Bytes, droppable: Option<Option<u32>>) -> SendOutcome {
+        let copied = if frame.len() <= COPY_BYTES_MAX { frame.len() } else { 0 };
+        self.queue(index, copied + REFERENCE_BYTES, |outbox, _, config, supply| match droppable {
+            Some(key) => outbox.append_droppable(key, frame, &config.outbox, supply),
+            None => outbox.append_frame(frame, &config.outbox, supply),
+        })
     }
 
     /// Ends a session. What that calls for is done now; the application is told when no callback runs.
@@ -170,9 +219,15 @@ impl<A: Application> Inside<A> {
         let _ = self.driver.close(socket, mode, token);
     }
 
+    /// Lets go of all the memory of a session that is reset or gone. What the driver still has of it comes back by itself in
+    /// a turn or two, and is not waited for: another session may be in need of it.
     fn lose_queued(&mut self, index: u32) {
         if let Some(entry) = self.table.get_mut(index) {
             self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.spares));
+            entry.session.inbox.clear(&mut self.spares);
+            self.lease.release(std::mem::take(&mut entry.inbox_charged_bytes));
+            entry.handed_bytes = 0;
+            self.recharge(index);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What others have put into the inlet, and what the shard has posted to itself.
 
-use raon_session::{COPY_BYTES_MAX, CloseReason, Refusal, SendOutcome};
+use raon_session::CloseReason;
 
 use super::Shard;
 use crate::application::{Application, Head};
@@ -47,14 +47,7 @@ impl<A: Application> Shard<A> {
                 }
             }
             Command::SendShared { id, head, body } => match inside.table.resolve(id) {
-                Some(index) => {
-                    inside.queue(index, |outbox, framing, config, supply| {
-                        if body.len() > COPY_BYTES_MAX && !supply.charge(body.len()) {
-                            return SendOutcome::Refused(Refusal::Memory);
-                        }
-                        outbox.append_shared(framing, head, &body, &config.outbox, supply)
-                    });
-                }
+                Some(index) => drop(inside.append_shared(index, head, &body)),
                 None => inside.stats.late += 1,
             },
             Command::Close { id, reason } => self.close_live(id, reason),

@@ -162,10 +162,13 @@ impl<A: Application> Inside<A> {
         let bytes = inbox.charged_bytes();
         let charged = std::mem::replace(&mut entry.inbox_charged_bytes, bytes);
         entry.session.inbox = inbox;
-        if bytes <= charged {
-            self.lease.release(charged - bytes);
-        } else if !self.lease.charge(bytes - charged) {
-            entry.inbox_charged_bytes = charged;
+        let growth = bytes.saturating_sub(charged);
+        // It holds the memory already, so it is charged for it even if that is the end of it.
+        let is_within = growth == 0 || self.provide(index, growth);
+        self.lease.charge(growth);
+        self.lease.release(charged.saturating_sub(bytes));
+        self.table.update_rank(index);
+        if !is_within {
             self.close(index, CloseReason::MemoryBudget);
         }
     }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::COPY_BYTES_MAX;
+
 /// Gaps that are always borne before it is worth closing them.
 const GAPS_MIN: usize = 32;
 
@@ -19,6 +21,17 @@ pub(super) enum Entry<C> {
     Shared { bytes: Bytes, messages: u32 },
     Droppable { key: Option<u32>, frame: Bytes },
     Gap,
+}
+
+impl<C> Entry<C> {
+    fn shared_bytes(&self) -> u32 {
+        match self {
+            Entry::Shared { bytes, .. } | Entry::Droppable { frame: bytes, .. } if bytes.len() > COPY_BYTES_MAX => {
+                bytes.len() as u32
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// What waits before the tail chunk, in order.
@@ -34,6 +47,8 @@ pub(crate) struct Backlog<C> {
     oldest: u64,
     pub(super) droppable_messages: u32,
     pub(super) droppable_bytes: u32,
+    /// Bytes by reference that are long enough to be charged where they were made.
+    pub(super) shared_bytes: u32,
     /// Dropped since the last time that somebody asked.
     pub(super) dropped: u32,
 }
@@ -48,6 +63,7 @@ impl<C> Default for Backlog<C> {
             oldest: NUMBER_FIRST,
             droppable_messages: 0,
             droppable_bytes: 0,
+            shared_bytes: 0,
             dropped: 0,
         }
     }
@@ -62,12 +78,14 @@ impl<C> Backlog<C> {
             self.droppable_messages += 1;
             self.droppable_bytes += frame.len() as u32;
         }
+        self.shared_bytes += entry.shared_bytes();
         self.entries.push_back(entry);
     }
 
     /// Puts back what was taken. It is droppable no longer.
     pub(super) fn push_front(&mut self, entry: Entry<C>) {
         self.number_first -= 1;
+        self.shared_bytes += entry.shared_bytes();
         self.entries.push_front(entry);
     }
 
@@ -76,6 +94,7 @@ impl<C> Backlog<C> {
         loop {
             let entry = self.entries.pop_front()?;
             self.number_first += 1;
+            self.shared_bytes -= entry.shared_bytes();
             match &entry {
                 Entry::Gap => {
                     self.gaps -= 1;
@@ -119,6 +138,11 @@ impl<C> Backlog<C> {
         self.entries.len() == self.gaps
     }
 
+    /// Entries, gaps among them.
+    pub(super) fn length(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Places for entries that it has memory for.
     pub(crate) fn places(&self) -> usize {
         self.entries.capacity()
@@ -134,9 +158,11 @@ impl<C> Backlog<C> {
     fn remove(&mut self, number: u64) -> Option<usize> {
         let index = number.checked_sub(self.number_first)? as usize;
         let entry = self.entries.get_mut(index)?;
+        let shared_bytes = entry.shared_bytes();
         let Entry::Droppable { key, frame } = std::mem::replace(entry, Entry::Gap) else {
             return None;
         };
+        self.shared_bytes -= shared_bytes;
         self.gaps += 1;
         self.forget(key, frame.len());
         if self.gaps > GAPS_MIN.max(self.entries.len() / 2) {

@@ -10,8 +10,9 @@ use crate::spares::Spares;
 /// ```
 /// use raon_session::Chunk;
 /// let mut chunk = Vec::with_capacity(16);
-/// chunk.grow(2).copy_from_slice(b"hi");
-/// assert_eq!((Chunk::len(&chunk), chunk.room()), (2, 14));
+/// chunk.put(b"hi");
+/// assert_eq!(chunk.grow(2), [0, 0]);
+/// assert_eq!((Chunk::len(&chunk), chunk.room()), (4, 12));
 /// ```
 pub trait Chunk: Sized {
     /// Bytes that are in use.
@@ -20,8 +21,14 @@ pub trait Chunk: Sized {
     /// Bytes that it may still grow by.
     fn room(&self) -> usize;
 
-    /// Takes `bytes` more into use, at most `room`, and hands out that part. It may hold anything.
+    /// Takes `bytes` more into use, at most `room`, and hands out that part, which is zeroed: whatever was in this memory
+    /// belongs to others.
     fn grow(&mut self, bytes: usize) -> &mut [u8];
+
+    /// Adds these bytes, at most `room`.
+    fn put(&mut self, bytes: &[u8]) {
+        self.grow(bytes.len()).copy_from_slice(bytes);
+    }
 
     /// Keeps the first `len` bytes in use.
     fn truncate(&mut self, len: usize);
@@ -53,6 +60,11 @@ impl Chunk for Vec<u8> {
         let start = Vec::len(self);
         self.resize(start + bytes, 0);
         &mut self[start..]
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
     }
 
     #[inline]

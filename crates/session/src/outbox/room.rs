@@ -15,10 +15,38 @@ impl<C: Chunk> Outbox<C> {
         if !self.has_room(length, limits) {
             self.make_room(length, limits)?;
         }
+        self.tail_for(length, supply)
+    }
+
+    /// The tail chunk, with room for `length` more bytes whatever the bounds say.
+    #[inline]
+    pub(super) fn tail_for<S: Supply<Chunk = C>>(&mut self, length: usize, supply: &mut S) -> Result<&mut C, Refusal> {
         if self.tail.as_ref().is_none_or(|tail| tail.room() < length) {
             self.renew_tail(Need::Tail { bytes: length }, supply)?;
         }
         self.tail.as_mut().ok_or(Refusal::Memory)
+    }
+
+    /// Counts a message of `length` bytes that is in the tail chunk already, or takes it out again if the bounds do not
+    /// allow it.
+    #[inline]
+    pub(super) fn keep_in_tail(&mut self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
+        if !self.has_room(length, limits)
+            && let Err(refusal) = self.make_room(length, limits)
+        {
+            if let Some(tail) = &mut self.tail {
+                tail.truncate(tail.len() - length);
+            }
+            return Err(refusal);
+        }
+        self.count_in_tail(length);
+        Ok(())
+    }
+
+    /// Whether there is room, or could be.
+    #[inline]
+    pub(super) fn can_have_room(&self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
+        if self.has_room(length, limits) { Ok(()) } else { self.can_make_room(length, limits) }
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::room::obtain;
 use super::{COPY_BYTES_MAX, Chunk, EncodeError, Entry, Need, Outbox, OutboxLimits, Refusal, SendOutcome, Supply};
-use crate::framing::Framing;
+use crate::framing::{Framing, Layout};
 
 impl<C: Chunk> Outbox<C> {
     /// A message whose body is shared. Up to [`COPY_BYTES_MAX`] it is copied, a larger one goes by reference: its prefix
@@ -22,12 +22,13 @@ impl<C: Chunk> Outbox<C> {
         if body.len() <= COPY_BYTES_MAX {
             return self.append(framing, head, body, limits, supply);
         }
-        if let Err(error) = framing.check(head, body) {
-            return SendOutcome::Refused(error.into());
-        }
-        let length = framing.prefix_bytes() + body.len() + framing.suffix_bytes();
+        let layout = match framing.check(head, body).and_then(|()| Layout::of(framing, body.len())) {
+            Ok(layout) => layout,
+            Err(error) => return SendOutcome::Refused(error.into()),
+        };
+        let length = layout.frame_bytes();
         let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits) };
-        match room.and_then(|()| self.share(framing, head, body, supply)) {
+        match room.and_then(|()| self.share(framing, layout, head, body, supply)) {
             Ok(()) => SendOutcome::Queued,
             Err(refusal) => SendOutcome::Refused(refusal),
         }
@@ -49,7 +50,7 @@ impl<C: Chunk> Outbox<C> {
         if frame.len() <= COPY_BYTES_MAX {
             return match self.reserve(frame.len(), limits, supply) {
                 Ok(tail) => {
-                    tail.grow(frame.len()).copy_from_slice(frame);
+                    tail.put(frame);
                     self.count_in_tail(frame.len());
                     SendOutcome::Queued
                 }
@@ -90,7 +91,7 @@ impl<C: Chunk> Outbox<C> {
         // Without memory for a copy it goes by reference, which needs none.
         let is_copied = !self.is_held && frame.len() <= COPY_BYTES_MAX;
         if is_copied && let Ok(tail) = self.reserve(frame.len(), limits, supply) {
-            tail.grow(frame.len()).copy_from_slice(frame);
+            tail.put(frame);
             self.count_in_tail(frame.len());
             return outcome;
         }
@@ -102,25 +103,28 @@ impl<C: Chunk> Outbox<C> {
     fn share<F: Framing, S: Supply<Chunk = C>>(
         &mut self,
         framing: &F,
+        layout: Layout,
         head: F::Head,
         body: &Bytes,
         supply: &mut S,
     ) -> Result<(), Refusal> {
-        let (prefix, suffix) = (framing.prefix_bytes(), framing.suffix_bytes());
-        let after = if suffix > 0 { Some(obtain(Need::Tail { bytes: suffix }, supply)?) } else { None };
+        let Layout { prefix, suffix, .. } = layout;
+        let mut after = if suffix > 0 { Some(obtain(Need::Tail { bytes: suffix }, supply)?) } else { None };
+        if let Some(after) = &mut after {
+            layout.write_suffix(framing, after);
+        }
         if prefix > 0 {
             if self.tail.as_ref().is_none_or(|tail| tail.room() < prefix) {
                 self.renew_tail(Need::Exact { bytes: prefix }, supply)?;
             }
             if let Some(tail) = &mut self.tail {
-                framing.write_prefix(head, body.len(), tail.grow(prefix));
+                layout.write_prefix(framing, head, tail);
             }
         }
         self.push_behind_tail(Entry::Shared { bytes: body.clone(), messages: 1 }, body.len(), supply);
         self.bytes += (prefix + suffix) as u32;
-        if let Some(mut after) = after {
-            framing.write_suffix(after.grow(suffix));
-            self.tail = Some(after);
+        if after.is_some() {
+            self.tail = after;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ fn of_bytes(arguments: &Arguments) -> Option<String> {
     let engine = &arguments.engine;
     let of_engine = [
         ("--config", engine.config.is_some()),
+        ("--profile", engine.profile.is_some()),
         ("--grace", engine.grace.is_some()),
         ("--clients-max", engine.clients_max.is_some()),
         ("--client-versions", engine.client_versions.is_some()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raon::{Application, CloseReason, Config, Packet, RunningServer, Server, ServerError, ShardInfo, Stats};
+use raon::{Application, CloseReason, Config, Packet, Profile, RunningServer, Server, ServerError, ShardInfo, Stats};
 use raon_provider::{Backend, Driver, ErrorKind, Kind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -87,9 +87,13 @@ fn sessions_for(clients_max: u32) -> u32 {
     clients_max.saturating_add((clients_max / 8).max(GUESTS_MIN))
 }
 
-/// The file, the environment over it, the arguments over both.
+/// The profile, the file over it, the environment over that, the arguments over all.
 fn config(arguments: &Arguments) -> Result<Config, Failure> {
-    let loaded = Config::load(arguments.engine.config.as_deref());
+    let profile = arguments.engine.profile.as_deref().map(|name| match name {
+        "public" => Profile::Public,
+        _ => Profile::Lan,
+    });
+    let loaded = Config::load_with(arguments.engine.config.as_deref(), profile);
     let mut config = loaded.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::of("the configuration is wrong", lines.join("; ").replace('\n', " "))

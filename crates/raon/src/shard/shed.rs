@@ -1,0 +1,95 @@
+//! Memory for whoever needs a little, when the server has no more: it is taken from those that hold most.
+//!
+//! 1. Before something is queued or kept, `provide` asks the lease for it. Nearly always there is enough.
+//! 2. If not, sessions of this shard that hold at least twice as much as the one that needs it would are reset, the largest
+//!    first, until there is enough. So peers that do not read, or that never end what they began, cannot use up the memory of
+//!    those that talk; and nobody is reset for somebody as large.
+//! 3. If there is nobody like that, it is refused: the server is too small for what all of them need.
+//!
+//! A shard takes from its own sessions only. It has a reserve in the budget, so there is always something of its own to take
+//! from.
+
+use raon_session::{COPY_BYTES_MAX, CloseReason, Refusal};
+
+use bytes::Bytes;
+
+use super::inside::Inside;
+use crate::application::Application;
+
+/// Sessions that are reset for one need at most: what the largest hold is much more than a message.
+const SHED_MAX: usize = 16;
+/// Bodies that are remembered within a turn.
+const BODIES_MAX: usize = 16;
+
+impl<A: Application> Inside<A> {
+    /// Whether this session can have so many bytes more, others being reset for it if need be.
+    //= OUTBOX-7
+    #[inline]
+    pub(crate) fn provide(&mut self, index: u32, bytes: usize) -> bool {
+        self.lease.has(bytes) || self.shed(Some(index), bytes, |inside| inside.lease.has(bytes))
+    }
+
+    /// What the session holds has changed: it is charged for that.
+    #[inline]
+    pub(crate) fn recharge(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index) else { return };
+        let now = entry.session.outbox.own_bytes() as u32 + entry.handed_bytes;
+        let charged = std::mem::replace(&mut entry.charged_bytes, now);
+        if now > charged {
+            self.lease.charge((now - charged) as usize);
+        } else {
+            self.lease.release((charged - now) as usize);
+        }
+        self.table.update_rank(index);
+    }
+
+    /// Charges bytes that many sessions are to share, unless they are copied anyway.
+    pub(crate) fn share(&mut self, bytes: Bytes) -> Result<Bytes, Refusal> {
+        if bytes.len() <= COPY_BYTES_MAX {
+            return Ok(bytes);
+        }
+        if let Some(charged) = self.shares.charge(&bytes) {
+            return Ok(charged);
+        }
+        let mut charged = None;
+        let is_enough = self.shed(None, bytes.len(), |inside| {
+            inside.lease.trim();
+            charged = inside.shares.charge(&bytes);
+            charged.is_some()
+        });
+        charged.filter(|_| is_enough).ok_or(Refusal::Memory)
+    }
+
+    /// The same for a body that the application sends by reference, perhaps to many sessions one by one: within a turn it is
+    /// charged once.
+    //= OUTBOX-6
+    pub(crate) fn share_body(&mut self, body: &Bytes) -> Result<Bytes, Refusal> {
+        let is_it = |known: &&Bytes| known.as_ptr() == body.as_ptr() && known.len() == body.len();
+        if let Some(known) = self.bodies.iter().find(is_it) {
+            return Ok(known.clone());
+        }
+        let shared = self.share(body.clone())?;
+        if shared.len() > COPY_BYTES_MAX && self.bodies.len() < BODIES_MAX {
+            self.bodies.push(shared.clone());
+        }
+        Ok(shared)
+    }
+
+    /// Resets the largest sessions until there is enough for somebody who needs `bytes`. Returns whether there is.
+    #[cold]
+    #[inline(never)]
+    fn shed(&mut self, index: Option<u32>, bytes: usize, mut is_enough: impl FnMut(&mut Self) -> bool) -> bool {
+        let own = index.and_then(|index| self.table.get(index)).map_or(0, |entry| entry.held_bytes());
+        for _ in 0..SHED_MAX {
+            if is_enough(self) {
+                return true;
+            }
+            let Some((largest, held)) = self.table.heaviest() else { return false };
+            if held < 2 * own.saturating_add(bytes) {
+                return false;
+            }
+            self.close(largest, CloseReason::MemoryBudget);
+        }
+        is_enough(self)
+    }
+}
