@@ -208,19 +208,29 @@ impl<A: Application> Shard<A> {
                     self.on_liveness(index, operation);
                 }
             }
-            Token::Timer(place) => {
-                if let Some(token) = self.inside.clock.fired(place) {
-                    self.inside.stats.timers += 1;
-                    self.call(|application, ctx| application.on_timer(ctx, token));
-                }
-            }
-            Token::Tick => {
-                // Its operation has just ended, so there is room for the next one.
-                let _ = self.inside.clock.set_tick(&mut self.inside.driver);
-                self.call(|application, ctx| application.on_tick(ctx));
-            }
+            Token::Timer(place) => self.on_timer(place, &outcome),
+            Token::Tick => self.on_tick(&outcome),
+            // It has ended the wait: the stages look at the clock themselves.
             Token::Stage => {}
             Token::Listener => self.on_listener(outcome),
+        }
+    }
+
+    /// A timer of the application has ended. At the end of the driver all that are set end, and their time has not come.
+    fn on_timer(&mut self, place: u32, outcome: &Outcome) {
+        let token = self.inside.clock.ended(place);
+        if let (Some(token), Outcome::Expired) = (token, outcome) {
+            self.inside.stats.timers += 1;
+            self.call(|application, ctx| application.on_timer(ctx, token));
+        }
+    }
+
+    /// The timer of the tick has ended.
+    fn on_tick(&mut self, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Expired) {
+            // Its operation has just ended, so there is room for the next one.
+            let _ = self.inside.clock.set_tick(&mut self.inside.driver);
+            self.call(|application, ctx| application.on_tick(ctx));
         }
     }
 
