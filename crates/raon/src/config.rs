@@ -151,7 +151,8 @@ config! {
     inlet_bytes_max: u32 = 16 * 1024 * 1024,
     /// Most commands that wait there.
     inlet_commands_max: u32 = 262_144,
-    /// How long a session that is closed in order may take to deliver what waits, in milliseconds.
+    /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
+    /// peer's end.
     close_timeout_ms: u32 = 5_000,
     /// What happens when a callback panics: `continue` or `stop_shard`.
     on_panic: OnPanic = OnPanic::Continue,

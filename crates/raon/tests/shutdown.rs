@@ -11,7 +11,8 @@ use std::time::Duration;
 use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Application, CloseReason, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle, SimPeer, Simulation,
+    Application, CloseReason, Config, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle, SimPeer,
+    Simulation,
 };
 
 /// Echoes, says goodbye, and answers id 2 with a lot.
@@ -47,7 +48,7 @@ fn serve(clients: usize) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
 fn serve_with(clients: usize, change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
     let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
     let mut simulation = Simulation::with_faults(1, plan);
-    let server = Server::builder().workers(2).application(Packet::new(), |_| Polite);
+    let server = Server::builder().workers(2).configure(change).application(Packet::new(), |_| Polite);
     let handle = simulation.serve(server).unwrap();
     let clients = (0..clients).map(|_| simulation.connect()).collect();
     simulation.run_for(Duration::from_millis(10));
@@ -265,4 +266,27 @@ fn no_timer_fires_because_the_server_ends() {
     assert!(simulation.run_to_end(Duration::from_secs(5)).unwrap());
     drop(client);
     assert_eq!((early.opens.load(Ordering::SeqCst), early.calls.load(Ordering::SeqCst)), (1, 0), "simulated");
+}
+
+//= CLOSE-4
+#[test]
+fn drain_and_close_have_one_deadline_together() {
+    let (mut simulation, handle, mut clients) = serve_with(1, |config| {
+        (config.workers, config.close_timeout_ms) = (1, 4000);
+    });
+    for _ in 0..2 {
+        // The first fills the driver, the second the outbox.
+        clients[0].write(&packet(2, b"much")).unwrap();
+        simulation.run_for(Duration::from_millis(10));
+    }
+    let start_ns = simulation.network().now_ns();
+    handle.close(raon::SessionId::from_bits(1), 7).unwrap();
+    simulation.run_for(Duration::from_secs(3));
+    // It reads until the outbox has drained, then no more, and never ends its side.
+    let mut frames = Frames::default();
+    let has_drained = simulation.run_until(Duration::from_millis(900), || frames.read(&mut clients[0], 65_536) > 250);
+    assert!(has_drained && frames.end.is_none() && handle.sessions() == 1, "{}", frames.count());
+    assert!(simulation.run_until(Duration::from_secs(10), || handle.sessions() == 0));
+    let took = Duration::from_nanos(simulation.network().now_ns() - start_ns);
+    assert!((Duration::from_secs(4)..Duration::from_millis(4100)).contains(&took), "{took:?}");
 }

@@ -16,7 +16,6 @@ const OPERATIONS_OF_THE_SHARD: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) session: SessionConfig,
-    pub(crate) close_timeout: Duration,
     pub(crate) tick: Option<Duration>,
     pub(crate) timers_max: usize,
     pub(crate) posts_max: usize,
@@ -29,7 +28,6 @@ impl Settings {
         let milliseconds = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds));
         Settings {
             session: session_config(config),
-            close_timeout: milliseconds(config.close_timeout_ms),
             tick: (config.tick_ms > 0).then(|| milliseconds(config.tick_ms)),
             timers_max: config.timers_max as usize,
             posts_max: config.inlet_commands_max as usize,
