@@ -122,7 +122,10 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.set_membership(group, interface, joins))
     }
 
-    fn shed(&self) -> bool {
-        either!(self, socket => socket.shed())
+    fn accept_waiting(&self) -> Option<Self> {
+        match self {
+            AnySocket::Os(socket) => socket.accept_waiting().map(AnySocket::Os),
+            AnySocket::Sim(socket) => socket.accept_waiting().map(AnySocket::Sim),
+        }
     }
 }

@@ -153,8 +153,9 @@ impl Endpoint for Socket {
         Ok(changed?)
     }
 
-    fn shed(&self) -> bool {
-        Socket::set_nonblocking(self, true).is_ok() && self.accept().is_ok()
+    fn accept_waiting(&self) -> Option<Self> {
+        let accepted = Socket::set_nonblocking(self, true).and_then(|()| self.accept());
+        accepted.ok().map(|(socket, _)| socket)
     }
 }
 
