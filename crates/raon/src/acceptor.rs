@@ -22,20 +22,21 @@ use crate::table::Entry;
 
 impl<A: Application> Shard<A> {
     /// Something of the listener.
-    pub(crate) fn on_listener(&mut self, outcome: Outcome) {
+    pub(crate) fn on_listener(&mut self, more: bool, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(socket) => self.on_accepted(socket),
-            Outcome::Closed => self.listener = SocketId::NONE,
+            Outcome::Closed => self.listener_closed(),
             Outcome::AcceptPaused(error) => self.inside.accept_paused(error),
-            // Its end is that of the listener, which we have closed.
+            Outcome::Failed { error, .. } if !more => self.accepting_ended(error),
+            // A listener is asked for nothing else.
             _ => {}
         }
     }
 
     fn on_accepted(&mut self, socket: AcceptedSocket) {
         self.inside.stats.accepted += 1;
-        if let Some(reason) = self.inside.router.refuses() {
-            return self.inside.stats.count_close(reason);
+        if !self.is_open() {
+            return self.inside.stats.count_close(CloseReason::Shutdown);
         }
         let address = || socket.peer_address().ok().and_then(|address| address.ip()).map(|address| address.ip());
         let place = match self.inside.router.places.claim(address) {
@@ -79,12 +80,13 @@ impl<A: Application> Shard<A> {
     }
 
     fn adopt(&mut self, socket: AcceptedSocket, place: Place) -> Result<u32, CloseReason> {
-        if !self.is_running() {
+        if !self.is_open() {
             return Err(CloseReason::Shutdown);
         }
         let inside = &mut self.inside;
         let socket = inside.driver.adopt(socket).map_err(|refused| reason_of(refused.error.kind()))?;
-        let session = Session::new(&inside.settings.session, inside.driver.now_ns());
+        self.newest_ns = inside.driver.now_ns();
+        let session = Session::new(&inside.settings.session, self.newest_ns);
         let Ok(index) = inside.table.insert(Entry::new(session, socket, place)) else {
             // No token of a session: nobody is to hear of its end.
             let _ = inside.driver.close(socket, raon_provider::CloseMode::Abort, Token::Stage.bits());

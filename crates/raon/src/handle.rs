@@ -105,9 +105,12 @@ impl<A: Application> ServerHandle<A> {
         self.address.as_ref()
     }
 
-    /// Ends the server, in stages: no more sessions are accepted; `on_shutdown` is called; what waits is delivered, at most
-    /// for half of the grace, while sessions go on; all sessions are closed in order; at the end of the grace what is left
-    /// is reset. It does not wait: [`RunningServer::join`](crate::RunningServer::join) does.
+    /// Ends the server, in stages. `on_shutdown` is called, and no more connections are accepted. What had arrived by then,
+    /// over connections and through handles, is served and its answers leave, for at most half of the grace, while sessions
+    /// go on. All sessions are closed in order; at the end of the grace what is left is reset.
+    ///
+    /// Called again, less grace from then on shortens the end; more does not lengthen it. It does not wait:
+    /// [`RunningServer::join`](crate::RunningServer::join) does.
     pub fn stop(&self, grace: Duration) {
         self.router.stop(grace.as_nanos().min(u128::from(u64::MAX)) as u64);
     }

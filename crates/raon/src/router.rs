@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use raon_session::CloseReason;
-
 use crate::application::{Application, Head};
 use crate::budget::Budget;
 use crate::config::Config;
@@ -25,7 +23,7 @@ pub(crate) struct Router<A: Application> {
     /// Where the next search for the least loaded shard begins, so that equal ones take turns.
     next: AtomicU32,
     is_stopping: AtomicBool,
-    /// How long the shutdown may take, in nanoseconds.
+    /// How long the shutdown may take, in nanoseconds: the least that was asked for.
     grace_ns: AtomicU64,
 }
 
@@ -34,6 +32,8 @@ struct Door<A: Application> {
     inlet: ShardInlet<A>,
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
     load: AtomicU32,
+    /// The server ends, and this shard has served all that had arrived at it.
+    is_quiet: AtomicBool,
     stats: Mutex<Stats>,
 }
 
@@ -46,7 +46,12 @@ impl<A: Application> Router<A> {
             bytes_max: config.inlet_bytes_max as usize,
             commands_max: config.inlet_commands_max as usize,
         };
-        let door = || Door { inlet: Inlet::new(limits), load: AtomicU32::new(0), stats: Mutex::default() };
+        let door = || Door {
+            inlet: Inlet::new(limits),
+            load: AtomicU32::new(0),
+            is_quiet: AtomicBool::new(false),
+            stats: Mutex::default(),
+        };
         Arc::new(Router {
             doors: (0..shards).map(|_| door()).collect(),
             places: Places::new(config.sessions_max, config.sessions_per_address_max),
@@ -54,7 +59,7 @@ impl<A: Application> Router<A> {
             presence: Arc::default(),
             next: AtomicU32::new(0),
             is_stopping: AtomicBool::new(false),
-            grace_ns: AtomicU64::new(0),
+            grace_ns: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -98,21 +103,39 @@ impl<A: Application> Router<A> {
 
     /// This shard has stopped.
     pub(crate) fn retire(&self, shard: usize) {
-        self.doors[shard].load.fetch_or(GONE, Ordering::Relaxed);
+        self.doors[shard].load.fetch_or(GONE, Ordering::AcqRel);
         self.doors[shard].inlet.close();
     }
 
-    /// Begins the shutdown of all shards, once.
+    /// Begins the shutdown of all shards. Once it has begun less grace shortens it, and more has no effect.
     pub(crate) fn stop(&self, grace_ns: u64) {
-        self.grace_ns.fetch_max(grace_ns, Ordering::Relaxed);
+        self.grace_ns.fetch_min(grace_ns, Ordering::Relaxed);
         self.is_stopping.store(true, Ordering::Release);
-        self.doors.iter().for_each(|door| door.inlet.wake());
+        self.wake_all();
+    }
+
+    /// A shard that is ending tells whether all that had arrived at it is served. The others wait for it.
+    pub(crate) fn set_quiet(&self, shard: usize, is_quiet: bool) {
+        let was_quiet = self.doors[shard].is_quiet.swap(is_quiet, Ordering::AcqRel);
+        if is_quiet && !was_quiet && self.doors.len() > 1 {
+            self.wake_all();
+        }
+    }
+
+    /// True if no shard that has not stopped is still serving what had arrived.
+    pub(crate) fn are_all_quiet(&self) -> bool {
+        let is_gone = |door: &Door<A>| door.load.load(Ordering::Acquire) >= GONE;
+        self.doors.iter().all(|door| door.is_quiet.load(Ordering::Acquire) || is_gone(door))
     }
 
     /// The grace in nanoseconds, if the shutdown has begun.
     #[inline]
     pub(crate) fn stopping(&self) -> Option<u64> {
         self.is_stopping.load(Ordering::Acquire).then(|| self.grace_ns.load(Ordering::Relaxed))
+    }
+
+    fn wake_all(&self) {
+        self.doors.iter().for_each(|door| door.inlet.wake());
     }
 
     /// A shard tells how it stands.
@@ -123,10 +146,5 @@ impl<A: Application> Router<A> {
     /// How a shard stood at its last turn.
     pub(crate) fn stats(&self, shard: usize) -> Stats {
         *self.doors[shard].stats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why a connection is refused now, if it is.
-    pub(crate) fn refuses(&self) -> Option<CloseReason> {
-        self.stopping().map(|_| CloseReason::Shutdown)
     }
 }

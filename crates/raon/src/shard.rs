@@ -16,6 +16,7 @@ mod clock;
 pub(crate) mod fence;
 mod flush;
 pub(crate) mod inside;
+mod listening;
 mod mail;
 mod receive;
 mod settings;
@@ -24,9 +25,7 @@ mod shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raon_provider::{
-    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Outcome, SimNetwork, SocketId,
-};
+use raon_provider::{AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Outcome, SimNetwork};
 use raon_session::{CloseReason, Pressure, Spares};
 
 use crate::application::{Application, Head, ShardInfo};
@@ -45,8 +44,9 @@ use crate::table::Table;
 
 use self::clock::Clock;
 use self::inside::Inside;
+use self::listening::Listening;
 use self::settings::{Settings, driver_config, sessions_max};
-use self::shutdown::Stage;
+use self::shutdown::{Ending, Stage};
 
 /// Completions that one turn delivers at most.
 const COMPLETIONS_MAX: usize = 1024;
@@ -81,10 +81,13 @@ pub(crate) struct Shard<A: Application> {
     framing: A::Framing,
     completions: Completions,
     batch: Batch<Head<A>, A::Post>,
-    pub(crate) listener: SocketId,
+    listening: Listening,
     /// Each shard has a listener of its own and keeps what that yields.
     pub(crate) is_alone: bool,
     stage: Stage,
+    ending: Ending,
+    /// When the newest session began.
+    pub(crate) newest_ns: u64,
     /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
     has_turned: bool,
     failures: u32,
@@ -98,8 +101,8 @@ impl<A: Application> Shard<A> {
         let ShardParts { number, config, network, framing, factory, router, listen } = parts;
         let mut driver = Driver::<AnyProvider>::open(&driver_config(&config, network.as_ref()))?;
         let settings = Settings::new(&config);
-        let listener = open_listener(&mut driver, &config, listen)?;
-        let address = listener.map(|listener| driver.local_address(listener)).transpose()?;
+        let listening = Listening::open(&mut driver, &config, listen)?;
+        let address = listening.socket().map(|listener| driver.local_address(listener)).transpose()?;
         let mut clock = Clock::new(settings.timers_max, settings.tick);
         clock.start(&mut driver)?;
         if let Some(inlet) = router.inlet(number) {
@@ -130,9 +133,11 @@ impl<A: Application> Shard<A> {
             framing,
             completions: Completions::with_capacity(COMPLETIONS_MAX),
             batch: Batch::default(),
-            listener: listener.unwrap_or(SocketId::NONE),
+            listening,
             is_alone: config.reuse_port,
             stage: Stage::Running,
+            ending: Ending::default(),
+            newest_ns: 0,
             has_turned: false,
             failures: 0,
             is_broken: false,
@@ -154,19 +159,27 @@ impl<A: Application> Shard<A> {
     /// Errors: what the driver says, when it has said so for a long time.
     pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
         let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
-        let may_wait = is_idle && self.has_turned && self.stage != Stage::Forced;
+        let may_wait = is_idle && self.has_turned && self.may_wait();
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
         self.turn(wait)?;
+        // Before the mail is taken: what was put in before `stop` was called is in it then.
+        let grace_ns = self.inside.router.stopping();
         let mut is_busy = !self.completions.is_empty();
+        let mut has_arrived = false;
         while let Some(completion) = self.completions.pop() {
+            has_arrived |= matches!(completion.outcome, Outcome::Received(_) | Outcome::Accepted(_));
             self.dispatch(completion);
             self.tell_ended();
         }
-        is_busy |= self.take_mail();
-        is_busy |= self.take_posts();
-        self.go_on_stopping();
-        is_busy |= self.flush_all();
+        has_arrived |= self.take_mail();
+        has_arrived |= self.take_posts();
+        self.go_on_stopping(grace_ns, has_arrived);
+        if self.flush_all() {
+            is_busy = true;
+            self.has_flushed();
+        }
+        is_busy |= has_arrived;
         self.inside.settle_charges();
         self.inside.stats.turns += 1;
         self.publish();
@@ -177,7 +190,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let inlet = self.inside.router.inlet(usize::from(self.inside.number));
         let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail;
+        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail && self.may_wait();
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 
@@ -212,7 +225,7 @@ impl<A: Application> Shard<A> {
             Token::Tick => self.on_tick(&outcome),
             // It has ended the wait: the stages look at the clock themselves.
             Token::Stage => {}
-            Token::Listener => self.on_listener(outcome),
+            Token::Listener => self.on_listener(more, outcome),
         }
     }
 
@@ -308,16 +321,4 @@ impl<A: Application> Shard<A> {
         self.inside.stats.memory_bytes = self.inside.lease.used_bytes() as u64;
         self.inside.router.publish(usize::from(self.inside.number), &self.inside.stats);
     }
-}
-
-fn open_listener(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Option<SocketId>, ServerError> {
-    let options =
-        raon_provider::ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port, ..Default::default() };
-    let listener = match listen {
-        ListenAt::Nowhere => return Ok(None),
-        ListenAt::Address(address) => driver.listen(address, &options)?,
-        ListenAt::Inherited(socket) => driver.adopt(socket).map_err(|refused| refused.error)?,
-    };
-    driver.accept(listener, Token::Listener.bits())?;
-    Ok(Some(listener))
 }

@@ -9,8 +9,8 @@ use crate::config::{Config, OnPanic, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy}
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
 pub(crate) const SENDS_PER_FLUSH: u32 = 3;
-/// The accept, the listener, the tick and the two stages of a shutdown.
-const OPERATIONS_OF_THE_SHARD: u32 = 8;
+/// The accept, the tick, and the three timers of a shutdown, each twice while one is cancelled.
+const OPERATIONS_OF_THE_SHARD: u32 = 16;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
