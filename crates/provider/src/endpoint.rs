@@ -87,6 +87,8 @@ pub trait Endpoint: Sized {
     fn reset_on_close(&self);
     /// Joins or leaves a multicast group on the interface of that index, 0 for the system's choice.
     fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error>;
+    /// Another handle of the same socket. Errors: what the system says; `InvalidInput` where there cannot be one.
+    fn try_clone(&self) -> Result<Self, Error>;
     /// Takes a connection that waits in this listener, if one does.
     fn accept_waiting(&self) -> Option<Self>;
 }

@@ -40,6 +40,25 @@ impl<P: Provider> Driver<P> {
         Ok(self.operation_id(self.operations.key(operation)))
     }
 
+    /// Another handle of a listener, for another driver: both accept on it, and it listens until both are closed.
+    ///
+    /// Errors: `Stale`; `InvalidInput` if it is no listener, or one of a simulated network; what the system says, for example
+    /// `DescriptorLimit`.
+    pub fn clone_listener(&self, listener: SocketId) -> Result<AcceptedSocket, Error> {
+        let index = self.resolve(listener)?;
+        if !self.sockets[index].is(Flags::LISTENER) {
+            return Err(Error::new(ErrorKind::InvalidInput));
+        }
+        let socket = self.sockets[index].endpoint.try_clone()?.into_any();
+        Ok(AcceptedSocket { socket, nonblocking: None, is_fresh: false })
+    }
+
+    /// Times that accept streams have paused, and connections that were closed at once because descriptors ran out, so
+    /// far: those of [`Stats`](crate::Stats), for whoever looks at them in each turn.
+    pub fn accept_troubles(&self) -> (u64, u64) {
+        (self.counters.totals.accept_pauses, self.counters.totals.shed)
+    }
+
     pub(super) fn on_accepted(&mut self, operation: u32, socket: AcceptedSocket, more: bool) {
         let index = self.operations[operation].socket;
         self.counters.totals.accepted += 1;

@@ -122,6 +122,13 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.set_membership(group, interface, joins))
     }
 
+    fn try_clone(&self) -> Result<Self, Error> {
+        match self {
+            AnySocket::Os(socket) => Endpoint::try_clone(socket).map(AnySocket::Os),
+            AnySocket::Sim(socket) => socket.try_clone().map(AnySocket::Sim),
+        }
+    }
+
     fn accept_waiting(&self) -> Option<Self> {
         match self {
             AnySocket::Os(socket) => socket.accept_waiting().map(AnySocket::Os),

@@ -153,6 +153,10 @@ impl Endpoint for Socket {
         Ok(changed?)
     }
 
+    fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Socket::try_clone(self)?)
+    }
+
     fn accept_waiting(&self) -> Option<Self> {
         let accepted = Socket::set_nonblocking(self, true).and_then(|()| self.accept());
         accepted.ok().map(|(socket, _)| socket)

@@ -185,6 +185,10 @@ impl Endpoint for SimSocket {
         self.network.world().set_membership(self.number, group, joins)
     }
 
+    fn try_clone(&self) -> Result<Self, Error> {
+        Err(Error::new(ErrorKind::InvalidInput))
+    }
+
     fn accept_waiting(&self) -> Option<Self> {
         match self.network.world().accept(self.number, true) {
             Tried::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
