@@ -15,6 +15,31 @@ use crate::inlet::Command;
 use crate::metrics::Stats;
 use crate::router::Router;
 
+/// How a server stands.
+///
+/// ```
+/// use raon::{Raw, Server, ServerState};
+/// let server = Server::builder().listen("127.0.0.1:0").workers(1).framing(Raw).start()?;
+/// assert_eq!(server.handle().state(), ServerState::Running);
+/// server.handle().stop(std::time::Duration::ZERO);
+/// # let handle = server.handle().clone();
+/// server.join()?;
+/// assert_eq!(handle.state(), ServerState::Ended);
+/// # Ok::<(), raon::ServerError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// All shards run.
+    Running,
+    /// A shard or a listener has failed, and the rest goes on, see `OnShardFailure::GoOn`.
+    Degraded,
+    /// The server was stopped, or has stopped itself, and is ending.
+    Stopping,
+    /// All shards have ended.
+    Ended,
+}
+
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///
 /// What is handed over is dealt with at the session's shard in the order of each calling thread. Nothing here waits: at
@@ -81,6 +106,11 @@ impl<A: Application> ServerHandle<A> {
     /// Sessions that are open, or on their way in or out.
     pub fn sessions(&self) -> usize {
         self.router.places.taken() as usize
+    }
+
+    /// How the server stands as a whole.
+    pub fn state(&self) -> ServerState {
+        self.router.state()
     }
 
     /// The counters of all shards together.

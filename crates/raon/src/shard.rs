@@ -13,6 +13,7 @@
 //! On drop the driver is dropped, which resets what is open (DROP-1); nobody is told any more.
 
 mod clock;
+mod failure;
 pub(crate) mod fence;
 mod flush;
 pub(crate) mod inside;
@@ -25,14 +26,16 @@ mod shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raon_provider::{AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Outcome, SimNetwork};
+use raon_provider::{
+    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Error, Outcome, SimNetwork,
+};
 use raon_session::{CloseReason, Pressure, Spares};
 
 use crate::application::{Application, Head, ShardInfo};
 use crate::budget::Lease;
 use crate::config::{Config, OnPanic};
 use crate::context::Context;
-use crate::error::ServerError;
+use crate::error::{ServerError, ShardFailure};
 use crate::group::Groups;
 use crate::id::Token;
 use crate::inlet::Batch;
@@ -44,15 +47,13 @@ use crate::table::Table;
 
 use self::clock::Clock;
 use self::inside::Inside;
+pub(crate) use self::listening::Handover;
 use self::listening::Listening;
 use self::settings::{Settings, driver_config, sessions_max};
 use self::shutdown::{Ending, Stage};
 
 /// Completions that one turn delivers at most.
 const COMPLETIONS_MAX: usize = 1024;
-/// Turns in a row that may fail before the shard gives up.
-const FAILURES_MAX: u32 = 1000;
-
 /// Where a shard listens.
 pub(crate) enum ListenAt {
     /// It gets its sessions from another shard.
@@ -90,9 +91,19 @@ pub(crate) struct Shard<A: Application> {
     pub(crate) newest_ns: u64,
     /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
     has_turned: bool,
-    failures: u32,
-    /// Stopped by a panic of the application.
-    is_broken: bool,
+    failing: failure::Failing,
+    /// Why it ends before the server is stopped.
+    failure: Option<ShardFailure>,
+}
+
+/// What a step has come to.
+pub(crate) enum Progress {
+    /// Something was done.
+    Busy,
+    /// Nothing was there to be done.
+    Idle,
+    /// The shard has ended.
+    Over,
 }
 
 impl<A: Application> Shard<A> {
@@ -139,25 +150,17 @@ impl<A: Application> Shard<A> {
             ending: Ending::default(),
             newest_ns: 0,
             has_turned: false,
-            failures: 0,
-            is_broken: false,
+            failing: failure::Failing::default(),
+            failure: None,
         };
         Ok((shard, address))
-    }
-
-    /// Steps until the end.
-    pub(crate) fn run(mut self) -> Result<(), ServerError> {
-        while !self.is_over() {
-            self.step(None)?;
-        }
-        self.finish()
     }
 
     /// One step, see the module. Waits for at most so long if nothing is there; `None`: as long as it takes. Returns whether
     /// there was anything to do.
     ///
     /// Errors: what the driver says, when it has said so for a long time.
-    pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
+    fn step(&mut self, wait: Option<Duration>) -> Result<bool, Error> {
         let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
         let may_wait = is_idle && self.has_turned && self.may_wait();
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
@@ -194,18 +197,14 @@ impl<A: Application> Shard<A> {
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 
-    fn turn(&mut self, wait: Option<Duration>) -> Result<(), ServerError> {
-        match self.inside.driver.poll(wait, &mut self.completions) {
-            Ok(_) => self.failures = 0,
-            Err(error) => {
-                self.failures += 1;
-                if self.failures > FAILURES_MAX {
-                    self.inside.router.retire(usize::from(self.inside.number));
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
+    fn turn(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+        let polled = self.inside.driver.poll(wait, &mut self.completions);
+        self.failing.note(self.inside.driver.now_ns(), polled.map(drop))
+    }
+
+    /// True if it ends because its application has panicked.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.failure.is_some()
     }
 
     fn dispatch(&mut self, completion: Completion) {
@@ -279,7 +278,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn panicked(&mut self) {
         self.inside.stats.panics += 1;
         if self.inside.settings.on_panic == OnPanic::StopShard {
-            self.is_broken = true;
+            self.failure.get_or_insert(ShardFailure::Callback);
         }
     }
 
@@ -318,6 +317,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn publish(&mut self) {
+        self.inside.look_at_accepts();
         self.inside.stats.memory_bytes = self.inside.lease.used_bytes() as u64;
         self.inside.router.publish(usize::from(self.inside.number), &self.inside.stats);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
 use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
 
-use crate::config::{Config, OnPanic, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
+use crate::config::{Config, OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
 pub(crate) const SENDS_PER_FLUSH: u32 = 3;
@@ -20,6 +20,9 @@ pub(crate) struct Settings {
     pub(crate) timers_max: usize,
     pub(crate) posts_max: usize,
     pub(crate) on_panic: OnPanic,
+    pub(crate) on_shard_failure: OnShardFailure,
+    /// The grace of a server that stops because a shard has failed.
+    pub(crate) failure_grace_ns: u64,
     pub(crate) pause_receiving: bool,
 }
 
@@ -32,6 +35,8 @@ impl Settings {
             timers_max: config.timers_max as usize,
             posts_max: config.inlet_commands_max as usize,
             on_panic: config.on_panic,
+            on_shard_failure: config.on_shard_failure,
+            failure_grace_ns: u64::from(config.close_timeout_ms) * 1_000_000,
             pause_receiving: config.pause_receiving,
         }
     }

@@ -18,7 +18,7 @@ use raon_session::{CloseReason, State};
 
 use super::Shard;
 use crate::application::Application;
-use crate::error::ServerError;
+use crate::error::ShardFailure;
 use crate::id::Token;
 
 /// Turns in a row in which nothing has arrived, after which a shard takes it that nothing is under way inside the system. One
@@ -85,7 +85,7 @@ impl<A: Application> Shard<A> {
     /// that was put in before `stop` was called has been dealt with.
     pub(super) fn go_on_stopping(&mut self, grace_ns: Option<u64>, has_arrived: bool) {
         let now_ns = self.inside.driver.now_ns();
-        match (self.stage, self.is_broken, grace_ns) {
+        match (self.stage, self.is_broken(), grace_ns) {
             (Stage::Running, true, _) => self.begin(now_ns, 0),
             (Stage::Running, false, Some(grace_ns)) => self.begin(now_ns, grace_ns),
             (Stage::Running, false, None) => return,
@@ -119,7 +119,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Lets go of the driver, and tells the application of whoever was left.
-    pub(crate) fn finish(&mut self) -> Result<(), ServerError> {
+    pub(super) fn finish(&mut self) {
         let number = usize::from(self.inside.number);
         self.inside.router.retire(number);
         // What came too late for the last step: connections go back, the rest is dropped.
@@ -131,12 +131,14 @@ impl<A: Application> Shard<A> {
             self.tell_ended();
         }
         self.publish();
-        if self.is_broken { Err(ServerError::ShardsStopped(1)) } else { Ok(()) }
+        self.failure = self.failure.take().or(self.listening.failure.take().map(ShardFailure::Listener));
+        self.inside.router.end(number);
     }
 
     fn begin(&mut self, now_ns: u64, grace_ns: u64) {
-        if self.is_broken {
-            self.inside.router.retire(usize::from(self.inside.number));
+        if let Some(failure) = self.failure.take() {
+            self.leave(&failure);
+            self.failure = Some(failure);
         }
         let force_at_ns = now_ns.saturating_add(grace_ns);
         self.stage = Stage::Draining { close_at_ns: now_ns.saturating_add(grace_ns / 2), force_at_ns };
