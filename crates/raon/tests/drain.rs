@@ -3,10 +3,10 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
@@ -268,53 +268,63 @@ fn whoever_was_accepted_is_served() {
     }
 }
 
-/// Connects again and again, and asks for one answer each time. How many had connected and got none.
-fn knock(at: SocketAddr, is_over: &AtomicBool, answered: &AtomicU32) -> Vec<String> {
-    let mut dropped = Vec::new();
-    while !is_over.load(Ordering::SeqCst) && dropped.is_empty() {
-        let mut client = TcpStream::connect(at).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut byte = [0];
-        let asked = client.write_all(b"?").and_then(|()| client.read_exact(&mut byte));
-        match asked {
-            Ok(()) => drop(answered.fetch_add(1, Ordering::SeqCst)),
-            Err(error) => dropped.push(error.to_string()),
-        }
-    }
-    dropped
-}
+/// Listeners that two servers share, which Windows' completion ports do not allow.
+#[cfg(unix)]
+mod handover {
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::AtomicU32;
+    use std::time::Instant;
 
-/// Two servers share a listener, and the older one stops.
-#[test]
-fn a_listener_passes_to_the_next_server_without_a_loss() {
-    for backend in BACKENDS {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        let start = || {
-            let server = Server::builder().workers(2).configure(|config| config.backend = backend.into());
-            let server = server.framing(Raw).on_message(|ctx, message| ctx.reply(message)).build();
-            server.listener(listener.try_clone().unwrap()).start().unwrap()
-        };
-        let (is_over, answered) = (AtomicBool::new(false), AtomicU32::new(0));
-        std::thread::scope(|scope| {
-            let mut old = start();
-            let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| knock(at, &is_over, &answered))).collect();
-            for _ in 0..8 {
-                let next = start();
-                let before = answered.load(Ordering::SeqCst);
-                let is_busy = || answered.load(Ordering::SeqCst) > before + 100;
-                let deadline = Instant::now() + PATIENCE;
-                while !is_busy() && Instant::now() < deadline {
-                    std::thread::yield_now();
-                }
-                old.handle().stop(Duration::from_secs(20));
-                std::mem::replace(&mut old, next).join().unwrap();
+    use super::*;
+
+    /// Connects again and again, and asks for one answer each time. How many had connected and got none.
+    fn knock(at: SocketAddr, is_over: &AtomicBool, answered: &AtomicU32) -> Vec<String> {
+        let mut dropped = Vec::new();
+        while !is_over.load(Ordering::SeqCst) && dropped.is_empty() {
+            let mut client = TcpStream::connect(at).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut byte = [0];
+            let asked = client.write_all(b"?").and_then(|()| client.read_exact(&mut byte));
+            match asked {
+                Ok(()) => drop(answered.fetch_add(1, Ordering::SeqCst)),
+                Err(error) => dropped.push(error.to_string()),
             }
-            is_over.store(true, Ordering::SeqCst);
-            let dropped: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-            assert!(dropped.is_empty(), "{backend}: {} of {answered:?}: {dropped:?}", dropped.len());
-            old.handle().stop(Duration::ZERO);
-            old.join().unwrap();
-        });
+        }
+        dropped
+    }
+
+    /// Two servers share a listener, and the older one stops.
+    #[test]
+    fn a_listener_passes_to_the_next_server_without_a_loss() {
+        for backend in BACKENDS {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let at = listener.local_addr().unwrap();
+            let start = || {
+                let server = Server::builder().workers(2).configure(|config| config.backend = backend.into());
+                let server = server.framing(Raw).on_message(|ctx, message| ctx.reply(message)).build();
+                server.listener(listener.try_clone().unwrap()).start().unwrap()
+            };
+            let (is_over, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                let mut old = start();
+                let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| knock(at, &is_over, &answered))).collect();
+                for _ in 0..8 {
+                    let next = start();
+                    let before = answered.load(Ordering::SeqCst);
+                    let is_busy = || answered.load(Ordering::SeqCst) > before + 100;
+                    let deadline = Instant::now() + PATIENCE;
+                    while !is_busy() && Instant::now() < deadline {
+                        std::thread::yield_now();
+                    }
+                    old.handle().stop(Duration::from_secs(20));
+                    std::mem::replace(&mut old, next).join().unwrap();
+                }
+                is_over.store(true, Ordering::SeqCst);
+                let dropped: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+                assert!(dropped.is_empty(), "{backend}: {} of {answered:?}: {dropped:?}", dropped.len());
+                old.handle().stop(Duration::ZERO);
+                old.join().unwrap();
+            });
+        }
     }
 }

@@ -4,9 +4,9 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
@@ -247,72 +247,83 @@ fn a_factory_that_panics_is_an_error_of_the_start() {
     assert!(is_panic_of(server.start().map(drop), 1));
 }
 
-/// How the server ends after somebody has shut its listener down.
-fn join_in_time(server: raon::RunningServer<Echo>) -> Result<(), ServerError> {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(server.join()));
-    told.recv_timeout(PATIENCE).expect("it ends by itself")
-}
-
+/// Listeners that somebody else shuts down, as Linux lets any process that has them.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_listener_that_has_ended_is_an_end_of_the_server_or_is_told() {
-    for (then, backend) in BACKENDS
-        .into_iter()
-        .flat_map(|backend| [OnShardFailure::StopServer, OnShardFailure::GoOn].map(|then| (then, backend)))
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let other = listener.try_clone().unwrap();
-        let (server, _) = echo(|config| (config.backend, config.on_shard_failure) = (backend.into(), then));
-        let server = server.listener(listener).start().unwrap();
-        let handle = server.handle().clone();
-        let mut client = client_of(&handle);
-        socket2::SockRef::from(&other).shutdown(Shutdown::Read).unwrap();
-        if then == OnShardFailure::GoOn {
-            common::until("it to be said", || handle.state() == ServerState::Degraded);
-            client.write_all(b"y").unwrap();
-            client.read_exact(&mut [0]).unwrap();
-            handle.stop(Duration::ZERO);
-        }
-        let ended = join_in_time(server);
-        let is_told = matches!(ended, Err(ServerError::ShardFailed { shard: 0, failure: ShardFailure::Listener(_) }));
-        assert!(is_told && handle.stats().listener_failures > 0, "{backend}, {then:?}: {ended:?}, {}", handle.stats());
+mod listeners {
+    use std::net::{Shutdown, TcpListener};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// How the server ends after somebody has shut its listener down.
+    fn join_in_time(server: raon::RunningServer<Echo>) -> Result<(), ServerError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(server.join()));
+        told.recv_timeout(PATIENCE).expect("it ends by itself")
     }
-}
 
-/// The listener that this process has at that address, by another handle.
-#[cfg(target_os = "linux")]
-fn listener_at(address: std::net::SocketAddr) -> socket2::Socket {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-    let handles = (3..4096).filter_map(|number| pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok());
-    let mut sockets = handles.map(socket2::Socket::from);
-    let is_it = |socket: &socket2::Socket| {
-        let at = socket.local_addr().ok().and_then(|at| at.as_socket());
-        at == Some(address) && socket.is_listener().unwrap_or(false)
-    };
-    sockets.find(is_it).expect("the server listens")
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_listener_that_the_server_has_bound_is_opened_again() {
-    for backend in BACKENDS {
-        let (server, _) = echo(|config| config.backend = backend.into());
-        let server = server.start().unwrap();
-        let handle = server.handle().clone();
-        let _before = client_of(&handle);
-        for round in 1..=7 {
-            listener_at(address_of(&handle)).shutdown(Shutdown::Read).unwrap();
-            common::until("it to be said", || handle.stats().listener_failures == round);
-            let deadline = Instant::now() + PATIENCE;
-            while TcpStream::connect(address_of(&handle)).is_err() {
-                assert!(Instant::now() < deadline, "{backend}: it listens again");
+    #[test]
+    fn a_listener_that_has_ended_is_an_end_of_the_server_or_is_told() {
+        for (then, backend) in BACKENDS
+            .into_iter()
+            .flat_map(|backend| [OnShardFailure::StopServer, OnShardFailure::GoOn].map(|then| (then, backend)))
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let other = listener.try_clone().unwrap();
+            let (server, _) = echo(|config| (config.backend, config.on_shard_failure) = (backend.into(), then));
+            let server = server.listener(listener).start().unwrap();
+            let handle = server.handle().clone();
+            let mut client = client_of(&handle);
+            socket2::SockRef::from(&other).shutdown(Shutdown::Read).unwrap();
+            if then == OnShardFailure::GoOn {
+                common::until("it to be said", || handle.state() == ServerState::Degraded);
+                client.write_all(b"y").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+                handle.stop(Duration::ZERO);
             }
-            drop(client_of(&handle));
+            let ended = join_in_time(server);
+            let is_told =
+                matches!(ended, Err(ServerError::ShardFailed { shard: 0, failure: ShardFailure::Listener(_) }));
+            assert!(
+                is_told && handle.stats().listener_failures > 0,
+                "{backend}, {then:?}: {ended:?}, {}",
+                handle.stats()
+            );
         }
-        assert_eq!(handle.state(), ServerState::Running, "{backend}: each time it was found in order again");
-        handle.stop(Duration::ZERO);
-        server.join().unwrap();
+    }
+
+    /// The listener that this process has at that address, by another handle.
+    fn listener_at(address: std::net::SocketAddr) -> socket2::Socket {
+        use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let handles = (3..4096).filter_map(|number| pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok());
+        let mut sockets = handles.map(socket2::Socket::from);
+        let is_it = |socket: &socket2::Socket| {
+            let at = socket.local_addr().ok().and_then(|at| at.as_socket());
+            at == Some(address) && socket.is_listener().unwrap_or(false)
+        };
+        sockets.find(is_it).expect("the server listens")
+    }
+
+    #[test]
+    fn a_listener_that_the_server_has_bound_is_opened_again() {
+        for backend in BACKENDS {
+            let (server, _) = echo(|config| config.backend = backend.into());
+            let server = server.start().unwrap();
+            let handle = server.handle().clone();
+            let _before = client_of(&handle);
+            for round in 1..=7 {
+                listener_at(address_of(&handle)).shutdown(Shutdown::Read).unwrap();
+                common::until("it to be said", || handle.stats().listener_failures == round);
+                let deadline = Instant::now() + PATIENCE;
+                while TcpStream::connect(address_of(&handle)).is_err() {
+                    assert!(Instant::now() < deadline, "{backend}: it listens again");
+                }
+                drop(client_of(&handle));
+            }
+            assert_eq!(handle.state(), ServerState::Running, "{backend}: each time it was found in order again");
+            handle.stop(Duration::ZERO);
+            server.join().unwrap();
+        }
     }
 }
