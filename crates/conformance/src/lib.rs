@@ -98,7 +98,7 @@ macro_rules! every_test {
                 buffers_outlive_their_driver drivers_come_and_go_in_one_thread
                 rings_that_come_and_go_do_not_disturb_a_wait;
             accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors
-                a_missing_descriptor_costs_one_connection
+                a_missing_descriptor_costs_one_connection a_cancelled_stream_leaves_nobody_in_a_shared_listener
                 a_connection_that_ended_in_the_backlog_does_no_harm
                 a_listener_may_be_shared_with_other_back_ends;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error

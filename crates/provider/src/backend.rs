@@ -311,6 +311,10 @@ impl Provider for AnyProvider {
         Err(passed_over.last().map_or(Error::new(ErrorKind::BackendUnavailable), |(_, error)| *error))
     }
 
+    fn is_told_alone(&self) -> bool {
+        each!(self, inner => inner.is_told_alone())
+    }
+
     fn is_nonblocking(&self) -> bool {
         each!(self, inner => inner.is_nonblocking())
     }

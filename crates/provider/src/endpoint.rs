@@ -89,8 +89,10 @@ pub trait Endpoint: Sized {
     fn reset_on_close(&self);
     /// Joins or leaves a multicast group on the interface of that index, 0 for the system's choice.
     fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error>;
-    /// Takes one waiting connection and closes it. True if there was one.
-    fn shed(&self) -> bool;
+    /// Another handle of the same socket. Errors: what the system says; `InvalidInput` where there cannot be one.
+    fn try_clone(&self) -> Result<Self, Error>;
+    /// Takes a connection that waits in this listener, if one does.
+    fn accept_waiting(&self) -> Option<Self>;
 }
 
 /// A socket that is attached to no driver: goes to any thread, can be adopted by any driver, closes on drop.

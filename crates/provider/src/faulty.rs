@@ -82,6 +82,10 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(Faulty::around(P::open(&Config { faults: None, ..config.clone() }, pool)?, faults))
     }
 
+    fn is_told_alone(&self) -> bool {
+        self.inner.is_told_alone()
+    }
+
     fn is_nonblocking(&self) -> bool {
         self.inner.is_nonblocking()
     }

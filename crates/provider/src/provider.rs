@@ -172,6 +172,11 @@ pub trait Provider: Sized {
     /// True if accepted and adopted sockets are to be in non-blocking mode.
     fn is_nonblocking(&self) -> bool;
 
+    /// True if the system tells only one of those that accept on a shared listener that a connection has come.
+    fn is_told_alone(&self) -> bool {
+        false
+    }
+
     /// A socket joins. Its index stays its own until `detach`.
     fn attach(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error>;
 

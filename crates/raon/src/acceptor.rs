@@ -7,82 +7,98 @@
 //!
 //! Whatever fails on the way gives the place back, and the reason is counted.
 
-use raon_provider::{AcceptedSocket, OperationId, Outcome, SocketId};
+use raon_provider::{AcceptedSocket, Error, ErrorKind, OperationId, Outcome, SocketId};
 use raon_session::{CloseReason, Session};
 
 use crate::application::Application;
 use crate::context::Context;
+use crate::error::InletRefusal;
 use crate::id::Token;
 use crate::inlet::{Arrival, Command};
+use crate::log_limit::LogKind;
 use crate::places::Place;
-use crate::shard::inside::reason_of;
+use crate::shard::inside::{Inside, reason_of};
 use crate::shard::{Shard, fence};
 use crate::table::Entry;
 
 impl<A: Application> Shard<A> {
     /// Something of the listener.
-    pub(crate) fn on_listener(&mut self, outcome: Outcome) {
+    pub(crate) fn on_listener(&mut self, more: bool, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(socket) => self.on_accepted(socket),
-            Outcome::Closed => self.listener = SocketId::NONE,
-            // A pause of the stream ends by itself; its end is that of the listener, which we have closed.
+            Outcome::Closed => self.listener_closed(),
+            Outcome::AcceptPaused(error) => self.inside.accept_paused(error),
+            Outcome::Failed { error, .. } if !more => self.accepting_ended(error),
+            // The pause before the next try is over.
+            Outcome::Expired => self.listen_again(),
+            // A listener is asked for nothing else.
             _ => {}
         }
     }
 
-    fn on_accepted(&mut self, socket: AcceptedSocket) {
+    /// A connection has come: it gets a place, if there is one, and a shard.
+    pub(crate) fn on_accepted(&mut self, socket: AcceptedSocket) {
         self.inside.stats.accepted += 1;
-        if let Some(reason) = self.inside.router.refuses() {
-            return self.inside.stats.count_close(reason);
+        self.listener_works();
+        if !self.is_open() && !self.is_broken() {
+            return self.inside.refuse_connection(CloseReason::Shutdown);
         }
         let address = || socket.peer_address().ok().and_then(|address| address.ip()).map(|address| address.ip());
-        let place = match self.inside.router.places.claim(address) {
-            Ok(place) => place,
-            Err(reason) => return self.inside.stats.count_close(reason),
-        };
-        let own = usize::from(self.inside.number);
-        let target = if self.is_alone { Some(own) } else { self.inside.router.least_loaded() };
-        if self.is_alone {
-            self.inside.router.take_on(own);
-        }
-        match target {
-            Some(shard) if shard != own => self.hand_off(shard, socket, place),
-            Some(_) => self.open_session(socket, place),
-            None => self.give_up(place, CloseReason::Shutdown),
+        match self.inside.router.places.claim(address) {
+            Ok(place) => self.find_shard(Box::new(Arrival { socket, place })),
+            Err(reason) => self.inside.refuse_connection(reason),
         }
     }
 
-    /// To another shard; here, if that has no room for it.
-    fn hand_off(&mut self, shard: usize, socket: AcceptedSocket, place: Place) {
-        let router = self.inside.router.clone();
-        let Some(inlet) = router.inlet(shard) else { return self.give_up(place, CloseReason::Shutdown) };
-        if let Err(refused) = inlet.put(Command::Adopt(Box::new(Arrival { socket, place })), 0) {
+    /// Gives a connection to the shard with the fewest sessions; to this one, if that has no room for it.
+    pub(crate) fn find_shard(&mut self, mut arrival: Box<Arrival>) {
+        let (router, own) = (self.inside.router.clone(), usize::from(self.inside.number));
+        if self.is_alone && !router.is_retired(own) {
+            router.take_on(own);
+            return self.open_session(*arrival);
+        }
+        while let Some(shard) = router.least_loaded() {
+            if shard == own {
+                return self.open_session(*arrival);
+            }
+            let Some(inlet) = router.inlet(shard) else { break };
+            let Err(refused) = inlet.put(Command::Adopt(arrival), 0) else { return };
             router.let_go(shard);
-            if let Command::Adopt(arrival) = refused.value {
-                router.take_on(usize::from(self.inside.number));
-                self.open_session(arrival.socket, arrival.place);
+            let Command::Adopt(back) = refused.value else { return };
+            arrival = back;
+            // One that has stopped since is not chosen again.
+            if refused.refusal == InletRefusal::Busy && !router.is_retired(own) {
+                router.take_on(own);
+                return self.open_session(*arrival);
             }
         }
+        self.give_up(arrival.place, CloseReason::Shutdown);
     }
 
     /// Makes a connection a session of this shard, where it is counted already.
-    pub(crate) fn open_session(&mut self, socket: AcceptedSocket, place: Place) {
-        match self.adopt(socket, place) {
+    pub(crate) fn open_session(&mut self, arrival: Arrival) {
+        let own = usize::from(self.inside.number);
+        if self.is_broken() {
+            self.inside.router.let_go(own);
+            return self.find_shard(Box::new(arrival));
+        }
+        match self.adopt(arrival.socket, arrival.place) {
             Ok(index) => self.begin_session(index),
             Err(reason) => {
-                self.inside.router.let_go(usize::from(self.inside.number));
-                self.give_up(place, reason);
+                self.inside.router.let_go(own);
+                self.give_up(arrival.place, reason);
             }
         }
     }
 
     fn adopt(&mut self, socket: AcceptedSocket, place: Place) -> Result<u32, CloseReason> {
-        if !self.is_running() {
+        if !self.is_open() {
             return Err(CloseReason::Shutdown);
         }
         let inside = &mut self.inside;
         let socket = inside.driver.adopt(socket).map_err(|refused| reason_of(refused.error.kind()))?;
-        let session = Session::new(&inside.settings.session, inside.driver.now_ns());
+        self.newest_ns = inside.driver.now_ns();
+        let session = Session::new(&inside.settings.session, self.newest_ns);
         let Ok(index) = inside.table.insert(Entry::new(session, socket, place)) else {
             // No token of a session: nobody is to hear of its end.
             let _ = inside.driver.close(socket, raon_provider::CloseMode::Abort, Token::Stage.bits());
@@ -116,6 +132,41 @@ impl<A: Application> Shard<A> {
 
     fn give_up(&mut self, place: Place, reason: CloseReason) {
         self.inside.router.places.release(place);
-        self.inside.stats.count_close(reason);
+        self.inside.refuse_connection(reason);
+    }
+}
+
+impl<A: Application> Inside<A> {
+    /// The listener's stream of connections pauses, and goes on by itself.
+    fn accept_paused(&mut self, error: Error) {
+        let is_short = matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit);
+        let kind = if is_short { LogKind::DescriptorsUsedUp } else { LogKind::AcceptPaused };
+        if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, suppressed, "the listener pauses: {error}");
+        }
+    }
+
+    /// A connection is closed instead of becoming a session.
+    pub(crate) fn refuse_connection(&mut self, reason: CloseReason) {
+        self.stats.count_close(reason);
+        if let Some(suppressed) = self.log.pass(LogKind::ConnectionRefused, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, suppressed, "a connection is refused: {reason}");
+        }
+    }
+
+    /// What the driver has counted of the listener's troubles since the last turn.
+    pub(crate) fn look_at_accepts(&mut self) {
+        let (pauses, shed) = self.driver.accept_troubles();
+        let shed_now = shed - self.stats.connections_shed;
+        (self.stats.accept_pauses, self.stats.connections_shed) = (pauses, shed);
+        if shed_now > 0
+            && let Some(suppressed) = self.log.pass(LogKind::DescriptorsUsedUp, self.driver.now_ns())
+        {
+            tracing::warn!(
+                shard = self.number,
+                suppressed,
+                "no descriptor is left: {shed_now} connections were closed; raise RLIMIT_NOFILE or lower sessions_max"
+            );
+        }
     }
 }

@@ -24,8 +24,36 @@ pub enum OnPanic {
     /// The other sessions go on.
     #[default]
     Continue,
-    /// The shard closes its sessions and stops: its state cannot be trusted any more. The other shards go on.
+    /// The shard closes its sessions and stops: its state cannot be trusted any more. What the server does then is said by
+    /// [`OnShardFailure`].
     StopShard,
+}
+
+/// What happens to the server when a shard ends, however it ends, before the server is stopped.
+///
+/// ```
+/// use raon::{Config, OnShardFailure};
+/// assert_eq!(Config::default().on_shard_failure, OnShardFailure::StopServer);
+/// assert_eq!(Config::from_toml("on_shard_failure = \"go_on\"")?.on_shard_failure, OnShardFailure::GoOn);
+/// # Ok::<(), raon::ConfigErrors>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnShardFailure {
+    /// The server stops in order, with `close_timeout_ms` as its grace: whoever watches the process starts it again.
+    #[default]
+    StopServer,
+    /// The other shards go on. If it was the one that accepts, another takes its listener over.
+    GoOn,
+}
+
+impl fmt::Display for OnShardFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnShardFailure::StopServer => "the server stops (on_shard_failure)",
+            OnShardFailure::GoOn => "the other shards go on (on_shard_failure)",
+        })
+    }
 }
 
 /// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
@@ -111,7 +139,8 @@ config! {
     pin_shards: bool = false,
     /// Connections that wait to be accepted.
     backlog: u32 = 4096,
-    /// Most sessions of the server, at most 131,072 for each shard; beyond it connections are closed at once.
+    /// Most sessions of the server, at most 131,072 for each shard; beyond it connections are closed at once. The default is
+    /// lowered to what the process may have descriptors for.
     sessions_max: u32 = 65_536,
     /// Most sessions from one IP address, or from one IPv6 network (`address_prefix_v6_bits`); 0: no limit.
     sessions_per_address_max: u32 = 0,
@@ -165,10 +194,14 @@ config! {
     inlet_bytes_max: u32 = 16 * 1024 * 1024,
     /// Most commands that wait there.
     inlet_commands_max: u32 = 262_144,
-    /// How long a session that is closed in order may take to deliver what waits, in milliseconds.
+    /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
+    /// peer's end.
     close_timeout_ms: u32 = 5_000,
     /// What happens when a callback panics: `continue` or `stop_shard`.
     on_panic: OnPanic = OnPanic::Continue,
+    /// What happens when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
+    /// `go_on`.
+    on_shard_failure: OnShardFailure = OnShardFailure::StopServer,
     /// Receive buffers of 4 KiB per shard, 1 to 32,768: at least as many as sessions have bytes at the same moment.
     receive_buffers: u32 = 1024,
     /// Send buffers of 4 KiB per shard, at most as many as receive buffers. What finds none goes by the heap.

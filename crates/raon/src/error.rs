@@ -22,8 +22,46 @@ pub enum ServerError {
     Provider(raon_provider::Error),
     /// The operating system gave no thread, or no listener was inherited although one was asked for.
     System(std::io::Error),
-    /// So many shards have stopped because a callback panicked, see `OnPanic::StopShard`.
-    ShardsStopped(usize),
+    /// A shard has ended, or has lost its listener, before the server was stopped; see `Config::on_shard_failure`. The first
+    /// one, if there are several.
+    ShardFailed {
+        /// Its number.
+        shard: usize,
+        /// What has ended it.
+        failure: ShardFailure,
+    },
+}
+
+/// What has ended a shard.
+///
+/// ```
+/// use raon::ShardFailure;
+/// assert!(ShardFailure::Panic("out of cheese".into()).to_string().contains("out of cheese"));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ShardFailure {
+    /// A callback of the application has panicked, and `on_panic` is `stop_shard`.
+    Callback,
+    /// Something outside the callbacks has panicked, with this message: a framing of the user's, the factory, or the engine.
+    Panic(String),
+    /// The driver has failed in every turn of a second.
+    Driver(raon_provider::Error),
+    /// Its listener has ended and cannot be opened again.
+    Listener(raon_provider::Error),
+}
+
+impl fmt::Display for ShardFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ShardFailure::Callback => f.write_str("a callback of the application has panicked; correct it"),
+            ShardFailure::Panic(message) => {
+                write!(f, "its thread has panicked (`{message}`); correct the framing, or report it if it is Raon's")
+            }
+            ShardFailure::Driver(error) => write!(f, "its driver fails in every turn: {error}"),
+            ShardFailure::Listener(error) => write!(f, "its listener has ended and cannot be opened again: {error}"),
+        }
+    }
 }
 
 impl fmt::Display for ServerError {
@@ -36,9 +74,7 @@ impl fmt::Display for ServerError {
                 field.map_or(Ok(()), |field| write!(f, " [set by {field}]"))
             }
             ServerError::System(error) => error.fmt(f),
-            ServerError::ShardsStopped(count) => {
-                write!(f, "{count} shards have stopped because a callback of the application panicked; correct it")
-            }
+            ServerError::ShardFailed { shard, failure } => write!(f, "shard {shard} has failed: {failure}"),
         }
     }
 }

@@ -15,6 +15,31 @@ use crate::inlet::Command;
 use crate::metrics::Stats;
 use crate::router::Router;
 
+/// How a server stands.
+///
+/// ```
+/// use raon::{Raw, Server, ServerState};
+/// let server = Server::builder().listen("127.0.0.1:0").workers(1).framing(Raw).start()?;
+/// assert_eq!(server.handle().state(), ServerState::Running);
+/// server.handle().stop(std::time::Duration::ZERO);
+/// # let handle = server.handle().clone();
+/// server.join()?;
+/// assert_eq!(handle.state(), ServerState::Ended);
+/// # Ok::<(), raon::ServerError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// All shards run.
+    Running,
+    /// A shard or a listener has failed, and the rest goes on, see `OnShardFailure::GoOn`.
+    Degraded,
+    /// The server was stopped, or has stopped itself, and is ending.
+    Stopping,
+    /// All shards have ended.
+    Ended,
+}
+
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///
 /// What is handed over is dealt with at the session's shard in the order of each calling thread. Nothing here waits: at
@@ -83,6 +108,11 @@ impl<A: Application> ServerHandle<A> {
         self.router.places.taken() as usize
     }
 
+    /// How the server stands as a whole.
+    pub fn state(&self) -> ServerState {
+        self.router.state()
+    }
+
     /// The counters of all shards together.
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
@@ -105,9 +135,12 @@ impl<A: Application> ServerHandle<A> {
         self.address.as_ref()
     }
 
-    /// Ends the server, in stages: no more sessions are accepted; `on_shutdown` is called; what waits is delivered, at most
-    /// for half of the grace, while sessions go on; all sessions are closed in order; at the end of the grace what is left
-    /// is reset. It does not wait: [`RunningServer::join`](crate::RunningServer::join) does.
+    /// Ends the server, in stages. `on_shutdown` is called, and no more connections are accepted. What had arrived by then,
+    /// over connections and through handles, is served and its answers leave, for at most half of the grace, while sessions
+    /// go on. All sessions are closed in order; at the end of the grace what is left is reset.
+    ///
+    /// Called again, less grace from then on shortens the end; more does not lengthen it. It does not wait:
+    /// [`RunningServer::join`](crate::RunningServer::join) does.
     pub fn stop(&self, grace: Duration) {
         self.router.stop(grace.as_nanos().min(u128::from(u64::MAX)) as u64);
     }

@@ -21,6 +21,7 @@ use crate::error::{InletRefusal, Refused};
 use crate::group::GroupKey;
 use crate::id::SessionId;
 use crate::places::Place;
+use crate::shard::Handover;
 
 /// What others ask of a shard.
 pub(crate) enum Command<H, P> {
@@ -36,6 +37,8 @@ pub(crate) enum Command<H, P> {
     Broadcast(Box<Broadcasting>),
     /// A new session.
     Adopt(Box<Arrival>),
+    /// The listener of a shard that has failed.
+    Listen(Box<Handover>),
 }
 
 /// What is rare is boxed: thousands of sends wait in a batch.

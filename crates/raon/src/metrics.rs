@@ -45,6 +45,14 @@ stats! {
     sessions,
     /// Connections that the listeners have yielded.
     accepted,
+    /// Pauses of a listener because the system failed an accept, for example for want of descriptors.
+    accept_pauses,
+    /// Connections that were closed at once because no descriptor was left for them.
+    connections_shed,
+    /// Ends of a listener's stream of connections before the server was stopped; it is opened again.
+    listener_failures,
+    /// Shards that have ended before the server was stopped.
+    shard_failures,
     /// Sessions opened: `on_open` has returned.
     opened,
     /// Messages given to `on_message`.

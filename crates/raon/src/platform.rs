@@ -1,4 +1,4 @@
-//! What depends on the operating system: threads, cores, and listeners that were inherited.
+//! What depends on the operating system: threads, cores, descriptors, and listeners that were inherited.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -69,6 +69,24 @@ fn pin(shard: usize) {
 
 #[cfg(not(target_os = "linux"))]
 fn pin(_shard: usize) {}
+
+/// Raises the number of descriptors that this process may have as far as it may, and says how many those are; `None`: the
+/// system has no such number, or does not say.
+#[cfg(unix)]
+pub(crate) fn raise_descriptor_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Refused where the system has a lower bound of its own: then it stays as it is.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+pub(crate) fn raise_descriptor_limit() -> Option<u64> {
+    None
+}
 
 /// The first listener that LISTEN_FDS and LISTEN_PID name, see sd_listen_fds(3). It comes once.
 pub(crate) fn inherited_listener() -> io::Result<AcceptedSocket> {

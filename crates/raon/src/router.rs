@@ -3,15 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use raon_session::CloseReason;
-
 use crate::application::{Application, Head};
 use crate::budget::{Budget, Shares};
 use crate::config::Config;
+use crate::error::Refused;
 use crate::group::Presence;
-use crate::inlet::{Inlet, InletLimits};
+use crate::handle::ServerState;
+use crate::inlet::{Command, Inlet, InletLimits};
 use crate::metrics::Stats;
 use crate::places::Places;
+use crate::shard::Handover;
 
 /// The inlet of a shard that runs this application.
 pub(crate) type ShardInlet<A> = Inlet<Head<A>, <A as Application>::Post>;
@@ -25,7 +26,9 @@ pub(crate) struct Router<A: Application> {
     /// Where the next search for the least loaded shard begins, so that equal ones take turns.
     next: AtomicU32,
     is_stopping: AtomicBool,
-    /// How long the shutdown may take, in nanoseconds.
+    /// A shard or a listener has failed.
+    has_failed: AtomicBool,
+    /// How long the shutdown may take, in nanoseconds: the least that was asked for.
     grace_ns: AtomicU64,
 }
 
@@ -34,6 +37,10 @@ struct Door<A: Application> {
     inlet: ShardInlet<A>,
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
     load: AtomicU32,
+    /// The server ends, and this shard has served all that had arrived at it.
+    is_quiet: AtomicBool,
+    /// Nothing of it runs any more.
+    has_ended: AtomicBool,
     stats: Mutex<Stats>,
     shares: Shares,
 }
@@ -51,6 +58,8 @@ impl<A: Application> Router<A> {
         let door = || Door {
             inlet: Inlet::new(limits),
             load: AtomicU32::new(0),
+            is_quiet: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             stats: Mutex::default(),
             shares: Shares::new(budget.clone()),
         };
@@ -61,7 +70,8 @@ impl<A: Application> Router<A> {
             presence: Arc::default(),
             next: AtomicU32::new(0),
             is_stopping: AtomicBool::new(false),
-            grace_ns: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
+            grace_ns: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -88,9 +98,15 @@ impl<A: Application> Router<A> {
     pub(crate) fn least_loaded(&self) -> Option<usize> {
         let count = self.doors.len();
         let start = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-        let order = (0..count).map(|step| (start + step) % count);
-        let shard = order.min_by_key(|shard| self.doors[*shard].load.load(Ordering::Relaxed))?;
-        self.take_on(shard).then_some(shard)
+        loop {
+            let order = (0..count).map(|step| (start + step) % count);
+            let loads = order.map(|shard| (self.doors[shard].load.load(Ordering::Relaxed), shard));
+            let (_, shard) = loads.min_by_key(|(load, _)| *load).filter(|(load, _)| *load < GONE)?;
+            // It may have stopped since; then it is not the least loaded one any more.
+            if self.take_on(shard) {
+                return Some(shard);
+            }
+        }
     }
 
     /// One session more on this shard; false if it has stopped.
@@ -103,23 +119,80 @@ impl<A: Application> Router<A> {
         self.doors[shard].load.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// This shard has stopped.
+    /// This shard takes nothing any more: first it is not chosen any more, then it refuses.
     pub(crate) fn retire(&self, shard: usize) {
-        self.doors[shard].load.fetch_or(GONE, Ordering::Relaxed);
+        self.doors[shard].load.fetch_or(GONE, Ordering::AcqRel);
         self.doors[shard].inlet.close();
     }
 
-    /// Begins the shutdown of all shards, once.
+    /// True once `retire` was called.
+    pub(crate) fn is_retired(&self, shard: usize) -> bool {
+        self.doors[shard].load.load(Ordering::Acquire) >= GONE
+    }
+
+    /// Nothing of this shard runs any more.
+    pub(crate) fn end(&self, shard: usize) {
+        self.doors[shard].has_ended.store(true, Ordering::Release);
+    }
+
+    /// A shard or a listener has failed.
+    pub(crate) fn note_failure(&self) {
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    /// How the server stands as a whole.
+    pub(crate) fn state(&self) -> ServerState {
+        if self.doors.iter().all(|door| door.has_ended.load(Ordering::Acquire)) {
+            ServerState::Ended
+        } else if self.stopping().is_some() {
+            ServerState::Stopping
+        } else if self.has_failed.load(Ordering::Acquire) {
+            ServerState::Degraded
+        } else {
+            ServerState::Running
+        }
+    }
+
+    /// Gives the listener of a shard that has failed to another one; nobody takes it if none is left.
+    pub(crate) fn pass_listener(&self, mut handover: Box<Handover>) {
+        for door in &self.doors {
+            match door.inlet.put(Command::Listen(handover), 0) {
+                Ok(()) => return,
+                Err(Refused { value: Command::Listen(back), .. }) => handover = back,
+                Err(_) => unreachable!("the value that comes back is the one that was put in"),
+            }
+        }
+    }
+
+    /// Begins the shutdown of all shards. Once it has begun less grace shortens it, and more has no effect.
     pub(crate) fn stop(&self, grace_ns: u64) {
-        self.grace_ns.fetch_max(grace_ns, Ordering::Relaxed);
+        self.grace_ns.fetch_min(grace_ns, Ordering::Relaxed);
         self.is_stopping.store(true, Ordering::Release);
-        self.doors.iter().for_each(|door| door.inlet.wake());
+        self.wake_all();
+    }
+
+    /// A shard that is ending tells whether all that had arrived at it is served. The others wait for it.
+    pub(crate) fn set_quiet(&self, shard: usize, is_quiet: bool) {
+        let was_quiet = self.doors[shard].is_quiet.swap(is_quiet, Ordering::AcqRel);
+        if is_quiet && !was_quiet && self.doors.len() > 1 {
+            self.wake_all();
+        }
+    }
+
+    /// True if no shard that has not stopped is still serving what had arrived.
+    pub(crate) fn are_all_quiet(&self) -> bool {
+        let is_quiet = |shard: usize| self.doors[shard].is_quiet.load(Ordering::Acquire) || self.is_retired(shard);
+        (0..self.doors.len()).all(is_quiet)
     }
 
     /// The grace in nanoseconds, if the shutdown has begun.
     #[inline]
     pub(crate) fn stopping(&self) -> Option<u64> {
         self.is_stopping.load(Ordering::Acquire).then(|| self.grace_ns.load(Ordering::Relaxed))
+    }
+
+    fn wake_all(&self) {
+        self.doors.iter().for_each(|door| door.inlet.wake());
     }
 
     /// A shard tells how it stands.
@@ -138,10 +211,5 @@ impl<A: Application> Router<A> {
     /// Where bytes are charged that are shared on this shard first.
     pub(crate) fn shares(&self, shard: usize) -> Shares {
         self.doors[shard].shares.clone()
-    }
-
-    /// Why a connection is refused now, if it is.
-    pub(crate) fn refuses(&self) -> Option<CloseReason> {
-        self.stopping().map(|_| CloseReason::Shutdown)
     }
 }

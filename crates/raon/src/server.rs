@@ -9,10 +9,11 @@ use raon_session::Framing;
 use crate::application::{Application, ShardInfo};
 use crate::closures::ClosureBuilder;
 use crate::config::{Config, Listen, Profile};
-use crate::error::ServerError;
+use crate::error::{ServerError, ShardFailure};
 use crate::handle::ServerHandle;
 use crate::platform;
 use crate::router::Router;
+use crate::shard::fence::caught;
 use crate::shard::{ListenAt, Shard, ShardParts};
 
 /// Makes the application of a shard.
@@ -132,6 +133,7 @@ impl<A: Application> ServerBuilder<A> {
         if let Some(unlimited) = config.unlimited() {
             tracing::warn!("{unlimited}");
         }
+        fit_to_descriptors(&mut config, shards, platform::raise_descriptor_limit());
         let router = Router::<A>::new(&config, shards);
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;
@@ -171,6 +173,29 @@ impl<A: Application> ServerBuilder<A> {
     }
 }
 
+/// Descriptors that are left to the process beside those of sessions: standard streams, logs, files of the application; and
+/// those of a shard: its rings or queues, its wake, its listener, the reserve.
+const DESCRIPTORS_OF_THE_PROCESS: u64 = 64;
+const DESCRIPTORS_OF_A_SHARD: u64 = 8;
+
+/// The default of `sessions_max` follows what the system gives; a value that was set stays, and what it cannot have is said.
+fn fit_to_descriptors(config: &mut Config, shards: usize, limit: Option<u64>) {
+    let others = DESCRIPTORS_OF_THE_PROCESS + shards as u64 * DESCRIPTORS_OF_A_SHARD;
+    let most = limit.map_or(u64::MAX, |limit| limit.saturating_sub(others).max(1));
+    if u64::from(config.sessions_max) <= most {
+        return;
+    }
+    if config.sessions_max == Config::default().sessions_max {
+        config.sessions_max = most as u32;
+    } else {
+        let sessions_max = config.sessions_max;
+        tracing::warn!(
+            "sessions_max is {sessions_max}, and this process may have descriptors for {most}: raise the hard limit \
+             (RLIMIT_NOFILE, LimitNOFILE= of systemd), or lower sessions_max"
+        );
+    }
+}
+
 /// Where the shard of this number listens, if it does. All that share a port have that of the first.
 pub(crate) fn listen_at(config: &Config, number: usize, first: Option<&Address>) -> Result<ListenAt, ServerError> {
     let listen = config.listen.parse().unwrap_or(Listen::Inherited);
@@ -205,30 +230,25 @@ impl<A: Application> RunningServer<A> {
 
     /// Waits until all shards have ended.
     ///
-    /// Errors: that of the first shard whose driver failed; `ShardsStopped`.
+    /// Errors: `ShardFailed`, of the first shard by number that has ended, or has lost its listener, before the server was
+    /// stopped.
     pub fn join(self) -> Result<(), ServerError> {
-        let (mut stopped, mut first) = (0, None);
-        for thread in self.threads {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(ServerError::ShardsStopped(count))) => stopped += count,
-                Ok(Err(error)) => first = first.or(Some(error)),
-                // Callbacks are fenced: it is a bug of the engine, and its own message was printed.
-                Err(_) => stopped += 1,
-            }
+        let mut first = Ok(());
+        for (shard, thread) in self.threads.into_iter().enumerate() {
+            let ended = thread.join().unwrap_or_else(|_| Err(unfenced(shard)));
+            first = first.and(ended);
         }
-        match first {
-            Some(error) => Err(error),
-            None if stopped > 0 => Err(ServerError::ShardsStopped(stopped)),
-            None => Ok(()),
-        }
+        first
     }
 
     fn start_shard(&mut self, parts: ShardParts<A>) -> Result<Option<Address>, ServerError> {
         let (tell, told) = mpsc::channel();
         let (number, is_pinned) = (parts.number, parts.config.pin_shards);
         let run = move || {
-            let (shard, address) = match Shard::open(parts) {
+            let opened = caught(|| Shard::open(parts)).unwrap_or_else(|message| {
+                Err(ServerError::ShardFailed { shard: number, failure: ShardFailure::Panic(message) })
+            });
+            let (shard, address) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
                     // Whoever started it waits for this.
@@ -240,6 +260,33 @@ impl<A: Application> RunningServer<A> {
             shard.run()
         };
         self.threads.push(platform::spawn(number, is_pinned, run)?);
-        told.recv().unwrap_or(Err(ServerError::ShardsStopped(1)))
+        told.recv().unwrap_or_else(|_| Err(unfenced(number)))
+    }
+}
+
+/// A thread that has ended without a word, although all of it is fenced.
+fn unfenced(shard: usize) -> ServerError {
+    ServerError::ShardFailed { shard, failure: ShardFailure::Panic("outside of every fence".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fitted(sessions_max: u32, limit: Option<u64>) -> u32 {
+        let mut config = Config { sessions_max, ..Config::default() };
+        fit_to_descriptors(&mut config, 2, limit);
+        config.sessions_max
+    }
+
+    #[test]
+    fn only_the_default_follows_the_limit() {
+        let default = Config::default().sessions_max;
+        assert_eq!(fitted(default, None), default);
+        assert_eq!(fitted(default, Some(1 << 20)), default);
+        assert_eq!(fitted(default, Some(1024)), 1024 - 64 - 16);
+        assert_eq!(fitted(default, Some(10)), 1);
+        assert_eq!(fitted(5000, Some(1024)), 5000, "it was set");
+        assert_eq!(fitted(500, Some(1024)), 500);
     }
 }

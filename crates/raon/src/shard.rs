@@ -13,9 +13,11 @@
 //! On drop the driver is dropped, which resets what is open (DROP-1); nobody is told any more.
 
 mod clock;
+mod failure;
 pub(crate) mod fence;
 mod flush;
 pub(crate) mod inside;
+mod listening;
 mod mail;
 mod receive;
 mod settings;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raon_provider::{
-    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Outcome, SimNetwork, SocketId,
+    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Error, Outcome, SimNetwork,
 };
 use raon_session::{CloseReason, Pressure, Spares};
 
@@ -34,10 +36,11 @@ use crate::application::{Application, Head, ShardInfo};
 use crate::budget::Lease;
 use crate::config::{Config, OnPanic};
 use crate::context::Context;
-use crate::error::ServerError;
+use crate::error::{ServerError, ShardFailure};
 use crate::group::Groups;
 use crate::id::Token;
 use crate::inlet::Batch;
+use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::server::Factory;
@@ -45,14 +48,13 @@ use crate::table::Table;
 
 use self::clock::Clock;
 use self::inside::Inside;
+pub(crate) use self::listening::Handover;
+use self::listening::Listening;
 use self::settings::{Settings, driver_config, sessions_max};
-use self::shutdown::Stage;
+use self::shutdown::{Ending, Stage};
 
 /// Completions that one turn delivers at most.
 const COMPLETIONS_MAX: usize = 1024;
-/// Turns in a row that may fail before the shard gives up.
-const FAILURES_MAX: u32 = 1000;
-
 /// Where a shard listens.
 pub(crate) enum ListenAt {
     /// It gets its sessions from another shard.
@@ -81,15 +83,28 @@ pub(crate) struct Shard<A: Application> {
     framing: A::Framing,
     completions: Completions,
     batch: Batch<Head<A>, A::Post>,
-    pub(crate) listener: SocketId,
+    listening: Listening,
     /// Each shard has a listener of its own and keeps what that yields.
     pub(crate) is_alone: bool,
     stage: Stage,
+    ending: Ending,
+    /// When the newest session began.
+    pub(crate) newest_ns: u64,
     /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
     has_turned: bool,
-    failures: u32,
-    /// Stopped by a panic of the application.
-    is_broken: bool,
+    failing: failure::Failing,
+    /// Why it ends before the server is stopped.
+    failure: Option<ShardFailure>,
+}
+
+/// What a step has come to.
+pub(crate) enum Progress {
+    /// Something was done.
+    Busy,
+    /// Nothing was there to be done.
+    Idle,
+    /// The shard has ended.
+    Over,
 }
 
 impl<A: Application> Shard<A> {
@@ -98,8 +113,8 @@ impl<A: Application> Shard<A> {
         let ShardParts { number, config, network, framing, factory, router, listen } = parts;
         let mut driver = Driver::<AnyProvider>::open(&driver_config(&config, network.as_ref()))?;
         let settings = Settings::new(&config);
-        let listener = open_listener(&mut driver, &config, listen)?;
-        let address = listener.map(|listener| driver.local_address(listener)).transpose()?;
+        let listening = Listening::open(&mut driver, &config, listen)?;
+        let address = listening.socket().map(|listener| driver.local_address(listener)).transpose()?;
         let mut clock = Clock::new(settings.timers_max, settings.tick);
         clock.start(&mut driver)?;
         if let Some(inlet) = router.inlet(number) {
@@ -123,6 +138,7 @@ impl<A: Application> Shard<A> {
             scratch: Vec::new(),
             clock,
             stats: Stats::default(),
+            log: LogLimit::default(),
             router,
         };
         let shard = Shard {
@@ -131,43 +147,45 @@ impl<A: Application> Shard<A> {
             framing,
             completions: Completions::with_capacity(COMPLETIONS_MAX),
             batch: Batch::default(),
-            listener: listener.unwrap_or(SocketId::NONE),
+            listening,
             is_alone: config.reuse_port,
             stage: Stage::Running,
+            ending: Ending::default(),
+            newest_ns: 0,
             has_turned: false,
-            failures: 0,
-            is_broken: false,
+            failing: failure::Failing::default(),
+            failure: None,
         };
         Ok((shard, address))
-    }
-
-    /// Steps until the end.
-    pub(crate) fn run(mut self) -> Result<(), ServerError> {
-        while !self.is_over() {
-            self.step(None)?;
-        }
-        self.finish()
     }
 
     /// One step, see the module. Waits for at most so long if nothing is there; `None`: as long as it takes. Returns whether
     /// there was anything to do.
     ///
     /// Errors: what the driver says, when it has said so for a long time.
-    pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
+    fn step(&mut self, wait: Option<Duration>) -> Result<bool, Error> {
         let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
-        let may_wait = is_idle && self.has_turned && self.stage != Stage::Forced;
+        let may_wait = is_idle && self.has_turned && self.may_wait();
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
         self.turn(wait)?;
+        // Before the mail is taken: what was put in before `stop` was called is in it then.
+        let grace_ns = self.inside.router.stopping();
         let mut is_busy = !self.completions.is_empty();
+        let mut has_arrived = false;
         while let Some(completion) = self.completions.pop() {
+            has_arrived |= matches!(completion.outcome, Outcome::Received(_) | Outcome::Accepted(_));
             self.dispatch(completion);
             self.tell_ended();
         }
-        is_busy |= self.take_mail();
-        is_busy |= self.take_posts();
-        self.go_on_stopping();
-        is_busy |= self.flush_all();
+        has_arrived |= self.take_mail();
+        has_arrived |= self.take_posts();
+        self.go_on_stopping(grace_ns, has_arrived);
+        if self.flush_all() {
+            is_busy = true;
+            self.has_flushed();
+        }
+        is_busy |= has_arrived;
         self.inside.bodies.clear();
         self.inside.stats.turns += 1;
         self.publish();
@@ -178,22 +196,18 @@ impl<A: Application> Shard<A> {
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let inlet = self.inside.router.inlet(usize::from(self.inside.number));
         let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail;
+        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail && self.may_wait();
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 
-    fn turn(&mut self, wait: Option<Duration>) -> Result<(), ServerError> {
-        match self.inside.driver.poll(wait, &mut self.completions) {
-            Ok(_) => self.failures = 0,
-            Err(error) => {
-                self.failures += 1;
-                if self.failures > FAILURES_MAX {
-                    self.inside.router.retire(usize::from(self.inside.number));
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
+    fn turn(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+        let polled = self.inside.driver.poll(wait, &mut self.completions);
+        self.failing.note(self.inside.driver.now_ns(), polled.map(drop))
+    }
+
+    /// True if it ends because its application has panicked.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.failure.is_some()
     }
 
     fn dispatch(&mut self, completion: Completion) {
@@ -209,19 +223,29 @@ impl<A: Application> Shard<A> {
                     self.on_liveness(index, operation);
                 }
             }
-            Token::Timer(place) => {
-                if let Some(token) = self.inside.clock.fired(place) {
-                    self.inside.stats.timers += 1;
-                    self.call(|application, ctx| application.on_timer(ctx, token));
-                }
-            }
-            Token::Tick => {
-                // Its operation has just ended, so there is room for the next one.
-                let _ = self.inside.clock.set_tick(&mut self.inside.driver);
-                self.call(|application, ctx| application.on_tick(ctx));
-            }
+            Token::Timer(place) => self.on_timer(place, &outcome),
+            Token::Tick => self.on_tick(&outcome),
+            // It has ended the wait: the stages look at the clock themselves.
             Token::Stage => {}
-            Token::Listener => self.on_listener(outcome),
+            Token::Listener => self.on_listener(more, outcome),
+        }
+    }
+
+    /// A timer of the application has ended. At the end of the driver all that are set end, and their time has not come.
+    fn on_timer(&mut self, place: u32, outcome: &Outcome) {
+        let token = self.inside.clock.ended(place);
+        if let (Some(token), Outcome::Expired) = (token, outcome) {
+            self.inside.stats.timers += 1;
+            self.call(|application, ctx| application.on_timer(ctx, token));
+        }
+    }
+
+    /// The timer of the tick has ended.
+    fn on_tick(&mut self, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Expired) {
+            // Its operation has just ended, so there is room for the next one.
+            let _ = self.inside.clock.set_tick(&mut self.inside.driver);
+            self.call(|application, ctx| application.on_tick(ctx));
         }
     }
 
@@ -257,7 +281,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn panicked(&mut self) {
         self.inside.stats.panics += 1;
         if self.inside.settings.on_panic == OnPanic::StopShard {
-            self.is_broken = true;
+            self.failure.get_or_insert(ShardFailure::Callback);
         }
     }
 
@@ -297,21 +321,10 @@ impl<A: Application> Shard<A> {
 
     fn publish(&mut self) {
         let inside = &mut self.inside;
+        inside.look_at_accepts();
         inside.stats.memory_bytes = inside.lease.used_bytes() as u64;
         inside.router.publish(usize::from(inside.number), &inside.stats);
         // The router adds this for others itself.
         inside.stats.memory_bytes += inside.shares.used_bytes();
     }
-}
-
-fn open_listener(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Option<SocketId>, ServerError> {
-    let options =
-        raon_provider::ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port, ..Default::default() };
-    let listener = match listen {
-        ListenAt::Nowhere => return Ok(None),
-        ListenAt::Address(address) => driver.listen(address, &options)?,
-        ListenAt::Inherited(socket) => driver.adopt(socket).map_err(|refused| refused.error)?,
-    };
-    driver.accept(listener, Token::Listener.bits())?;
-    Ok(Some(listener))
 }

@@ -10,7 +10,8 @@ use crate::error::ServerError;
 use crate::handle::ServerHandle;
 use crate::router::Router;
 use crate::server::{ServerBuilder, listen_at};
-use crate::shard::{Shard, ShardParts};
+use crate::shard::fence::fence;
+use crate::shard::{Progress, Shard, ShardParts};
 
 /// Servers in a simulated network: all shards and timers are stepped in this thread, in an order that the seed decides, and
 /// time passes only here. The same seed and the same calls give the same run, so a failure can be played again.
@@ -97,7 +98,8 @@ impl Simulation {
                 factory: factory.clone(),
                 router: router.clone(),
             };
-            let (shard, own) = Shard::open(parts)?;
+            // Those that run already are not left behind.
+            let (shard, own) = Shard::open(parts).inspect_err(|_| router.stop(0))?;
             address = address.or(own);
             self.shards.push(Box::new(shard));
         }
@@ -171,9 +173,9 @@ impl Simulation {
         let (mut is_busy, mut ended) = (false, Vec::new());
         for place in &self.order {
             match self.shards[*place].step() {
-                Ok(Stepping::Busy) => is_busy = true,
-                Ok(Stepping::Idle) => {}
-                Ok(Stepping::Over) => ended.push(*place),
+                Ok(Progress::Busy) => is_busy = true,
+                Ok(Progress::Idle) => {}
+                Ok(Progress::Over) => ended.push(*place),
                 Err(error) => {
                     self.first_error.get_or_insert(error);
                     ended.push(*place);
@@ -181,7 +183,10 @@ impl Simulation {
             }
         }
         ended.sort_unstable();
-        ended.into_iter().rev().for_each(|place| drop(self.shards.remove(place)));
+        // What an application keeps may panic when it is dropped.
+        for place in ended.into_iter().rev() {
+            let _ = fence(|| drop(self.shards.remove(place)));
+        }
         self.idle_rounds = if is_busy { 0 } else { (self.idle_rounds + 1).min(DOUBLINGS_MAX) };
         self.pass_time(limit);
     }
@@ -201,27 +206,15 @@ impl fmt::Debug for Simulation {
     }
 }
 
-/// What a step has come to.
-enum Stepping {
-    Busy,
-    Idle,
-    Over,
-}
-
 /// A shard of whatever application.
 trait Stepped {
-    fn step(&mut self) -> Result<Stepping, ServerError>;
+    fn step(&mut self) -> Result<Progress, ServerError>;
     fn next_deadline_ns(&self) -> Option<u64>;
 }
 
 impl<A: Application> Stepped for Shard<A> {
-    fn step(&mut self) -> Result<Stepping, ServerError> {
-        let is_busy = Shard::step(self, Some(Duration::ZERO))?;
-        if self.is_over() {
-            self.finish()?;
-            return Ok(Stepping::Over);
-        }
-        Ok(if is_busy { Stepping::Busy } else { Stepping::Idle })
+    fn step(&mut self) -> Result<Progress, ServerError> {
+        self.advance(Some(Duration::ZERO))
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::frames::{Frames, packet};
 use raon::{
-    Application, CloseReason, Context, Message, OnPanic, Packet, PacketHead, Pressure, Server, ServerError,
-    ServerHandle, SimPeer, Simulation,
+    Application, CloseReason, Context, Message, OnPanic, OnShardFailure, Packet, PacketHead, Pressure, Server,
+    ServerError, ServerHandle, ShardFailure, SimPeer, Simulation,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ fn rig(place: Where, on_panic: OnPanic, workers: u32) -> Rig {
     let shared = seen.clone();
     let mut simulation = Simulation::new(1);
     let server = Server::builder().workers(workers).configure(|config| {
-        config.on_panic = on_panic;
+        (config.on_panic, config.on_shard_failure) = (on_panic, OnShardFailure::GoOn);
         config.outbox_bytes_max = 1 << 20;
         config.heartbeat_every_ms = if place == Where::Heartbeat { 20 } else { 0 };
         config.tick_ms = if place == Where::Tick { 20 } else { 0 };
@@ -226,7 +226,7 @@ fn a_shard_that_is_to_stop_closes_its_sessions_and_the_others_go_on() {
     assert!(after == [0, 2] || after == [2, 0], "{after:?}");
     rig.handle.stop(Duration::ZERO);
     let ended = rig.simulation.run_to_end(LIMIT);
-    assert!(matches!(ended, Err(ServerError::ShardsStopped(1))), "{ended:?}");
+    assert!(matches!(ended, Err(ServerError::ShardFailed { failure: ShardFailure::Callback, .. })), "{ended:?}");
     let seen = rig.seen.lock().unwrap();
     assert_eq!((seen.opens, seen.closes.len()), (4, 4));
 }

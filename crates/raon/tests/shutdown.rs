@@ -4,12 +4,15 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Application, CloseReason, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle, SimPeer, Simulation,
+    Application, CloseReason, Config, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle, SimPeer,
+    Simulation,
 };
 
 /// Echoes, says goodbye, and answers id 2 with a lot.
@@ -39,9 +42,13 @@ impl Application for Polite {
 }
 
 fn serve(clients: usize) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
+    serve_with(clients, |_| {})
+}
+
+fn serve_with(clients: usize, change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
     let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
     let mut simulation = Simulation::with_faults(1, plan);
-    let server = Server::builder().workers(2).application(Packet::new(), |_| Polite);
+    let server = Server::builder().workers(2).configure(change).application(Packet::new(), |_| Polite);
     let handle = simulation.serve(server).unwrap();
     let clients = (0..clients).map(|_| simulation.connect()).collect();
     simulation.run_for(Duration::from_millis(10));
@@ -193,4 +200,93 @@ fn without_an_inherited_listener_the_server_says_so() {
     let server = Server::builder().listen("inherit").workers(1).framing(Raw).start();
     let error = server.err().expect("there is none").to_string();
     assert!(error.contains("LISTEN_FDS"), "{error}");
+}
+
+/// What was called by a timer, of applications that set some for later than the server lives.
+#[derive(Default)]
+struct Early {
+    opens: AtomicU32,
+    calls: AtomicU32,
+}
+
+/// Sets timers that never come due.
+struct Patient(Arc<Early>);
+
+impl Application for Patient {
+    type Framing = Raw;
+    type Session = ();
+    type Post = ();
+
+    fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+        ctx.set_timer(Duration::from_secs(3600), 42).unwrap();
+        self.0.opens.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn on_message(&mut self, _ctx: &mut Context<'_, Self>, _session: &mut (), _message: Message<'_, ()>) {}
+
+    fn on_heartbeat(&mut self, _ctx: &mut Context<'_, Self>, _session: &mut ()) {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn on_tick(&mut self, _ctx: &mut Context<'_, Self>) {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn on_timer(&mut self, _ctx: &mut Context<'_, Self>, _token: u64) {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn patient(early: &Arc<Early>, backend: &str) -> raon::ServerBuilder<Patient> {
+    let shared = early.clone();
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1).configure(|config| {
+        (config.backend, config.tick_ms, config.heartbeat_every_ms) = (backend.into(), 3_600_000, 3_600_000);
+    });
+    builder.application(Raw, move |_| Patient(shared.clone()))
+}
+
+#[test]
+fn no_timer_fires_because_the_server_ends() {
+    for backend in BACKENDS {
+        let early = Arc::new(Early::default());
+        let server = patient(&early, backend).start().unwrap();
+        let handle = server.handle().clone();
+        let client = TcpStream::connect(address_of(&handle)).unwrap();
+        common::until("it to be in", || early.opens.load(Ordering::SeqCst) == 1);
+        handle.stop(Duration::from_millis(50));
+        server.join().unwrap();
+        drop(client);
+        assert_eq!((early.calls.load(Ordering::SeqCst), handle.stats().timers), (0, 0), "{backend}");
+    }
+    let (early, mut simulation) = (Arc::new(Early::default()), Simulation::new(1));
+    let handle = simulation.serve(patient(&early, "auto")).unwrap();
+    let client = simulation.connect();
+    simulation.run_for(Duration::from_millis(10));
+    handle.stop(Duration::from_secs(1));
+    assert!(simulation.run_to_end(Duration::from_secs(5)).unwrap());
+    drop(client);
+    assert_eq!((early.opens.load(Ordering::SeqCst), early.calls.load(Ordering::SeqCst)), (1, 0), "simulated");
+}
+
+//= CLOSE-4
+#[test]
+fn drain_and_close_have_one_deadline_together() {
+    let (mut simulation, handle, mut clients) = serve_with(1, |config| {
+        (config.workers, config.close_timeout_ms) = (1, 4000);
+    });
+    for _ in 0..2 {
+        // The first fills the driver, the second the outbox.
+        clients[0].write(&packet(2, b"much")).unwrap();
+        simulation.run_for(Duration::from_millis(10));
+    }
+    let start_ns = simulation.network().now_ns();
+    handle.close(raon::SessionId::from_bits(1), 7).unwrap();
+    simulation.run_for(Duration::from_secs(3));
+    // It reads until the outbox has drained, then no more, and never ends its side.
+    let mut frames = Frames::default();
+    let has_drained = simulation.run_until(Duration::from_millis(900), || frames.read(&mut clients[0], 65_536) > 250);
+    assert!(has_drained && frames.end.is_none() && handle.sessions() == 1, "{}", frames.count());
+    assert!(simulation.run_until(Duration::from_secs(10), || handle.sessions() == 0));
+    let took = Duration::from_nanos(simulation.network().now_ns() - start_ns);
+    assert!((Duration::from_secs(4)..Duration::from_millis(4100)).contains(&took), "{took:?}");
 }

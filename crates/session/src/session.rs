@@ -299,6 +299,13 @@ impl<C: Chunk> Session<C> {
         self.outbox.clear(spares);
     }
 
+    /// When a session that is closing has had its time, on the clock that was handed in. What is queued and the close of
+    /// the socket after it have this one deadline together. Without meaning before the session has ended.
+    //= CLOSE-4
+    pub fn close_deadline_ns(&self) -> u64 {
+        self.liveness.stage_ns
+    }
+
     /// Where it is in its life.
     #[inline]
     pub fn state(&self) -> State {

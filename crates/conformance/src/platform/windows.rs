@@ -40,6 +40,10 @@ const NO_UNIX: &str = "Unix sockets are refused on Windows, as crates/provider/s
 pub const SKIPPED_REAL: &[Skipped] = &[
     ("accept::an_accept_stream_backs_off_without_descriptors", "sockets are limited by memory, not by a number"),
     ("accept::a_listener_may_be_shared_with_other_back_ends", "a socket belongs to one completion port for good"),
+    (
+        "accept::a_cancelled_stream_leaves_nobody_in_a_shared_listener",
+        "a socket stays with the completion port that it has joined, whatever handle names it",
+    ),
     ("accept::a_missing_descriptor_costs_one_connection", "as above, so there is none to turn a connection away with"),
     (
         "datagram::multicast_reaches_the_members",

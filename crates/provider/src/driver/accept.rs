@@ -16,6 +16,9 @@ use crate::timer::Due;
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
 const BACKOFF_MS_MIN: u16 = 10;
 const BACKOFF_MS_MAX: u16 = 1000;
+/// Connections that are taken out of a listener at once, at most: the largest backlog that Linux gives by default
+/// (net.core.somaxconn).
+const WAITING_MAX: u32 = 4096;
 
 impl<P: Provider> Driver<P> {
     /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
@@ -36,6 +39,25 @@ impl<P: Provider> Driver<P> {
         self.sockets[index].receive_head = operation;
         self.hand_over(operation, Action::Accept);
         Ok(self.operation_id(self.operations.key(operation)))
+    }
+
+    /// Another handle of a listener, for another driver: both accept on it, and it listens until both are closed.
+    ///
+    /// Errors: `Stale`; `InvalidInput` if it is no listener, or one of a simulated network; what the system says, for example
+    /// `DescriptorLimit`.
+    pub fn clone_listener(&self, listener: SocketId) -> Result<AcceptedSocket, Error> {
+        let index = self.resolve(listener)?;
+        if !self.sockets[index].is(Flags::LISTENER) {
+            return Err(Error::new(ErrorKind::InvalidInput));
+        }
+        let socket = self.sockets[index].endpoint.try_clone()?.into_any();
+        Ok(AcceptedSocket { socket, nonblocking: None, is_fresh: false })
+    }
+
+    /// Times that accept streams have paused, and connections that were closed at once because descriptors ran out, so
+    /// far: those of [`Stats`](crate::Stats), for whoever looks at them in each turn.
+    pub fn accept_troubles(&self) -> (u64, u64) {
+        (self.counters.totals.accept_pauses, self.counters.totals.shed)
     }
 
     pub(super) fn on_accepted(&mut self, operation: u32, socket: AcceptedSocket, more: bool) {
@@ -68,9 +90,31 @@ impl<P: Provider> Driver<P> {
 
     fn accept_disarmed(&mut self, operation: u32) {
         if self.operations[operation].is_cancelled {
-            self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+            self.end_cancelled_accept(operation);
         } else {
             self.hand_over(operation, Action::Accept);
+        }
+    }
+
+    fn end_cancelled_accept(&mut self, operation: u32) {
+        self.accept_left_over(operation);
+        self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+    }
+
+    /// Takes what this stream was told of and could not take before it was cancelled: nobody else who accepts on the
+    /// listener, such as the process that takes it over, would hear of it until the next connection comes.
+    //= CANCEL-1
+    fn accept_left_over(&mut self, operation: u32) {
+        let index = self.operations[operation].socket;
+        if self.sockets[index].is(Flags::CLOSING) || !self.provider.is_told_alone() {
+            return;
+        }
+        for _ in 0..WAITING_MAX {
+            let waiting = self.sockets[index].endpoint.accept_waiting();
+            let Some(endpoint) = waiting else { return };
+            self.counters.totals.accepted += 1;
+            let socket = AcceptedSocket { socket: endpoint.into_any(), nonblocking: None, is_fresh: true };
+            self.report(operation, Outcome::Accepted(socket));
         }
     }
 
@@ -85,7 +129,7 @@ impl<P: Provider> Driver<P> {
 
     fn back_off(&mut self, operation: u32, error: Error) {
         if self.operations[operation].is_cancelled {
-            return self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+            return self.end_cancelled_accept(operation);
         }
         let index = self.operations[operation].socket;
         self.counters.totals.accept_pauses += 1;
@@ -102,14 +146,18 @@ impl<P: Provider> Driver<P> {
         entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Accept(index));
     }
 
-    /// Gives the reserve descriptor up to take one waiting connection and close it: its peer learns at once that there
-    /// is no place, instead of hanging in the backlog.
+    /// Gives the reserve descriptor up to take the waiting connections, one after the other, and close them: their peers
+    /// learn at once that there is no place, instead of hanging in the backlog.
     fn shed(&mut self, index: u32) {
         if self.reserve.take().is_none() {
             return;
         }
-        let had_one = self.sockets[index].endpoint.shed();
-        self.counters.totals.shed += u64::from(had_one);
+        for _ in 0..WAITING_MAX {
+            if self.sockets[index].endpoint.accept_waiting().is_none() {
+                break;
+            }
+            self.counters.totals.shed += 1;
+        }
         self.reserve = P::Endpoint::reserve(self.provider.network());
     }
 
@@ -133,7 +181,7 @@ impl<P: Provider> Driver<P> {
         }
         self.stop_timer(index);
         self.sockets[index].set(Flags::BACKING_OFF, false);
-        self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+        self.end_cancelled_accept(operation);
     }
 
     pub(super) fn stop_timer(&mut self, index: u32) {

@@ -126,7 +126,17 @@ impl Endpoint for AnySocket {
         either!(self, socket => socket.set_membership(group, interface, joins))
     }
 
-    fn shed(&self) -> bool {
-        either!(self, socket => socket.shed())
+    fn try_clone(&self) -> Result<Self, Error> {
+        match self {
+            AnySocket::Os(socket) => Endpoint::try_clone(socket).map(AnySocket::Os),
+            AnySocket::Sim(socket) => socket.try_clone().map(AnySocket::Sim),
+        }
+    }
+
+    fn accept_waiting(&self) -> Option<Self> {
+        match self {
+            AnySocket::Os(socket) => socket.accept_waiting().map(AnySocket::Os),
+            AnySocket::Sim(socket) => socket.accept_waiting().map(AnySocket::Sim),
+        }
     }
 }

@@ -163,8 +163,13 @@ impl Endpoint for Socket {
         Ok(changed?)
     }
 
-    fn shed(&self) -> bool {
-        Socket::set_nonblocking(self, true).is_ok() && self.accept().is_ok()
+    fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Socket::try_clone(self)?)
+    }
+
+    fn accept_waiting(&self) -> Option<Self> {
+        let accepted = Socket::set_nonblocking(self, true).and_then(|()| self.accept());
+        accepted.ok().map(|(socket, _)| socket)
     }
 }
 

@@ -41,8 +41,8 @@ impl Clock {
         Ok(())
     }
 
-    /// A timer has fired: the application's token.
-    pub(crate) fn fired(&mut self, place: u32) -> Option<u64> {
+    /// A timer has fired, or was taken back: the application's token. Its place is free.
+    pub(crate) fn ended(&mut self, place: u32) -> Option<u64> {
         let token = self.timers.get(place as usize).copied()?;
         self.free.push(place);
         Some(token)

@@ -16,6 +16,16 @@ pub(crate) fn fence<R>(callback: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
+/// Runs whatever may panic outside of callbacks. Errors: what the panic has said.
+pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        text.unwrap_or_else(|| "no message".to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +43,9 @@ mod tests {
         assert_eq!(fence(|| 7), Some(7));
         assert_eq!(fence(|| panic!("an ordinary one")), None::<()>);
         assert_eq!(fence(|| std::panic::panic_any(Thorn)), None::<()>);
+        assert_eq!(caught(|| 7), Ok(7));
+        assert_eq!(caught(|| panic!("said")), Err::<(), _>("said".to_owned()));
+        assert_eq!(caught(|| panic!("{}", 1)), Err::<(), _>("1".to_owned()));
+        assert_eq!(caught(|| std::panic::panic_any(Thorn)), Err::<(), _>("no message".to_owned()));
     }
 }

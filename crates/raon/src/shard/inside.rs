@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raon_provider::{CloseMode, Driver, ErrorKind, OperationId, SocketId};
@@ -15,6 +16,7 @@ use crate::budget::{Lease, Shares};
 use crate::chunk::{ChunkSupply, OutChunk};
 use crate::group::Groups;
 use crate::id::{SessionId, Token};
+use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::shard::clock::Clock;
@@ -48,6 +50,8 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) scratch: Vec<u8>,
     pub(crate) clock: Clock,
     pub(crate) stats: Stats,
+    /// How often each kind of trouble is logged.
+    pub(crate) log: LogLimit,
 }
 
 impl<A: Application> Inside<A> {
@@ -155,7 +159,7 @@ impl<A: Application> Inside<A> {
                 self.mark_dirty(index);
             }
             Action::CloseGracefully => {
-                let deadline = self.settings.close_timeout;
+                let deadline = self.close_time_left(index);
                 self.close_socket(index, CloseMode::Graceful { deadline });
             }
             Action::CloseAbruptly => {
@@ -181,7 +185,7 @@ impl<A: Application> Inside<A> {
             // It may have fired in this turn: then it is stale, and what it brings is early and does nothing.
             let _ = self.driver.cancel(entry.timer);
         }
-        let after = std::time::Duration::from_nanos(at_ns.saturating_sub(self.driver.now_ns()));
+        let after = Duration::from_nanos(at_ns.saturating_sub(self.driver.now_ns()));
         // Refused only for want of operations, of which there is one per session for this.
         entry.timer = self.driver.timer(after, token).unwrap_or(OperationId::NONE);
     }
@@ -210,6 +214,13 @@ impl<A: Application> Inside<A> {
     /// Whether the session of this id is one of this shard's.
     pub(crate) fn is_own(&self, id: SessionId) -> bool {
         id.shard() == usize::from(self.number)
+    }
+
+    /// What the drain has left of the session's time to close.
+    //= CLOSE-4
+    fn close_time_left(&self, index: u32) -> Duration {
+        let deadline_ns = self.table.get(index).map_or(0, |entry| entry.session.close_deadline_ns());
+        Duration::from_nanos(deadline_ns.saturating_sub(self.driver.now_ns()))
     }
 
     fn close_socket(&mut self, index: u32, mode: CloseMode) {

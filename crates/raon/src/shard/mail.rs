@@ -10,18 +10,18 @@ use crate::inlet::{Broadcasting, Command};
 impl<A: Application> Shard<A> {
     /// Everything that was there at once, in order. True if there was anything.
     pub(super) fn take_mail(&mut self) -> bool {
-        let mut batch = std::mem::take(&mut self.batch);
         if let Some(inlet) = self.inside.router.inlet(usize::from(self.inside.number)) {
-            inlet.swap(&mut batch);
+            inlet.swap(&mut self.batch);
         }
-        let mut commands = std::mem::take(&mut batch.commands);
-        let is_any = !commands.is_empty();
-        for command in commands.drain(..) {
-            self.obey(command, &batch.arena);
+        let arena = std::mem::take(&mut self.batch.arena);
+        let is_any = !self.batch.commands.is_empty();
+        // The rest stays where it is: if one of them ends the shard, connections behind it go to another.
+        self.batch.commands.reverse();
+        while let Some(command) = self.batch.commands.pop() {
+            self.obey(command, &arena);
         }
-        batch.commands = commands;
-        batch.clear();
-        self.batch = batch;
+        self.batch.arena = arena;
+        self.batch.clear();
         is_any
     }
 
@@ -56,7 +56,8 @@ impl<A: Application> Shard<A> {
                 let Broadcasting { group, except, frame, droppable } = *broadcasting;
                 inside.broadcast_here(&group, except, &frame, droppable);
             }
-            Command::Adopt(arrival) => self.open_session(arrival.socket, arrival.place),
+            Command::Adopt(arrival) => self.open_session(*arrival),
+            Command::Listen(handover) => self.take_over(handover),
         }
     }
 

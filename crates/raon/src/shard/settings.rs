@@ -5,22 +5,24 @@ use std::time::Duration;
 use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
 use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
 
-use crate::config::{Config, OnPanic, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
+use crate::config::{Config, OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
 pub(crate) const SENDS_PER_FLUSH: u32 = 3;
-/// The accept, the listener, the tick and the two stages of a shutdown.
-const OPERATIONS_OF_THE_SHARD: u32 = 8;
+/// The accept, the tick, and the three timers of a shutdown, each twice while one is cancelled.
+const OPERATIONS_OF_THE_SHARD: u32 = 16;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) session: SessionConfig,
-    pub(crate) close_timeout: Duration,
     pub(crate) tick: Option<Duration>,
     pub(crate) timers_max: usize,
     pub(crate) posts_max: usize,
     pub(crate) on_panic: OnPanic,
+    pub(crate) on_shard_failure: OnShardFailure,
+    /// The grace of a server that stops because a shard has failed.
+    pub(crate) failure_grace_ns: u64,
     pub(crate) pause_receiving: bool,
 }
 
@@ -29,11 +31,12 @@ impl Settings {
         let milliseconds = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds));
         Settings {
             session: session_config(config),
-            close_timeout: milliseconds(config.close_timeout_ms),
             tick: (config.tick_ms > 0).then(|| milliseconds(config.tick_ms)),
             timers_max: config.timers_max as usize,
             posts_max: config.inlet_commands_max as usize,
             on_panic: config.on_panic,
+            on_shard_failure: config.on_shard_failure,
+            failure_grace_ns: u64::from(config.close_timeout_ms) * 1_000_000,
             pause_receiving: config.pause_receiving,
         }
     }

@@ -8,7 +8,7 @@ use super::connect::Listener;
 use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
 use super::stream::Stream;
-use super::world::{Body, World};
+use super::world::Body;
 use crate::address::{Address, unmapped};
 use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::error::{Error, ErrorKind};
@@ -189,11 +189,15 @@ impl Endpoint for SimSocket {
         self.network.world().set_membership(self.number, group, joins)
     }
 
-    fn shed(&self) -> bool {
-        let mut world = self.network.world();
-        let Tried::Done(accepted) = world.accept(self.number, true) else { return false };
-        World::close(&mut world, accepted);
-        true
+    fn try_clone(&self) -> Result<Self, Error> {
+        Err(Error::new(ErrorKind::InvalidInput))
+    }
+
+    fn accept_waiting(&self) -> Option<Self> {
+        match self.network.world().accept(self.number, true) {
+            Tried::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
+            _ => None,
+        }
     }
 }
 

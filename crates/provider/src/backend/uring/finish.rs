@@ -8,7 +8,8 @@ use crate::endpoint::{AcceptedSocket, AnySocket};
 use crate::error::{Error, ErrorKind};
 use crate::provider::{Event, EventResult, RequestKey};
 
-/// Errors in a row after which accepts are asked for one by one.
+/// Times in a row that the kernel calls an accept invalid, after which accepts are asked for one by one: a filter or a kernel
+/// that knows single accepts only. Other errors, such as a want of descriptors, pass and say nothing about the flag.
 const ACCEPT_ERRORS_MAX: u32 = 8;
 
 impl Uring {
@@ -96,8 +97,9 @@ impl Uring {
                 EventResult::Accepted(AcceptedSocket::fresh(AnySocket::Os(socket), false))
             }
             Err(error) => {
-                self.accept_errors += u32::from(error.kind() != ErrorKind::Cancelled);
-                if self.accept_errors >= ACCEPT_ERRORS_MAX {
+                let is_invalid = error.os_code() == libc::EINVAL;
+                self.accept_errors = if is_invalid { self.accept_errors + 1 } else { 0 };
+                if self.features.multishot_accept && self.accept_errors >= ACCEPT_ERRORS_MAX {
                     self.features.multishot_accept = false;
                     self.features.accepts_one_by_one = true;
                 }
@@ -209,5 +211,34 @@ fn sent(result: Result<usize, Error>) -> EventResult {
         Ok(bytes) => EventResult::Sent(bytes),
         Err(error) if error.os_code() == libc::EAGAIN => EventResult::Sent(0),
         Err(error) => failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Kind;
+    use crate::config::Config;
+    use crate::provider::Provider;
+
+    /// Whether a driver that asks for streams of accepts still does so after these results.
+    fn asks_for_streams_after(code: i32, times: u32) -> bool {
+        let config = Config::named(Kind::IoUring);
+        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool)).unwrap();
+        uring.features.multishot_accept = true;
+        for _ in 0..times {
+            let failed = uring.accepted(Reaped { user_data: 0, result: -code, flags: 0 });
+            assert!(matches!(failed, EventResult::Failed(_)));
+        }
+        uring.features.multishot_accept
+    }
+
+    #[test]
+    fn only_what_the_kernel_calls_invalid_ends_streams_of_accepts() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED, libc::ECANCELED, libc::EPERM] {
+            assert!(asks_for_streams_after(code, 10 * ACCEPT_ERRORS_MAX), "{code}");
+        }
+        assert!(asks_for_streams_after(libc::EINVAL, ACCEPT_ERRORS_MAX - 1));
+        assert!(!asks_for_streams_after(libc::EINVAL, ACCEPT_ERRORS_MAX));
     }
 }

@@ -146,6 +146,11 @@ impl Provider for Uring {
         Ok(uring)
     }
 
+    /// An accept that waits is an exclusive waiter (io_uring's poll with EPOLLEXCLUSIVE, see epoll_ctl(2)).
+    fn is_told_alone(&self) -> bool {
+        true
+    }
+
     fn is_nonblocking(&self) -> bool {
         // The kernel waits for us; a non-blocking file would make old kernels answer EAGAIN instead.
         false
