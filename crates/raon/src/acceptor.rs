@@ -7,15 +7,16 @@
 //!
 //! Whatever fails on the way gives the place back, and the reason is counted.
 
-use raon_provider::{AcceptedSocket, OperationId, Outcome, SocketId};
+use raon_provider::{AcceptedSocket, Error, ErrorKind, OperationId, Outcome, SocketId};
 use raon_session::{CloseReason, Session};
 
 use crate::application::Application;
 use crate::context::Context;
 use crate::id::Token;
 use crate::inlet::{Arrival, Command};
+use crate::log_limit::LogKind;
 use crate::places::Place;
-use crate::shard::inside::reason_of;
+use crate::shard::inside::{Inside, reason_of};
 use crate::shard::{Shard, fence};
 use crate::table::Entry;
 
@@ -25,7 +26,8 @@ impl<A: Application> Shard<A> {
         match outcome {
             Outcome::Accepted(socket) => self.on_accepted(socket),
             Outcome::Closed => self.listener = SocketId::NONE,
-            // A pause of the stream ends by itself; its end is that of the listener, which we have closed.
+            Outcome::AcceptPaused(error) => self.inside.accept_paused(error),
+            // Its end is that of the listener, which we have closed.
             _ => {}
         }
     }
@@ -117,5 +119,17 @@ impl<A: Application> Shard<A> {
     fn give_up(&mut self, place: Place, reason: CloseReason) {
         self.inside.router.places.release(place);
         self.inside.stats.count_close(reason);
+    }
+}
+
+impl<A: Application> Inside<A> {
+    /// The listener's stream of connections pauses, and goes on by itself.
+    fn accept_paused(&mut self, error: Error) {
+        self.stats.accept_pauses += 1;
+        let is_short = matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit);
+        let kind = if is_short { LogKind::DescriptorsUsedUp } else { LogKind::AcceptPaused };
+        if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, suppressed, "the listener pauses: {error}");
+        }
     }
 }

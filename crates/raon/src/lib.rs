@@ -33,6 +33,7 @@ mod group;
 mod handle;
 mod id;
 mod inlet;
+mod log_limit;
 mod metrics;
 mod places;
 mod platform;

@@ -45,6 +45,8 @@ stats! {
     sessions,
     /// Connections that the listeners have yielded.
     accepted,
+    /// Pauses of a listener because the system failed an accept, for example for want of descriptors.
+    accept_pauses,
     /// Sessions opened: `on_open` has returned.
     opened,
     /// Messages given to `on_message`.

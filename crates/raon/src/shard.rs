@@ -37,6 +37,7 @@ use crate::error::ServerError;
 use crate::group::Groups;
 use crate::id::Token;
 use crate::inlet::Batch;
+use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::server::Factory;
@@ -120,6 +121,7 @@ impl<A: Application> Shard<A> {
             posts: Default::default(),
             clock,
             stats: Stats::default(),
+            log: LogLimit::default(),
             router,
         };
         let shard = Shard {

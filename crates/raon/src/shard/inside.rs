@@ -11,6 +11,7 @@ use crate::budget::Lease;
 use crate::chunk::{ChunkSupply, OutChunk};
 use crate::group::Groups;
 use crate::id::{SessionId, Token};
+use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::shard::clock::Clock;
@@ -38,6 +39,8 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) posts: VecDeque<(u64, A::Post)>,
     pub(crate) clock: Clock,
     pub(crate) stats: Stats,
+    /// How often each kind of trouble is logged.
+    pub(crate) log: LogLimit,
 }
 
 impl<A: Application> Inside<A> {
