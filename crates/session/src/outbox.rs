@@ -194,6 +194,14 @@ impl<C: Chunk> Outbox<C> {
         self.messages as usize
     }
 
+    /// True if no more waits than so many bytes, messages and pieces. A piece is what one `take` gives.
+    #[inline]
+    pub fn is_within(&self, bytes_max: u32, messages_max: u32, pieces_max: u32) -> bool {
+        self.bytes <= bytes_max
+            && self.messages <= messages_max
+            && self.backlog.as_ref().is_none_or(|backlog| backlog.length() < pieces_max as usize)
+    }
+
     /// True if nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

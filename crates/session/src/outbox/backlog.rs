@@ -115,6 +115,12 @@ impl<C> Backlog<C> {
         }
     }
 
+    /// Entries that are no gaps.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        self.entries.len() - self.gaps
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.len() == self.gaps
     }

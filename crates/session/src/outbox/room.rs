@@ -13,7 +13,7 @@ impl<C: Chunk> Outbox<C> {
         supply: &mut S,
     ) -> Result<&mut C, Refusal> {
         if !self.has_room(length, limits) {
-            self.make_room(length, limits)?;
+            self.make_room(length, limits, supply)?;
         }
         if self.tail.as_ref().is_none_or(|tail| tail.room() < length) {
             self.renew_tail(Need::Tail { bytes: length }, supply)?;
@@ -33,10 +33,22 @@ impl<C: Chunk> Outbox<C> {
         bytes <= u64::from(limits.bytes_max) && self.messages - gone_messages < limits.messages_max
     }
 
-    /// Drops the oldest droppable messages until there is room, or none if they are not enough.
+    /// Lets the supply hand over what waits; without room after that, drops the oldest droppable messages until there is
+    /// room, or none if they are not enough.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room(&mut self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
+    pub(super) fn make_room<S: Supply<Chunk = C>>(
+        &mut self,
+        length: usize,
+        limits: &OutboxLimits,
+        supply: &mut S,
+    ) -> Result<(), Refusal> {
+        if length <= limits.bytes_max as usize {
+            supply.relieve(self);
+            if self.has_room(length, limits) {
+                return Ok(());
+            }
+        }
         self.can_make_room(length, limits)?;
         self.drop_until_room(length, limits);
         Ok(())

@@ -26,7 +26,7 @@ impl<C: Chunk> Outbox<C> {
             return SendOutcome::Refused(error.into());
         }
         let length = framing.prefix_bytes() + body.len() + framing.suffix_bytes();
-        let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits) };
+        let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits, supply) };
         match room.and_then(|()| self.share(framing, head, body, supply)) {
             Ok(()) => SendOutcome::Queued,
             Err(refusal) => SendOutcome::Refused(refusal),
@@ -57,7 +57,7 @@ impl<C: Chunk> Outbox<C> {
             };
         }
         if !self.has_room(frame.len(), limits)
-            && let Err(refusal) = self.make_room(frame.len(), limits)
+            && let Err(refusal) = self.make_room(frame.len(), limits, supply)
         {
             return SendOutcome::Refused(refusal);
         }
