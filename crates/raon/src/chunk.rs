@@ -1,9 +1,10 @@
 //! Where messages are gathered until they leave: buffers of the driver's pool, or vectors where those do not do.
 
 use raon_provider::{Buffer, Driver, Payload};
-use raon_session::{Chunk, Need, Piece, Spares, Supply};
+use raon_session::{Chunk, Need, Outbox, Piece, Spares, Supply};
 
 use crate::budget::Lease;
+use crate::shard::flush::Relief;
 
 /// A chunk of an outbox.
 pub(crate) struct OutChunk {
@@ -101,6 +102,8 @@ pub(crate) struct ChunkSupply<'a> {
     pub(crate) lease: &'a mut Lease,
     /// What this turn has charged so far, to be replaced at its end by what is left in the outboxes.
     pub(crate) provisional_bytes: &'a mut usize,
+    /// Of a session that is answering.
+    pub(crate) relief: Option<Relief<'a>>,
 }
 
 /// What a chunk on the heap has at least: a few messages.
@@ -142,6 +145,12 @@ impl Supply for ChunkSupply<'_> {
     fn spares(&mut self) -> &mut Spares<OutChunk> {
         self.spares
     }
+
+    fn relieve(&mut self, outbox: &mut Outbox<OutChunk>) {
+        if let Some(relief) = &mut self.relief {
+            relief.hand_over(self.driver, outbox);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +172,7 @@ mod tests {
             spares: &mut spares,
             lease: &mut lease,
             provisional_bytes: &mut provisional_bytes,
+            relief: None,
         };
         let mut first = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
         first.grow(5).copy_from_slice(b"hello");

@@ -187,7 +187,7 @@ impl<'a, A: Application> Context<'a, A> {
         let live = self.inside.table.resolve_live(id);
         match live {
             Some(index) => self.inside.close(index, reason),
-            None => self.inside.stats.late += 1,
+            None => self.inside.note_late(id),
         }
         live.is_some()
     }
@@ -230,6 +230,7 @@ impl<'a, A: Application> Context<'a, A> {
             return post_to(&self.inside.router, home, key, post);
         }
         if self.inside.posts.len() >= self.inside.settings.posts_max {
+            self.inside.note_post_refused();
             return Err(Refused { refusal: InletRefusal::Busy, value: post });
         }
         self.inside.posts.push_back((key, post));
@@ -273,7 +274,7 @@ impl<'a, A: Application> Context<'a, A> {
     }
 
     pub(crate) fn unencodable(&mut self, error: EncodeError) -> SendOutcome {
-        self.inside.stats.messages_refused += 1;
+        self.inside.note_refused(self.id, error.into());
         SendOutcome::Refused(error.into())
     }
 
@@ -290,7 +291,7 @@ impl<'a, A: Application> Context<'a, A> {
         ) -> SendOutcome,
     ) -> SendOutcome {
         let Some(index) = self.inside.table.resolve(id) else {
-            self.inside.stats.late += 1;
+            self.inside.note_late(id);
             return SendOutcome::Gone;
         };
         self.inside.queue(index, |outbox, framing, config, supply| append(outbox, framing, &config.outbox, supply))

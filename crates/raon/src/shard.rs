@@ -2,7 +2,8 @@
 //!
 //! One step:
 //! 1. One turn of the driver: what the last step has handed over goes out, what has come comes in.
-//! 2. Each completion is dealt with; the application is called for each message. What it sends is queued.
+//! 2. Each completion is dealt with; the application is called for each message. What it sends is queued. Input that was
+//!    held because answers had not left is worked off, a portion per session.
 //! 3. What others have put into the inlet, and what the shard has posted to itself.
 //! 4. The shutdown goes on, if there is one.
 //! 5. Each session that has something queued is flushed, once: one send per session and step, whatever was said.
@@ -14,10 +15,12 @@
 
 mod clock;
 pub(crate) mod fence;
-mod flush;
+pub(crate) mod flush;
+pub(crate) mod held;
 pub(crate) mod inside;
 mod mail;
 mod receive;
+mod refuse;
 mod settings;
 mod shutdown;
 
@@ -44,7 +47,7 @@ use crate::server::Factory;
 use crate::table::Table;
 
 use self::clock::Clock;
-use self::inside::Inside;
+use self::inside::{Answering, Inside};
 use self::settings::{Settings, driver_config, sessions_max};
 use self::shutdown::Stage;
 
@@ -120,6 +123,8 @@ impl<A: Application> Shard<A> {
             ended: Default::default(),
             posts: Default::default(),
             clock,
+            answering: Answering::NOBODY,
+            held: Default::default(),
             stats: Stats::default(),
             log: LogLimit::default(),
             router,
@@ -153,7 +158,7 @@ impl<A: Application> Shard<A> {
     ///
     /// Errors: what the driver says, when it has said so for a long time.
     pub(crate) fn step(&mut self, wait: Option<Duration>) -> Result<bool, ServerError> {
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        let is_idle = self.inside.is_idle();
         let may_wait = is_idle && self.has_turned && self.stage != Stage::Forced;
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
@@ -163,6 +168,7 @@ impl<A: Application> Shard<A> {
             self.dispatch(completion);
             self.tell_ended();
         }
+        is_busy |= self.work_off_held();
         is_busy |= self.take_mail();
         is_busy |= self.take_posts();
         self.go_on_stopping();
@@ -177,7 +183,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let inlet = self.inside.router.inlet(usize::from(self.inside.number));
         let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail;
+        let is_idle = self.inside.is_idle() && !has_mail;
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 
@@ -295,6 +301,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn publish(&mut self) {
+        self.inside.note_inlet();
         self.inside.stats.memory_bytes = self.inside.lease.used_bytes() as u64;
         self.inside.router.publish(usize::from(self.inside.number), &self.inside.stats);
     }

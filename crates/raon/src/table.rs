@@ -13,6 +13,7 @@ use crate::chunk::OutChunk;
 use crate::group::Membership;
 use crate::id::{SLOT_BITS, SessionId};
 use crate::places::Place;
+use crate::shard::held::HeldInput;
 
 /// What a shard keeps of a session.
 pub(crate) struct Entry {
@@ -25,15 +26,29 @@ pub(crate) struct Entry {
     pub(crate) charged_bytes: u32,
     /// Charged for the begun frame.
     pub(crate) inbox_charged_bytes: u32,
-    /// With the driver, of a large hand-over that it has not finished.
-    pub(crate) handed_bytes: u32,
+    pub(crate) handed: Handed,
+    /// Input that waits for answers to leave.
+    pub(crate) held: Option<Box<HeldInput>>,
     pub(crate) place: Place,
     /// In the list of sessions to be flushed.
     pub(crate) is_dirty: bool,
+    /// Under high pressure, and not read from for it.
+    pub(crate) is_paused: bool,
+    /// Its stream of input is paused in the driver.
+    pub(crate) is_intake_paused: bool,
+}
+
+/// What the driver has of a session's output.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Handed {
+    /// Bytes of large hand-overs that the driver has not finished.
+    pub(crate) bytes: u32,
     /// The driver has a send, and `Writable` will come.
     pub(crate) is_awaited: bool,
-    /// Its stream of input is paused.
-    pub(crate) is_paused: bool,
+    /// The driver was given more while it had a send already.
+    pub(crate) is_overflowed: bool,
+    /// The driver has refused a send, for which it has a place: the connection cannot go on.
+    pub(crate) is_refused: bool,
 }
 
 impl Entry {
@@ -45,11 +60,12 @@ impl Entry {
             groups: Vec::new(),
             charged_bytes: 0,
             inbox_charged_bytes: 0,
-            handed_bytes: 0,
+            handed: Handed::default(),
+            held: None,
             place,
             is_dirty: false,
-            is_awaited: false,
             is_paused: false,
+            is_intake_paused: false,
         }
     }
 }

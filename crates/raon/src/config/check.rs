@@ -7,10 +7,10 @@ use raon_provider::{Address, Backend};
 use super::{Config, ConfigError, ConfigErrors};
 use crate::id::SHARDS_MAX;
 
-/// Most sessions of one shard: each takes a socket and up to five operations of its driver, of which there may be 2^20
+/// Most sessions of one shard: each takes a socket and up to six operations of its driver, of which there may be 2^20
 /// together.
 pub(crate) const SESSIONS_PER_SHARD_MAX: u32 = 131_072;
-const TIMERS_MAX: u32 = 1 << 17;
+const TIMERS_MAX: u32 = (1 << 17) - 1024;
 /// Least of `memory_bytes_max`: a few leases.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 

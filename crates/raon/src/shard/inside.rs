@@ -15,8 +15,26 @@ use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::shard::clock::Clock;
+use crate::shard::flush::Relief;
+use crate::shard::held::HeldInputs;
 use crate::shard::settings::Settings;
 use crate::table::Table;
+
+/// No session.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// The session whose input the application is answering.
+pub(crate) struct Answering {
+    /// Its slot, or `NOBODY`.
+    pub(crate) index: u32,
+    token: u64,
+    /// It gets its messages whatever waits for it: its peer does not read, and `pause_receiving` is off.
+    pub(crate) ignores_pressure: bool,
+}
+
+impl Answering {
+    pub(crate) const NOBODY: Answering = Answering { index: NOBODY, token: 0, ignores_pressure: false };
+}
 
 /// See the module.
 pub(crate) struct Inside<A: Application> {
@@ -38,6 +56,8 @@ pub(crate) struct Inside<A: Application> {
     /// Posts to keys that are at home here, by this shard itself.
     pub(crate) posts: VecDeque<(u64, A::Post)>,
     pub(crate) clock: Clock,
+    pub(crate) answering: Answering,
+    pub(crate) held: HeldInputs,
     pub(crate) stats: Stats,
     /// How often each kind of trouble is logged.
     pub(crate) log: LogLimit,
@@ -52,24 +72,31 @@ impl<A: Application> Inside<A> {
         append: impl FnOnce(&mut Outbox<OutChunk>, &A::Framing, &SessionConfig, &mut ChunkSupply<'_>) -> SendOutcome,
     ) -> SendOutcome {
         let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
-            self.stats.late += 1;
+            self.note_unusual(index, SendOutcome::Gone);
             return SendOutcome::Gone;
         };
+        let relief = (index == self.answering.index).then_some(Relief {
+            socket: entry.socket,
+            token: self.answering.token,
+            handed: &mut entry.handed,
+            bytes_handed_over: &mut self.stats.bytes_handed_over,
+        });
         let mut supply = ChunkSupply {
             driver: &mut self.driver,
             spares: &mut self.spares,
             lease: &mut self.lease,
             provisional_bytes: &mut self.provisional_bytes,
+            relief,
         };
         let outcome = append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply);
-        if outcome == SendOutcome::Queued {
-            self.stats.messages_queued += 1;
-        } else {
-            count_unusual(&mut self.stats, outcome);
-        }
         if outcome.is_queued() && !entry.is_dirty {
             entry.is_dirty = true;
             self.dirty.push(index);
+        }
+        if outcome == SendOutcome::Queued {
+            self.stats.messages_queued += 1;
+        } else {
+            self.note_unusual(index, outcome);
         }
         outcome
     }
@@ -78,6 +105,13 @@ impl<A: Application> Inside<A> {
     #[inline]
     pub(crate) fn append(&mut self, index: u32, head: Head<A>, body: &[u8]) -> SendOutcome {
         self.queue(index, |outbox, framing, config, supply| outbox.append(framing, head, body, &config.outbox, supply))
+    }
+
+    /// From now on the application is given this session's messages.
+    #[inline]
+    pub(crate) fn begin_answering(&mut self, index: u32) {
+        self.answering.index = index;
+        self.answering.token = Token::Session(self.table.id(index)).bits();
     }
 
     /// Ends a session. What that calls for is done now; the application is told when no callback runs.
@@ -101,6 +135,7 @@ impl<A: Application> Inside<A> {
     pub(crate) fn follow(&mut self, index: u32, step: Step) {
         if step.has_ended {
             self.ended.push_back(index);
+            self.drop_held(index);
         }
         match step.action {
             Action::Nothing | Action::PeerEnded | Action::Release => {}
@@ -151,6 +186,7 @@ impl<A: Application> Inside<A> {
     /// The slot is free: the driver has closed the socket.
     pub(crate) fn release(&mut self, index: u32) {
         self.lose_queued(index);
+        self.drop_held(index);
         let Some(mut entry) = self.table.remove(index) else { return };
         entry.session.clear(&mut self.spares);
         if entry.timer != OperationId::NONE {
@@ -159,6 +195,11 @@ impl<A: Application> Inside<A> {
         self.lease.release((entry.charged_bytes + entry.inbox_charged_bytes) as usize);
         self.router.places.release(entry.place);
         self.router.let_go(usize::from(self.number));
+    }
+
+    /// Whether nothing is left to be done in the next step but what others bring.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.posts.is_empty() && self.dirty.is_empty() && self.held.ready.is_empty()
     }
 
     /// Whether the session of this id is one of this shard's.
@@ -177,20 +218,6 @@ impl<A: Application> Inside<A> {
         if let Some(entry) = self.table.get_mut(index) {
             self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.spares));
         }
-    }
-}
-
-#[cold]
-fn count_unusual(stats: &mut Stats, outcome: SendOutcome) {
-    match outcome {
-        SendOutcome::Queued => {}
-        SendOutcome::Superseded => {
-            stats.messages_queued += 1;
-            stats.messages_dropped += 1;
-        }
-        SendOutcome::Dropped => stats.messages_dropped += 1,
-        SendOutcome::Refused(_) => stats.messages_refused += 1,
-        SendOutcome::Gone => stats.late += 1,
     }
 }
 

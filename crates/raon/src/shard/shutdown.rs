@@ -108,7 +108,7 @@ impl<A: Application> Shard<A> {
     fn is_anything_waiting(&self) -> bool {
         let table = &self.inside.table;
         let mut entries = table.indices().filter_map(|index| table.get(index));
-        entries.any(|entry| !entry.session.outbox.is_empty())
+        entries.any(|entry| !entry.session.outbox.is_empty() || entry.held.is_some())
     }
 
     fn each_session(&mut self, act: impl Fn(&mut Self, u32)) {
