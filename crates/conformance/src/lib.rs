@@ -66,7 +66,8 @@ macro_rules! every_test {
                 a_reset_waits_for_resume a_reset_that_waits_for_delivery_is_held nothing_overtakes_the_end_of_a_paused_stream
                 cancelling_a_paused_stream_delivers_what_is_held
                 closing_a_paused_socket_ends_it a_closed_stream_claims_nothing_that_was_held
-                a_stream_paused_a_hundred_times_loses_nothing;
+                a_stream_paused_a_hundred_times_loses_nothing
+                streams_without_intake_keep_no_buffer either_pause_takes_the_place_of_the_other;
             cancel: every_idle_operation_can_be_cancelled what_is_only_queued_ends_within_a_turn
                 a_send_stuck_in_the_kernel_can_be_cancelled a_send_of_many_small_steps_can_be_cancelled
                 a_send_to_a_half_closed_peer_can_be_cancelled

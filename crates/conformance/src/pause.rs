@@ -1,6 +1,6 @@
 //! A receive stream at rest: nothing is delivered, nothing is lost.
 
-//= PAUSE-1
+//= PAUSE-1, PAUSE-2
 
 use std::time::Duration;
 
@@ -266,4 +266,90 @@ pub fn a_stream_paused_a_hundred_times_loses_nothing(setup: &Setup) {
     }
     rig.driver.resume(socket).unwrap();
     assert_pattern(received, &rig.wait_bytes(1, sent - received));
+}
+
+/// More streams stand still than there are buffers, each with bytes on their way: none of them keeps a buffer, none loses a
+/// byte, and others are served.
+pub fn streams_without_intake_keep_no_buffer(setup: &Setup) {
+    let mut rig = Rig::with(setup, |config| {
+        config.pool.receive_count = 8;
+        config.pool.send_count = 8;
+        config.pool.bulk_count = 1;
+    });
+    let mut streams: Vec<_> = (0..20).map(|_| rig.peer()).collect();
+    for (place, (socket, peer)) in streams.iter_mut().enumerate() {
+        rig.receive(*socket, place as u64);
+        rig.turns(2);
+        assert_eq!(peer.write_some(&pattern(0, 6000)), 6000);
+        if place % 2 == 1 {
+            // It is taken, and not polled yet.
+            simulated::pass_time();
+            rig.flush();
+            rig.flush();
+        }
+        rig.driver.pause_intake(*socket).unwrap();
+    }
+    rig.settle();
+    let mut received = [0; 20];
+    take_parts(&mut rig, &mut received);
+    let pool = rig.driver.pool_state();
+    assert_eq!(pool.lent, 0, "{pool:?}");
+    let (other, mut peer) = rig.peer();
+    rig.receive(other, 100);
+    assert_eq!(peer.write_some(&pattern(0, 20_000)), 20_000);
+    assert_pattern(0, &rig.wait_bytes(100, 20_000));
+    // The kernel keeps the rest for as long as nobody asks for it.
+    assert!(received.iter().all(|received| *received <= 6000));
+    for (socket, peer) in &mut streams {
+        assert_eq!(peer.write_some(&pattern(6000, 50_000)), 50_000);
+        rig.driver.pause_intake(*socket).unwrap();
+    }
+    rig.settle();
+    take_parts(&mut rig, &mut received);
+    assert!(received.iter().all(|received| *received < 56_000), "{received:?}");
+    for (socket, _) in &streams {
+        rig.driver.resume(*socket).unwrap();
+    }
+    rig.until("all bytes", |rig| {
+        take_parts(rig, &mut received);
+        received.iter().all(|received| *received == 56_000)
+    });
+}
+
+fn take_parts(rig: &mut Rig, received: &mut [usize]) {
+    for completion in rig.seen() {
+        let Outcome::Received(bytes) = completion.outcome else { panic!("bytes were due: {completion:?}") };
+        let received = &mut received[completion.token as usize];
+        assert_pattern(*received, &bytes);
+        *received += bytes.len();
+    }
+}
+
+/// One kind of pause follows the other: what was held comes, in order, and what comes is held again.
+pub fn either_pause_takes_the_place_of_the_other(setup: &Setup) {
+    let mut rig = Rig::new(setup);
+    let (socket, mut peer) = rig.peer();
+    rig.receive(socket, 1);
+    rig.turns(2);
+    assert_eq!(peer.write_some(&pattern(0, 9000)), 9000);
+    rig.driver.pause(socket).unwrap();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.pause_intake(socket).unwrap();
+    rig.turns(2);
+    let mut received = 0;
+    for completion in rig.seen().collect::<Vec<_>>() {
+        let Outcome::Received(bytes) = completion.outcome else { panic!("{completion:?}") };
+        assert_pattern(received, &bytes);
+        received += bytes.len();
+    }
+    let pool = rig.driver.pool_state();
+    assert_eq!(pool.lent, 0, "{pool:?}");
+    rig.driver.pause(socket).unwrap();
+    peer.shut_write();
+    rig.settle();
+    rig.assert_nothing_seen();
+    rig.driver.resume(socket).unwrap();
+    assert_pattern(received, &rig.wait_bytes(1, 9000 - received));
+    rig.wait_end(1);
 }

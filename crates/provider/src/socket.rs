@@ -67,6 +67,8 @@ impl Flags {
     pub(crate) const IN_LINE: Flags = Flags(1 << 22);
     /// Datagrams of IPv6: IPv4 addresses are given to the system in IPv6 form.
     pub(crate) const V6: Flags = Flags(1 << 23);
+    /// Input that still comes while the stream is paused is delivered, not held.
+    pub(crate) const PASSING: Flags = Flags(1 << 24);
     /// Any of those for which no send is taken.
     pub(crate) const NOT_SENDING: Flags =
         Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);
@@ -160,6 +162,11 @@ impl<E> Entry<E> {
         } else {
             self.flags.0 &= !flag.0;
         }
+    }
+
+    /// What comes for its receive stream is held until it is resumed.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.is(Flags::PAUSED) && !self.is(Flags::PASSING)
     }
 
     /// The one send that was queued, and in the kernel, is gone.

@@ -1,7 +1,9 @@
 //! Where messages are gathered until they leave: buffers of the driver's pool, or vectors where those do not do.
 
 use raon_provider::{Buffer, Driver, Payload};
-use raon_session::{COPY_BYTES_MAX, Chunk, Need, Piece, Spares, Supply};
+use raon_session::{COPY_BYTES_MAX, Chunk, Need, Outbox, Piece, Spares, Supply};
+
+use crate::shard::flush::Relief;
 
 /// A chunk of an outbox. What is in use is the length of what it holds, so that nothing else can leave.
 pub(crate) enum OutChunk {
@@ -101,6 +103,8 @@ pub(crate) fn own_bytes(piece: &Piece<OutChunk>) -> usize {
 pub(crate) struct ChunkSupply<'a> {
     pub(crate) driver: &'a mut Driver,
     pub(crate) spares: &'a mut Spares<OutChunk>,
+    /// Of a session that is answering.
+    pub(crate) relief: Option<Relief<'a>>,
 }
 
 /// What a chunk on the heap has at least: a few messages.
@@ -128,6 +132,12 @@ impl Supply for ChunkSupply<'_> {
     fn spares(&mut self) -> &mut Spares<OutChunk> {
         self.spares
     }
+
+    fn relieve(&mut self, outbox: &mut Outbox<OutChunk>) {
+        if let Some(relief) = &mut self.relief {
+            relief.hand_over(self.driver, outbox);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +152,7 @@ mod tests {
         config.pool.send_count = 1;
         let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
         let mut spares = Spares::default();
-        let mut supply = ChunkSupply { driver: &mut driver, spares: &mut spares };
+        let mut supply = ChunkSupply { driver: &mut driver, spares: &mut spares, relief: None };
         let mut first = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
         first.put(b"hello");
         assert_eq!(first.grow(2), [0, 0]);

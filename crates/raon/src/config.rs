@@ -188,7 +188,7 @@ config! {
     bytes_burst: u32 = 0,
     /// How often `on_tick` is called, in milliseconds; 0: never.
     tick_ms: u32 = 0,
-    /// Timers of the application on one shard, at most 131,072.
+    /// Timers of the application on one shard, at most 130,048.
     timers_max: u32 = 4096,
     /// Most bytes that wait in one shard's inlet for its next turn.
     inlet_bytes_max: u32 = 16 * 1024 * 1024,

@@ -215,7 +215,7 @@ impl<'a, A: Application> Context<'a, A> {
         let live = self.inside.table.resolve_live(id);
         match live {
             Some(index) => self.inside.close(index, reason),
-            None => self.inside.stats.late += 1,
+            None => self.inside.note_late(id),
         }
         live.is_some()
     }
@@ -258,6 +258,7 @@ impl<'a, A: Application> Context<'a, A> {
             return post_to(&self.inside.router, home, key, post);
         }
         if self.inside.posts.len() >= self.inside.settings.posts_max {
+            self.inside.note_post_refused();
             return Err(Refused { refusal: InletRefusal::Busy, value: post });
         }
         self.inside.posts.push_back((key, post));
@@ -301,7 +302,7 @@ impl<'a, A: Application> Context<'a, A> {
     }
 
     pub(crate) fn unencodable(&mut self, error: EncodeError) -> SendOutcome {
-        self.inside.stats.messages_refused += 1;
+        self.inside.note_refused(self.id, error.into());
         SendOutcome::Refused(error.into())
     }
 
@@ -309,7 +310,9 @@ impl<'a, A: Application> Context<'a, A> {
     #[inline]
     fn resolve(&mut self, id: SessionId) -> Option<u32> {
         let index = self.inside.table.resolve(id);
-        self.inside.stats.late += u64::from(index.is_none());
+        if index.is_none() {
+            self.inside.note_late(id);
+        }
         index
     }
 

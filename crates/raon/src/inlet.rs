@@ -11,6 +11,7 @@
 //! On close the batch is refused from then on; what is inside is taken with the last swap, or dropped with the inlet.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -102,11 +103,13 @@ pub(crate) struct Inlet<H, P> {
     batch: Mutex<Batch<H, P>>,
     owner: OnceLock<Submitter>,
     limits: InletLimits,
+    /// Commands that were refused since the owner has asked.
+    refused: AtomicU64,
 }
 
 impl<H, P> Inlet<H, P> {
     pub(crate) fn new(limits: InletLimits) -> Self {
-        Inlet { batch: Mutex::default(), owner: OnceLock::new(), limits }
+        Inlet { batch: Mutex::default(), owner: OnceLock::new(), limits, refused: AtomicU64::new(0) }
     }
 
     /// The owner's driver is open: from now on it can be woken.
@@ -159,6 +162,12 @@ impl<H, P> Inlet<H, P> {
         self.lock().commands.is_empty()
     }
 
+    /// Owner: how many commands were refused at the bound since the last time.
+    pub(crate) fn take_refused(&self) -> u64 {
+        // Usually none: no write then.
+        if self.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.refused.swap(0, Ordering::Relaxed) }
+    }
+
     /// Owner: refuses everything from now on.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
@@ -173,7 +182,11 @@ impl<H, P> Inlet<H, P> {
         let fits = used == 0 || used.saturating_add(bytes) <= self.limits.bytes_max;
         let is_addressable = batch.arena.len().saturating_add(bytes) <= u32::MAX as usize;
         let has_room = batch.commands.len() < self.limits.commands_max;
-        if fits && is_addressable && has_room { Ok(()) } else { Err(InletRefusal::Busy) }
+        if fits && is_addressable && has_room {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(InletRefusal::Busy)
     }
 
     fn push(&self, mut batch: MutexGuard<'_, Batch<H, P>>, command: Command<H, P>) {
@@ -233,7 +246,8 @@ mod tests {
         }
         let refused = inlet.put(Command::Post { key: 0, post: 9 }, 0).unwrap_err();
         assert!(matches!(refused, Refused { refusal: InletRefusal::Busy, value: Command::Post { post: 9, .. } }));
+        assert_eq!((inlet.take_refused(), inlet.take_refused()), (2, 0));
         inlet.close();
-        assert_eq!(inlet.send(id, (), b"x"), Err(InletRefusal::Closed));
+        assert_eq!((inlet.send(id, (), b"x"), inlet.take_refused()), (Err(InletRefusal::Closed), 0));
     }
 }

@@ -65,8 +65,16 @@ stats! {
     messages_queued,
     /// Bytes handed to the driver.
     bytes_handed_over,
-    /// Messages that were refused at a bound or could not be framed.
+    /// Messages that were refused at a bound or could not be framed: the sum of the next three.
     messages_refused,
+    /// Messages that were refused because the session's outbox was full.
+    refused_outbox,
+    /// Messages that were refused because the server's memory was used up.
+    refused_memory,
+    /// Messages that could not be framed.
+    refused_encoding,
+    /// Commands that were refused because this shard's inlet was full, whoever they came from.
+    refused_inlet,
     /// Droppable messages that were left out: superseded, or dropped for want of room.
     messages_dropped,
     /// Messages that waited when their session ended abruptly.
@@ -85,7 +93,7 @@ stats! {
     timers,
     /// Callbacks that panicked.
     panics,
-    /// Sessions whose stream of input was paused because they did not read.
+    /// Times that a session's stream of input was paused because its peer did not read.
     pauses,
     /// Sessions that were reset because they did not end in time.
     forced,

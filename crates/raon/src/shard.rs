@@ -2,7 +2,8 @@
 //!
 //! One step:
 //! 1. One turn of the driver: what the last step has handed over goes out, what has come comes in.
-//! 2. Each completion is dealt with; the application is called for each message. What it sends is queued.
+//! 2. Each completion is dealt with; the application is called for each message. What it sends is queued. Input that was
+//!    held because answers had not left is worked off, a portion per session.
 //! 3. What others have put into the inlet, and what the shard has posted to itself.
 //! 4. The shutdown goes on, if there is one.
 //! 5. Each session that has something queued is flushed, once: one send per session and step, whatever was said.
@@ -15,11 +16,13 @@
 mod clock;
 mod failure;
 pub(crate) mod fence;
-mod flush;
+pub(crate) mod flush;
+pub(crate) mod held;
 pub(crate) mod inside;
 mod listening;
 mod mail;
 mod receive;
+mod refuse;
 mod settings;
 mod shed;
 mod shutdown;
@@ -47,7 +50,7 @@ use crate::server::Factory;
 use crate::table::Table;
 
 use self::clock::Clock;
-use self::inside::Inside;
+use self::inside::{Answering, Inside};
 pub(crate) use self::listening::Handover;
 use self::listening::Listening;
 use self::settings::{Settings, driver_config, sessions_max};
@@ -137,6 +140,8 @@ impl<A: Application> Shard<A> {
             posts: Default::default(),
             scratch: Vec::new(),
             clock,
+            answering: Answering::NOBODY,
+            held: Default::default(),
             stats: Stats::default(),
             log: LogLimit::default(),
             router,
@@ -164,7 +169,7 @@ impl<A: Application> Shard<A> {
     ///
     /// Errors: what the driver says, when it has said so for a long time.
     fn step(&mut self, wait: Option<Duration>) -> Result<bool, Error> {
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty();
+        let is_idle = self.inside.is_idle();
         let may_wait = is_idle && self.has_turned && self.may_wait();
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
@@ -178,6 +183,7 @@ impl<A: Application> Shard<A> {
             self.dispatch(completion);
             self.tell_ended();
         }
+        has_arrived |= self.work_off_held();
         has_arrived |= self.take_mail();
         has_arrived |= self.take_posts();
         self.go_on_stopping(grace_ns, has_arrived);
@@ -196,7 +202,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let inlet = self.inside.router.inlet(usize::from(self.inside.number));
         let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
-        let is_idle = self.inside.posts.is_empty() && self.inside.dirty.is_empty() && !has_mail && self.may_wait();
+        let is_idle = self.inside.is_idle() && !has_mail && self.may_wait();
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 
@@ -322,6 +328,7 @@ impl<A: Application> Shard<A> {
     fn publish(&mut self) {
         let inside = &mut self.inside;
         inside.look_at_accepts();
+        inside.note_inlet();
         inside.stats.memory_bytes = inside.lease.used_bytes() as u64;
         inside.router.publish(usize::from(inside.number), &inside.stats);
         // The router adds this for others itself.

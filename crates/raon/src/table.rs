@@ -14,6 +14,7 @@ use crate::group::Membership;
 use crate::id::{SLOT_BITS, SessionId};
 use crate::places::Place;
 use crate::ranks::{Rank, Ranked, Ranks};
+use crate::shard::held::HeldInput;
 
 /// What a shard keeps of a session.
 pub(crate) struct Entry {
@@ -26,16 +27,30 @@ pub(crate) struct Entry {
     pub(crate) charged_bytes: u32,
     /// Charged for the begun frame: twice what a framing's limit may be.
     pub(crate) inbox_charged_bytes: usize,
-    /// With the driver, of a large hand-over that it has not finished; what others may share is not counted.
-    pub(crate) handed_bytes: u32,
+    pub(crate) handed: Handed,
+    /// Input that waits for answers to leave.
+    pub(crate) held: Option<Box<HeldInput>>,
     rank: Rank,
     pub(crate) place: Place,
     /// In the list of sessions to be flushed.
     pub(crate) is_dirty: bool,
+    /// Under high pressure, and not read from for it.
+    pub(crate) is_paused: bool,
+    /// Its stream of input is paused in the driver.
+    pub(crate) is_intake_paused: bool,
+}
+
+/// What the driver has of a session's output.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Handed {
+    /// Bytes of large hand-overs that the driver has not finished; those that others may share are not counted.
+    pub(crate) bytes: u32,
     /// The driver has a send, and `Writable` will come.
     pub(crate) is_awaited: bool,
-    /// Its stream of input is paused.
-    pub(crate) is_paused: bool,
+    /// The driver was given more while it had a send already.
+    pub(crate) is_overflowed: bool,
+    /// The driver has refused a send, for which it has a place: the connection cannot go on.
+    pub(crate) is_refused: bool,
 }
 
 impl Entry {
@@ -47,12 +62,13 @@ impl Entry {
             groups: Vec::new(),
             charged_bytes: 0,
             inbox_charged_bytes: 0,
-            handed_bytes: 0,
+            handed: Handed::default(),
+            held: None,
             rank: Rank::default(),
             place,
             is_dirty: false,
-            is_awaited: false,
             is_paused: false,
+            is_intake_paused: false,
         }
     }
 
@@ -62,7 +78,8 @@ impl Entry {
         if self.session.state() == State::Closed {
             return 0;
         }
-        self.session.outbox.bytes() + self.handed_bytes as usize + self.inbox_charged_bytes
+        let held = self.held.as_ref().map_or(0, |held| held.charged_bytes());
+        self.session.outbox.bytes() + self.handed.bytes as usize + self.inbox_charged_bytes + held
     }
 }
 

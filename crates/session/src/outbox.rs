@@ -112,6 +112,11 @@ impl<C: Chunk> Outbox<C> {
             Ok(layout) => layout,
             Err(error) => return SendOutcome::Refused(error.into()),
         };
+        // Now, as long as all that is in the tail chunk is whole messages.
+        let longest = layout.frame_bytes();
+        if !self.has_room(longest, limits) && longest <= limits.bytes_max as usize {
+            supply.relieve(self);
+        }
         let written = self.can_have_room(layout.prefix + layout.suffix, limits).and_then(|()| {
             let tail = self.tail_for(layout.frame_bytes(), supply)?;
             Ok(layout.write_with(framing, head, tail, fill)?)
@@ -201,6 +206,14 @@ impl<C: Chunk> Outbox<C> {
     #[inline]
     pub fn messages(&self) -> usize {
         self.messages as usize
+    }
+
+    /// True if no more waits than so many bytes, messages and pieces. A piece is what one `take` gives.
+    #[inline]
+    pub fn is_within(&self, bytes_max: u32, messages_max: u32, pieces_max: u32) -> bool {
+        self.bytes <= bytes_max
+            && self.messages <= messages_max
+            && self.backlog.as_ref().is_none_or(|backlog| backlog.places_taken() < pieces_max as usize)
     }
 
     /// True if nothing waits.

@@ -181,6 +181,34 @@ impl<C: Chunk> Session<C> {
         }
     }
 
+    /// Input of the peer is held back because what was sent to it has not left: from now on the slow consumer's grace runs.
+    /// After this the engine asks [`arm`](Self::arm).
+    //= FLOW-1, OUTBOX-4
+    pub fn input_held(&mut self, now_ns: u64) {
+        if self.liveness.pressed_ns == NEVER {
+            self.liveness.pressed_ns = now_ns;
+        }
+    }
+
+    /// The input that was held has been given to the application, or the peer has read and it is being given.
+    pub fn input_released(&mut self) {
+        if !self.outbox.is_high() {
+            self.liveness.pressed_ns = NEVER;
+        }
+    }
+
+    /// The peer has sent what we hold back, so nothing of it is silence. For the time while input is held and the slow
+    /// consumer's grace decides; without a grace, what the peer reads counts, see [`alive`](Self::alive).
+    //= LIVE-2
+    pub fn excuse_silence(&mut self, config: &SessionConfig, now_ns: u64) {
+        if grace_ms(&config.outbox) > 0 {
+            self.alive(now_ns);
+            if self.state == State::Opening && self.liveness.stage_ns <= now_ns {
+                self.liveness.stage_ns = after(now_ns, config.liveness.handshake_ms);
+            }
+        }
+    }
+
     /// Ends the handshake; the deadline for it is off.
     //= LIVE-1
     pub fn establish(&mut self) {
@@ -240,7 +268,7 @@ impl<C: Chunk> Session<C> {
         let settled = self.outbox.settle(&config.outbox, spares);
         match settled.pressure {
             None => {}
-            Some(Pressure::High) => self.liveness.pressed_ns = now_ns,
+            Some(Pressure::High) => self.liveness.pressed_ns = self.liveness.pressed_ns.min(now_ns),
             Some(Pressure::Low) => self.liveness.pressed_ns = NEVER,
         }
         settled

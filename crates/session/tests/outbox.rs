@@ -18,6 +18,9 @@ struct Counted {
     heap: HeapSupply,
     needs: Vec<Need>,
     is_empty: bool,
+    /// What may still be handed over at the bound.
+    reliefs: usize,
+    handed_over: Pieces,
 }
 
 impl Supply for Counted {
@@ -30,6 +33,13 @@ impl Supply for Counted {
 
     fn spares(&mut self) -> &mut Spares<Vec<u8>> {
         self.heap.spares()
+    }
+
+    fn relieve(&mut self, outbox: &mut Outbox<Vec<u8>>) {
+        if self.reliefs > 0 {
+            self.reliefs -= 1;
+            self.handed_over.extend(std::iter::from_fn(|| outbox.take()));
+        }
     }
 }
 
@@ -454,4 +464,53 @@ fn the_limits_say_what_is_wrong_with_them() {
     };
     assert_eq!(wrong.flaws().len(), 4);
     assert!(Chunk::is_empty(&Vec::new()));
+}
+
+/// Whoever can hand over what waits makes room for every kind of message, in order, before anything is refused or dropped.
+//= FLOW-1
+#[test]
+fn what_waits_is_handed_over_before_a_message_is_refused() {
+    let limits = small_limits(SlowConsumer::DropOldestDroppable);
+    let large = Bytes::from(vec![b'l'; 90]);
+    type Append = fn(&mut Outbox<Vec<u8>>, &Bytes, &OutboxLimits, &mut Counted) -> SendOutcome;
+    let ways: [Append; 4] = [
+        |outbox, body, limits, supply| outbox.append(&Raw, (), body, limits, supply),
+        |outbox, body, limits, supply| outbox.append_with(&Raw, (), body.len(), limits, supply, |out| out.put(body)),
+        |outbox, body, limits, supply| outbox.append_shared(&Raw, (), body, limits, supply),
+        |outbox, body, limits, supply| outbox.append_frame(body, limits, supply),
+    ];
+    for append in ways {
+        let (mut outbox, mut supply) = (Outbox::default(), Counted { reliefs: 1, ..Counted::default() });
+        outbox.append_droppable(
+            None,
+            &Bytes::from_static(b"some fifty bytes of which none is to be dropped...."),
+            &limits,
+            &mut supply,
+        );
+        assert_eq!(append(&mut outbox, &large, &limits, &mut supply), SendOutcome::Queued);
+        assert_eq!((supply.reliefs, stream(&supply.handed_over).len(), outbox.bytes()), (0, 51, 90));
+        let refused = SendOutcome::Refused(Refusal::OutboxBytes);
+        assert_eq!(append(&mut outbox, &large, &limits, &mut supply), refused, "once");
+        assert_eq!(stream(&take_all(&mut outbox)), large);
+    }
+    // What would not fit into an empty outbox either hands over nothing.
+    let (mut outbox, mut supply) = (Outbox::default(), Counted { reliefs: 1, ..Counted::default() });
+    outbox.append(&Raw, (), b"waits", &limits, &mut supply);
+    outbox.append(&Raw, (), &[0; 101], &limits, &mut supply);
+    assert_eq!((supply.reliefs, outbox.bytes()), (1, 5));
+}
+
+#[test]
+fn an_outbox_says_whether_it_is_within_bounds() {
+    let limits = OutboxLimits::default();
+    let (mut outbox, mut supply) = (Outbox::default(), Counted::default());
+    assert!(outbox.is_within(0, 0, 1));
+    outbox.append(&Raw, (), b"one", &limits, &mut supply);
+    outbox.append(&Raw, (), b"two", &limits, &mut supply);
+    let within =
+        [(6, 2, 1), (5, 2, 1), (6, 1, 1)].map(|(bytes, messages, pieces)| outbox.is_within(bytes, messages, pieces));
+    assert_eq!(within, [true, false, false]);
+    outbox.append_shared(&Raw, (), &Bytes::from(vec![0; 600]), &limits, &mut supply);
+    // The chunk before it, and itself.
+    assert_eq!([2, 3].map(|pieces| outbox.is_within(1000, 10, pieces)), [false, true]);
 }

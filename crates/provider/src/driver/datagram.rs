@@ -251,7 +251,7 @@ impl<P: Provider> Driver<P> {
         }
         if !self.sockets[index].is(Flags::CLOSING) {
             let item = self.item(operation, outcome);
-            if self.sockets[index].is(Flags::PAUSED) { self.hold(index, item) } else { self.push(item) }
+            if self.sockets[index].is_holding() { self.hold(index, item) } else { self.push(item) }
         }
         if !more {
             self.stream_disarmed(operation);

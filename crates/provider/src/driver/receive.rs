@@ -36,11 +36,13 @@ impl<P: Provider> Driver<P> {
     }
 
     /// Stops delivery on the socket's receive stream, also of what has not been polled yet. What the kernel has already
-    /// handed out is kept in order and delivered first after [`resume`](Self::resume). Errors: `Stale`.
+    /// handed out is kept in order and delivered first after [`resume`](Self::resume). It keeps its buffers of the pool: whoever
+    /// pauses many sockets calls [`pause_intake`](Self::pause_intake). Errors: `Stale`.
     //= PAUSE-1
     pub fn pause(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.resolve(socket)?;
-        if !self.sockets[index].is(Flags::PAUSED) {
+        if !self.sockets[index].is_holding() {
+            self.sockets[index].set(Flags::PASSING, false);
             self.sockets[index].set(Flags::PAUSED, true);
             self.hold_undelivered(index);
             self.disarm(index);
@@ -48,7 +50,22 @@ impl<P: Provider> Driver<P> {
         Ok(())
     }
 
-    /// Undoes [`pause`](Self::pause). Errors: `Stale`.
+    /// Stops taking bytes from the kernel for the socket's receive stream. What the kernel has already handed out is still
+    /// delivered, its end included, so that no buffer of the pool waits for [`resume`](Self::resume). Errors: `Stale`.
+    //= PAUSE-2
+    pub fn pause_intake(&mut self, socket: SocketId) -> Result<(), Error> {
+        let index = self.resolve(socket)?;
+        self.sockets[index].set(Flags::PASSING, true);
+        if self.sockets[index].is(Flags::PAUSED) {
+            self.release_held(index);
+        } else {
+            self.sockets[index].set(Flags::PAUSED, true);
+            self.disarm(index);
+        }
+        Ok(())
+    }
+
+    /// Undoes [`pause`](Self::pause) and [`pause_intake`](Self::pause_intake). Errors: `Stale`.
     pub fn resume(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.resolve(socket)?;
         if self.sockets[index].is(Flags::PAUSED) {
@@ -146,7 +163,7 @@ impl<P: Provider> Driver<P> {
         self.ration(index, is_over, buffer.len() == buffer.capacity(), more);
         if !self.operations[operation].is_internal {
             let item = self.item(operation, Outcome::Received(buffer));
-            if self.sockets[index].is(Flags::PAUSED) { self.hold(index, item) } else { self.push(item) }
+            if self.sockets[index].is_holding() { self.hold(index, item) } else { self.push(item) }
         }
         if !more {
             self.stream_disarmed(operation);
@@ -233,7 +250,7 @@ impl<P: Provider> Driver<P> {
             Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
         };
         if let Some(last) = self.end(operation, outcome) {
-            let is_held = self.sockets[index].is(Flags::PAUSED) && !is_cancelled;
+            let is_held = self.sockets[index].is_holding() && !is_cancelled;
             if is_held { self.hold(index, last) } else { self.push(last) }
         }
         if self.sockets[index].is(Flags::CLOSING) {

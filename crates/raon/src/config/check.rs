@@ -8,10 +8,10 @@ use super::{Config, ConfigError, ConfigErrors};
 use crate::budget::SHARD_BYTES_MIN;
 use crate::id::SHARDS_MAX;
 
-/// Most sessions of one shard: each takes a socket and up to five operations of its driver, of which there may be 2^20
+/// Most sessions of one shard: each takes a socket and up to six operations of its driver, of which there may be 2^20
 /// together.
 pub(crate) const SESSIONS_PER_SHARD_MAX: u32 = 131_072;
-const TIMERS_MAX: u32 = 1 << 17;
+const TIMERS_MAX: u32 = (1 << 17) - 1024;
 /// Least of `memory_bytes_max`: what a session may have in its outbox by default, four times.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 

@@ -5,20 +5,26 @@
 //! 2. Otherwise, or if something is left, all that waits stays in the outbox, where it can still be superseded, until the
 //!    driver says `Writable`. So the outbox is the only queue that grows.
 //! 3. What is left is settled: watermarks, charges, and the end of a session that was only waiting for this.
+//!
+//! A session that is answering in the middle of a turn is handed over early, when its outbox passes the mark (`may_give`). If
+//! the driver is busy then, reading stops (`held.rs`). A callback that finds its outbox full may hand over once more although
+//! the driver is busy (`Relief`): so all that was queued before the callback leaves, and the whole bound is there for its
+//! answers. The driver has at most two hand-overs of a session.
 
-use raon_provider::Payload;
-use raon_session::{CloseReason, Pressure, State, TransportFailure};
+use raon_provider::{Driver, Payload, SocketId};
+use raon_session::{CloseReason, Outbox, Pressure, State, TransportFailure};
 
 use super::inside::Inside;
 use super::settings::SENDS_PER_FLUSH;
 use crate::application::Application;
-use crate::chunk::{own_bytes, payload};
+use crate::chunk::{OutChunk, own_bytes, payload};
 use crate::id::Token;
+use crate::table::{Entry, Handed};
 
 /// Most bytes that the driver gets of a session at once, and the most pieces of them: what fills a socket's buffer, and
 /// what one `writev` takes.
-const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
-const GATHER_PIECES_MAX: usize = 1000;
+pub(crate) const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const GATHER_PIECES_MAX: usize = 1000;
 /// A larger hand-over is charged until the driver has finished it. Smaller ones are the driver's share: 16 KiB per session.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
 
@@ -37,7 +43,11 @@ impl<A: Application> Inside<A> {
         if entry.session.state() == State::Closed {
             return None;
         }
-        if !entry.is_awaited && !entry.session.outbox.is_empty() && self.is_writable(index) {
+        if entry.handed.is_refused {
+            self.abort(index, CloseReason::Transport(TransportFailure::NoResources));
+            return None;
+        }
+        if !entry.handed.is_awaited && !entry.session.outbox.is_empty() && self.is_writable(index) {
             self.hand_over(index);
         }
         self.settle(index)
@@ -46,14 +56,43 @@ impl<A: Application> Inside<A> {
     /// The driver has nothing of this session any more.
     pub(crate) fn writable(&mut self, index: u32) {
         if let Some(entry) = self.table.get_mut(index) {
-            entry.is_awaited = false;
-            entry.handed_bytes = 0;
-            if entry.is_paused {
+            entry.handed = Handed { is_refused: entry.handed.is_refused, ..Handed::default() };
+            if entry.is_paused || entry.held.is_some() {
                 // It reads, and what it says to that we do not hear.
                 entry.session.alive(self.driver.now_ns());
+                self.list_held(index);
             }
             self.mark_dirty(index);
         }
+    }
+
+    /// Whether the application gets the session's next message now: the session has not ended, and there is room for
+    /// answers.
+    //= FLOW-1
+    #[inline]
+    pub(super) fn may_give(&mut self, index: u32) -> bool {
+        let Some(entry) = self.table.get(index).filter(|entry| entry.session.is_live()) else { return false };
+        let mark = &self.settings.mark;
+        let is_within = entry.session.outbox.is_within(mark.bytes_max, mark.messages_max, mark.pieces_max);
+        (is_within && !entry.is_paused && !entry.handed.is_overflowed) || self.may_give_after_flush(index)
+    }
+
+    /// Hands over what waits if the driver has nothing of the session.
+    #[cold]
+    #[inline(never)]
+    fn may_give_after_flush(&mut self, index: u32) -> bool {
+        if self.answering.ignores_pressure {
+            return true;
+        }
+        let Some(entry) = self.table.get(index) else { return false };
+        if entry.is_paused || entry.handed.is_awaited || entry.session.outbox.is_empty() || !self.is_writable(index) {
+            return false;
+        }
+        self.hand_over(index);
+        let mark = &self.settings.mark;
+        let is_within =
+            |entry: &Entry| entry.session.outbox.is_within(mark.bytes_max, mark.messages_max, mark.pieces_max);
+        self.table.get(index).is_some_and(|entry| entry.session.is_live() && is_within(entry))
     }
 
     /// Whether the driver has nothing of this session; if not, `Writable` will come.
@@ -62,7 +101,7 @@ impl<A: Application> Inside<A> {
         let Some(entry) = self.table.get_mut(index) else { return false };
         // An error means that the socket is closing already: its last completion is on its way.
         let is_writable = self.driver.writable(entry.socket, token).unwrap_or(false);
-        entry.is_awaited = !is_writable;
+        entry.handed.is_awaited = !is_writable;
         is_writable
     }
 
@@ -91,7 +130,7 @@ impl<A: Application> Inside<A> {
             && !self.is_writable(index)
             && let Some(entry) = self.table.get_mut(index)
         {
-            entry.handed_bytes = bytes.own as u32;
+            entry.handed.bytes += bytes.own as u32;
         }
     }
 
@@ -124,5 +163,40 @@ impl<A: Application> Inside<A> {
             return None;
         }
         settled.pressure
+    }
+}
+
+/// The way out for a callback that finds the outbox of its own session full.
+pub(crate) struct Relief<'a> {
+    pub(crate) socket: SocketId,
+    pub(crate) token: u64,
+    pub(crate) handed: &'a mut Handed,
+    pub(crate) bytes_handed_over: &'a mut u64,
+}
+
+impl Relief<'_> {
+    /// Hands over what waits: if the driver has nothing of the session, or once although it has.
+    //= FLOW-1
+    #[cold]
+    pub(crate) fn hand_over(&mut self, driver: &mut Driver, outbox: &mut Outbox<OutChunk>) {
+        let is_busy = self.handed.is_awaited || !driver.writable(self.socket, self.token).unwrap_or(false);
+        if outbox.is_empty() || (is_busy && self.handed.is_overflowed) {
+            return;
+        }
+        let (mut pieces, mut bytes) = (Vec::new(), HandedBytes::default());
+        while bytes.all < HAND_OVER_BYTES_MAX && pieces.len() < GATHER_PIECES_MAX {
+            let Some(piece) = outbox.take() else { break };
+            bytes.all += piece.len();
+            bytes.own += own_bytes(&piece);
+            pieces.push(payload(piece));
+        }
+        *self.bytes_handed_over += bytes.all as u64;
+        let sent = driver.send_quiet(self.socket, Payload::Gather(pieces), self.token);
+        *self.handed = Handed {
+            bytes: self.handed.bytes + bytes.own as u32,
+            is_awaited: !driver.writable(self.socket, self.token).unwrap_or(false),
+            is_overflowed: is_busy,
+            is_refused: sent.is_err(),
+        };
     }
 }

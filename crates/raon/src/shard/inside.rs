@@ -20,11 +20,29 @@ use crate::log_limit::LogLimit;
 use crate::metrics::Stats;
 use crate::router::Router;
 use crate::shard::clock::Clock;
+use crate::shard::flush::Relief;
+use crate::shard::held::HeldInputs;
 use crate::shard::settings::Settings;
 use crate::table::Table;
 
 /// What a message takes in an outbox beside its bytes at most: its entry, and one for the chunk before it.
 const REFERENCE_BYTES: usize = 2 * ENTRY_BYTES;
+
+/// No session.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// The session whose input the application is answering.
+pub(crate) struct Answering {
+    /// Its slot, or `NOBODY`.
+    pub(crate) index: u32,
+    token: u64,
+    /// It gets its messages whatever waits for it: its peer does not read, and `pause_receiving` is off.
+    pub(crate) ignores_pressure: bool,
+}
+
+impl Answering {
+    pub(crate) const NOBODY: Answering = Answering { index: NOBODY, token: 0, ignores_pressure: false };
+}
 
 /// See the module.
 pub(crate) struct Inside<A: Application> {
@@ -49,6 +67,8 @@ pub(crate) struct Inside<A: Application> {
     /// Where bodies for sessions of other shards are written.
     pub(crate) scratch: Vec<u8>,
     pub(crate) clock: Clock,
+    pub(crate) answering: Answering,
+    pub(crate) held: HeldInputs,
     pub(crate) stats: Stats,
     /// How often each kind of trouble is logged.
     pub(crate) log: LogLimit,
@@ -66,26 +86,32 @@ impl<A: Application> Inside<A> {
     ) -> SendOutcome {
         let has_memory = !self.table.is_live(index) || self.provide(index, bytes);
         let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
-            self.stats.late += 1;
+            self.note_unusual(index, SendOutcome::Gone);
             return SendOutcome::Gone;
         };
-        let mut supply = ChunkSupply { driver: &mut self.driver, spares: &mut self.spares };
+        let relief = (index == self.answering.index).then_some(Relief {
+            socket: entry.socket,
+            token: self.answering.token,
+            handed: &mut entry.handed,
+            bytes_handed_over: &mut self.stats.bytes_handed_over,
+        });
+        let mut supply = ChunkSupply { driver: &mut self.driver, spares: &mut self.spares, relief };
         let outcome = if has_memory {
             append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply)
         } else {
             SendOutcome::Refused(Refusal::Memory)
         };
-        if outcome == SendOutcome::Queued {
-            self.stats.messages_queued += 1;
-        } else {
-            count_unusual(&mut self.stats, outcome);
-        }
         if outcome.is_queued() && !entry.is_dirty {
             entry.is_dirty = true;
             self.dirty.push(index);
         }
         if outcome.is_queued() {
             self.recharge(index);
+        }
+        if outcome == SendOutcome::Queued {
+            self.stats.messages_queued += 1;
+        } else {
+            self.note_unusual(index, outcome);
         }
         outcome
     }
@@ -111,7 +137,7 @@ impl<A: Application> Inside<A> {
         let body = match self.share_body(body) {
             Ok(body) => body,
             Err(refusal) => {
-                self.stats.messages_refused += 1;
+                self.note_refused(self.table.id(index), refusal);
                 return SendOutcome::Refused(refusal);
             }
         };
@@ -128,6 +154,13 @@ impl<A: Application> Inside<A> {
             Some(key) => outbox.append_droppable(key, frame, &config.outbox, supply),
             None => outbox.append_frame(frame, &config.outbox, supply),
         })
+    }
+
+    /// From now on the application is given this session's messages.
+    #[inline]
+    pub(crate) fn begin_answering(&mut self, index: u32) {
+        self.answering.index = index;
+        self.answering.token = Token::Session(self.table.id(index)).bits();
     }
 
     /// Ends a session. What that calls for is done now; the application is told when no callback runs.
@@ -151,6 +184,7 @@ impl<A: Application> Inside<A> {
     pub(crate) fn follow(&mut self, index: u32, step: Step) {
         if step.has_ended {
             self.ended.push_back(index);
+            self.drop_held(index);
         }
         match step.action {
             Action::Nothing | Action::PeerEnded | Action::Release => {}
@@ -201,6 +235,7 @@ impl<A: Application> Inside<A> {
     /// The slot is free: the driver has closed the socket.
     pub(crate) fn release(&mut self, index: u32) {
         self.lose_queued(index);
+        self.drop_held(index);
         let Some(mut entry) = self.table.remove(index) else { return };
         entry.session.clear(&mut self.spares);
         if entry.timer != OperationId::NONE {
@@ -209,6 +244,11 @@ impl<A: Application> Inside<A> {
         self.lease.release(entry.charged_bytes as usize + entry.inbox_charged_bytes);
         self.router.places.release(entry.place);
         self.router.let_go(usize::from(self.number));
+    }
+
+    /// Whether nothing is left to be done in the next step but what others bring.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.posts.is_empty() && self.dirty.is_empty() && self.held.ready.is_empty()
     }
 
     /// Whether the session of this id is one of this shard's.
@@ -237,23 +277,9 @@ impl<A: Application> Inside<A> {
             self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.spares));
             entry.session.inbox.clear(&mut self.spares);
             self.lease.release(std::mem::take(&mut entry.inbox_charged_bytes));
-            entry.handed_bytes = 0;
+            entry.handed.bytes = 0;
             self.recharge(index);
         }
-    }
-}
-
-#[cold]
-fn count_unusual(stats: &mut Stats, outcome: SendOutcome) {
-    match outcome {
-        SendOutcome::Queued => {}
-        SendOutcome::Superseded => {
-            stats.messages_queued += 1;
-            stats.messages_dropped += 1;
-        }
-        SendOutcome::Dropped => stats.messages_dropped += 1,
-        SendOutcome::Refused(_) => stats.messages_refused += 1,
-        SendOutcome::Gone => stats.late += 1,
     }
 }
 

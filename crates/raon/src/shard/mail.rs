@@ -43,12 +43,12 @@ impl<A: Application> Shard<A> {
                 let body = &arena[body.start as usize..body.end as usize];
                 match inside.table.resolve(id) {
                     Some(index) => drop(inside.append(index, head, body)),
-                    None => inside.stats.late += 1,
+                    None => inside.note_late(id),
                 }
             }
             Command::SendShared { id, head, body } => match inside.table.resolve(id) {
                 Some(index) => drop(inside.append_shared(index, head, &body)),
-                None => inside.stats.late += 1,
+                None => inside.note_late(id),
             },
             Command::Close { id, reason } => self.close_live(id, reason),
             Command::Post { key, post } => self.on_post(key, post),
@@ -64,7 +64,7 @@ impl<A: Application> Shard<A> {
     fn close_live(&mut self, id: SessionId, reason: CloseReason) {
         match self.inside.table.resolve_live(id) {
             Some(index) => self.inside.close(index, reason),
-            None => self.inside.stats.late += 1,
+            None => self.inside.note_late(id),
         }
         self.tell_ended();
     }

@@ -5,7 +5,7 @@ use raon_session::{CloseReason, Inbox, Pressure, RateLimit, State, Verdict};
 
 use super::Shard;
 use super::fence::fence;
-use super::inside::{Inside, reason_of};
+use super::inside::{Inside, NOBODY, reason_of};
 use crate::application::Application;
 use crate::context::Context;
 
@@ -39,6 +39,9 @@ impl<A: Application> Shard<A> {
         if entry.timer == operation {
             entry.timer = OperationId::NONE;
         }
+        if entry.held.is_some() {
+            entry.session.excuse_silence(&self.inside.settings.session, now_ns);
+        }
         match entry.session.fired(&self.inside.settings.session, now_ns) {
             Verdict::Nothing => {}
             Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
@@ -54,7 +57,12 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    fn on_peer_end(&mut self, index: u32) {
+    /// The end comes after the input that waits.
+    //= FLOW-1
+    pub(super) fn on_peer_end(&mut self, index: u32) {
+        if self.inside.hold_end(index) {
+            return;
+        }
         let now_ns = self.inside.driver.now_ns();
         if let Some(entry) = self.inside.table.get_mut(index) {
             self.inside.stats.bytes_discarded += entry.session.inbox.partial_bytes() as u64;
@@ -63,19 +71,32 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// Gives each message in a receive buffer to the application. The state and the begun frame are taken out of the slot
-    /// once for all of them, so that callbacks can have the rest.
+    /// Gives what is in a receive buffer to the application, unless input from before it waits or reading stops on the way.
     fn on_received(&mut self, index: u32, bytes: &[u8]) {
         self.inside.stats.bytes_received += bytes.len() as u64;
+        if self.inside.has_held_input(index) {
+            return self.inside.hold(index, bytes);
+        }
+        let left = self.give(index, bytes);
+        if left > 0 {
+            self.inside.hold(index, &bytes[bytes.len() - left..]);
+        }
+    }
+
+    /// Gives each message in some input to the application. The state and the begun frame are taken out of the slot once for
+    /// all of them, so that callbacks can have the rest. Returns how many bytes are left because reading stopped.
+    pub(super) fn give(&mut self, index: u32, bytes: &[u8]) -> usize {
         let is_live = self.inside.table.is_live(index);
         let Some(mut state) = (if is_live { self.inside.table.take_state(index) } else { None }) else {
             self.inside.stats.bytes_discarded += bytes.len() as u64;
-            return;
+            return 0;
         };
         let mut inbox = self.inside.take_inbox(index);
         let mut input = bytes;
+        self.inside.begin_answering(index);
         let (application, inside, framing) = (&mut self.application, &mut self.inside, &self.framing);
         let given = fence(|| give_messages(application, inside, framing, index, &mut state, &mut inbox, &mut input));
+        self.inside.answering.index = NOBODY;
         self.inside.table.put_state(index, state);
         self.inside.put_inbox(index, inbox);
         match given {
@@ -86,11 +107,16 @@ impl<A: Application> Shard<A> {
                 self.panicked();
             }
         }
+        if self.inside.table.is_live(index) {
+            return input.len();
+        }
         self.inside.stats.bytes_discarded += input.len() as u64;
+        0
     }
 }
 
-/// Until the input is used up, or the session has ended: then the rest stays in `input`. Errors: why it is to end.
+/// Until the input is used up, reading stops, or the session has ended: then the rest stays in `input`. Errors: why it is to
+/// end.
 #[inline]
 fn give_messages<A: Application>(
     application: &mut A,
@@ -105,16 +131,15 @@ fn give_messages<A: Application>(
     let is_exact = inside.settings.session.rate.is_on();
     let mut ctx = Context::of(inside, index);
     let mut is_first = true;
-    while let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? {
+    while input.is_empty() || ctx.inside.may_give(index) {
+        // Used up, this also gives back the memory of the last message.
+        let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? else { break };
         if is_first || is_exact {
             is_first = false;
             ctx.inside.heard(index, now_ns, message.len() as u32)?;
         }
         ctx.inside.stats.messages_received += 1;
         application.on_message(&mut ctx, state, message);
-        if !ctx.inside.table.is_live(index) {
-            break;
-        }
     }
     Ok(())
 }
@@ -132,14 +157,11 @@ impl<A: Application> Inside<A> {
         self.arm(index);
         let pauses = self.settings.pause_receiving;
         let Some(entry) = self.table.get_mut(index) else { return };
-        let is_paused = pauses && pressure == Pressure::High;
-        if is_paused == entry.is_paused {
-            return;
+        entry.is_paused = pauses && pressure == Pressure::High;
+        self.adjust_intake(index);
+        if pressure == Pressure::Low {
+            self.list_held(index);
         }
-        entry.is_paused = is_paused;
-        self.stats.pauses += u64::from(is_paused);
-        // Stale if the socket is closing: then nothing is delivered any more anyway.
-        let _ = if is_paused { self.driver.pause(entry.socket) } else { self.driver.resume(entry.socket) };
     }
 
     /// A send or the stream of input has failed. What the peer does not take any more is given up.
@@ -169,6 +191,7 @@ impl<A: Application> Inside<A> {
         self.lease.release(charged.saturating_sub(bytes));
         self.table.update_rank(index);
         if !is_within {
+            self.memory_used_up(index);
             self.close(index, CloseReason::MemoryBudget);
         }
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
 use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
 
+use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
 use crate::config::{Config, OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
 pub(crate) const SENDS_PER_FLUSH: u32 = 3;
+/// And the one of a callback that finds its outbox full while the driver is busy.
+const SENDS_OF_RELIEF: u32 = 1;
 /// The accept, the tick, and the three timers of a shutdown, each twice while one is cancelled.
 const OPERATIONS_OF_THE_SHARD: u32 = 16;
 
@@ -24,6 +27,27 @@ pub(crate) struct Settings {
     /// The grace of a server that stops because a shard has failed.
     pub(crate) failure_grace_ns: u64,
     pub(crate) pause_receiving: bool,
+    pub(crate) mark: Mark,
+}
+
+/// How full the outbox of a session may be when the application gets its next message. One hand-over takes all of it, so that
+/// the whole bound can be made free for the answers of one callback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// Half of the high watermark: input that comes in bursts is no pressure as long as the peer reads.
+    pub(crate) bytes_max: u32,
+    pub(crate) messages_max: u32,
+    pub(crate) pieces_max: u32,
+}
+
+impl Mark {
+    fn new(config: &Config) -> Self {
+        Mark {
+            bytes_max: (config.watermark_high_bytes / 2).min(HAND_OVER_BYTES_MAX as u32),
+            messages_max: config.outbox_messages_max / 2,
+            pieces_max: GATHER_PIECES_MAX as u32 - 1,
+        }
+    }
 }
 
 impl Settings {
@@ -38,6 +62,7 @@ impl Settings {
             on_shard_failure: config.on_shard_failure,
             failure_grace_ns: u64::from(config.close_timeout_ms) * 1_000_000,
             pause_receiving: config.pause_receiving,
+            mark: Mark::new(config),
         }
     }
 }
@@ -84,8 +109,9 @@ pub(crate) fn sessions_max(config: &Config) -> u32 {
 /// The configuration of a shard's driver: everything that its sessions may need at once has a place.
 pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> provider::Config {
     let sessions = sessions_max(config);
-    // A session: its stream of input, its timer, and the sends of one hand-over.
-    let operations_max = sessions * (2 + SENDS_PER_FLUSH) + config.timers_max + OPERATIONS_OF_THE_SHARD;
+    // A session: its stream of input, its timer, and the sends of one hand-over and of a relief.
+    let operations_max =
+        sessions * (2 + SENDS_PER_FLUSH + SENDS_OF_RELIEF) + config.timers_max + OPERATIONS_OF_THE_SHARD;
     let base = match network {
         Some(network) => provider::Config::simulated(network),
         None => provider::Config::default(),
@@ -98,7 +124,7 @@ pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> pr
         backend,
         sockets_max: sessions + 1,
         operations_max,
-        // The outbox is the queue that has a bound; the driver gets no more than one hand-over.
+        // The outbox is the queue that has a bound; the driver gets no more than two hand-overs.
         send_queue_bytes_max: u32::MAX,
         pool: PoolConfig { receive_count: config.receive_buffers, send_count: config.send_buffers, ..base.pool },
         ..base
@@ -115,7 +141,7 @@ mod tests {
     fn a_driver_opens_at_the_bounds_of_the_configuration() {
         let network = SimNetwork::new(1);
         for sessions_max in [1, 65_536, SESSIONS_PER_SHARD_MAX * 128] {
-            let config = Config { sessions_max, timers_max: 1 << 17, ..Config::default() };
+            let config = Config { sessions_max, timers_max: (1 << 17) - 1024, ..Config::default() };
             assert_eq!(config.check(), Ok(()));
             let opened = Driver::<AnyProvider>::open(&driver_config(&config, Some(&network)));
             assert!(opened.is_ok(), "{sessions_max}: {:?}", opened.err());

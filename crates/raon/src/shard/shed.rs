@@ -33,7 +33,7 @@ impl<A: Application> Inside<A> {
     #[inline]
     pub(crate) fn recharge(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };
-        let now = entry.session.outbox.own_bytes() as u32 + entry.handed_bytes;
+        let now = entry.session.outbox.own_bytes() as u32 + entry.handed.bytes;
         let charged = std::mem::replace(&mut entry.charged_bytes, now);
         if now > charged {
             self.lease.charge((now - charged) as usize);

@@ -214,7 +214,7 @@ impl<A: Application> Shard<A> {
 
     /// True if this session has not got all that it has asked for: wherever input or answers wait, this is where to say so.
     fn is_owed(&self, index: u32) -> bool {
-        self.inside.table.get(index).is_some_and(|entry| !entry.session.outbox.is_empty())
+        self.inside.table.get(index).is_some_and(|entry| !entry.session.outbox.is_empty() || entry.held.is_some())
     }
 
     fn is_newcomer(&self, index: u32) -> bool {

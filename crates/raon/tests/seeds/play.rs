@@ -97,6 +97,7 @@ fn server(random: &mut Random, memory_bytes_max: u64, log: SharedLog) -> ServerB
         config.sessions_per_address_max = random.one_of(&[0, 0, 5]);
         config.memory_bytes_max = memory_bytes_max;
         config.outbox_bytes_max = random.one_of(&[8192, 65_536]);
+        config.outbox_messages_max = random.one_of(&[8, 4096, 4096]);
         config.watermark_high_bytes = random.one_of(&[1000, 8000]);
         config.watermark_low_bytes = random.one_of(&[0, 900]);
         config.slow_consumer = random.one_of(&[

@@ -134,12 +134,18 @@ impl<C> Backlog<C> {
         }
     }
 
+    /// Entries that are no gaps.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        self.entries.len() - self.gaps
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.len() == self.gaps
     }
 
     /// Entries, gaps among them.
-    pub(super) fn length(&self) -> usize {
+    pub(super) fn places_taken(&self) -> usize {
         self.entries.len()
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::Outbox;
 use crate::spares::Spares;
 
 /// A piece of memory that small messages are gathered in. The engine's chunks are buffers of the driver's pool; a `Vec<u8>`
@@ -123,6 +124,10 @@ pub trait Supply {
 
     /// Where used memory is kept for the next session.
     fn spares(&mut self) -> &mut Spares<Self::Chunk>;
+
+    /// An outbox at its bound is about to refuse a message that would fit into an empty one. Who can hand over what waits
+    /// takes it now; by default nothing is taken.
+    fn relieve(&mut self, _outbox: &mut Outbox<Self::Chunk>) {}
 }
 
 /// Chunks from the heap, without a budget. For tests and for servers that have no pool.

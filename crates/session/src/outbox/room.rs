@@ -13,7 +13,7 @@ impl<C: Chunk> Outbox<C> {
         supply: &mut S,
     ) -> Result<&mut C, Refusal> {
         if !self.has_room(length, limits) {
-            self.make_room(length, limits)?;
+            self.make_room(length, limits, supply)?;
         }
         self.tail_for(length, supply)
     }
@@ -32,7 +32,7 @@ impl<C: Chunk> Outbox<C> {
     #[inline]
     pub(super) fn keep_in_tail(&mut self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
         if !self.has_room(length, limits)
-            && let Err(refusal) = self.make_room(length, limits)
+            && let Err(refusal) = self.drop_for(length, limits)
         {
             if let Some(tail) = &mut self.tail {
                 tail.truncate(tail.len() - length);
@@ -61,10 +61,26 @@ impl<C: Chunk> Outbox<C> {
         bytes <= u64::from(limits.bytes_max) && self.messages - gone_messages < limits.messages_max
     }
 
-    /// Drops the oldest droppable messages until there is room, or none if they are not enough.
+    /// Lets the supply hand over what waits; without room after that, drops the oldest droppable messages until there is
+    /// room, or none if they are not enough.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room(&mut self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
+    pub(super) fn make_room<S: Supply<Chunk = C>>(
+        &mut self,
+        length: usize,
+        limits: &OutboxLimits,
+        supply: &mut S,
+    ) -> Result<(), Refusal> {
+        if length <= limits.bytes_max as usize {
+            supply.relieve(self);
+            if self.has_room(length, limits) {
+                return Ok(());
+            }
+        }
+        self.drop_for(length, limits)
+    }
+
+    fn drop_for(&mut self, length: usize, limits: &OutboxLimits) -> Result<(), Refusal> {
         self.can_make_room(length, limits)?;
         self.drop_until_room(length, limits);
         Ok(())

@@ -27,7 +27,7 @@ impl<C: Chunk> Outbox<C> {
             Err(error) => return SendOutcome::Refused(error.into()),
         };
         let length = layout.frame_bytes();
-        let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits) };
+        let room = if self.has_room(length, limits) { Ok(()) } else { self.make_room(length, limits, supply) };
         match room.and_then(|()| self.share(framing, layout, head, body, supply)) {
             Ok(()) => SendOutcome::Queued,
             Err(refusal) => SendOutcome::Refused(refusal),
@@ -58,7 +58,7 @@ impl<C: Chunk> Outbox<C> {
             };
         }
         if !self.has_room(frame.len(), limits)
-            && let Err(refusal) = self.make_room(frame.len(), limits)
+            && let Err(refusal) = self.make_room(frame.len(), limits, supply)
         {
             return SendOutcome::Refused(refusal);
         }

@@ -224,7 +224,7 @@ mod tests {
     /// Whether a driver that asks for streams of accepts still does so after these results.
     fn asks_for_streams_after(code: i32, times: u32) -> bool {
         let config = Config::named(Kind::IoUring);
-        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool)).unwrap();
+        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
         uring.features.multishot_accept = true;
         for _ in 0..times {
             let failed = uring.accepted(Reaped { user_data: 0, result: -code, flags: 0 });

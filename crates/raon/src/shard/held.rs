@@ -1,0 +1,294 @@
+//! Input that waits because the answers to what came before it have not left.
+//!
+//! 1. A callback's answers fill the session's outbox past its mark while the driver still has the session's last send.
+//!    Reading stops: what is left of the receive buffer is copied into the session's held input, and the buffer goes back
+//!    to the pool. The copy is charged to the server's memory.
+//! 2. What still comes of the connection is appended, in order. Beyond `INTAKE_BYTES_MAX` the stream is paused in the
+//!    driver, and the rest waits with the peer.
+//! 3. The driver says `Writable`: the session joins the list of those whose held input is worked off, once per step and by
+//!    `PORTION_BYTES_MAX` at most, so that other sessions' completions come in between.
+//! 4. All of it has been given to the application: the peer's end follows if it has come, else the stream is resumed.
+//!
+//! A session that ends drops its held input, and the bytes are counted as discarded. On drop nothing is given any more.
+//!
+//! Without `pause_receiving` nobody waits for a peer that does not read: held input is worked off after `TURNS_MAX` turns in
+//! any case. A send that finds room with the system has ended by then.
+
+use std::collections::VecDeque;
+
+use raon_session::CloseReason;
+
+use super::Shard;
+use super::inside::Inside;
+use crate::application::Application;
+
+/// Held input up to this size does not stop the stream: the next turn usually brings `Writable`, and to stop a stream and to
+/// start it again costs two requests. Four receive buffers.
+const INTAKE_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of one session's held input that one step gives to the application.
+const PORTION_BYTES_MAX: usize = 64 * 1024;
+/// Turns that held input waits for at most without `pause_receiving`: one hands the send over, one brings its end, and one
+/// more each for a system that is late with it.
+const TURNS_MAX: u64 = 4;
+/// Held inputs that are kept for the next session, and the most memory of each.
+const SPARES_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = INTAKE_BYTES_MAX;
+
+/// One session's input that waits.
+#[derive(Default)]
+pub(crate) struct HeldInput {
+    bytes: Vec<u8>,
+    /// Bytes from the front that the application has got.
+    given: usize,
+    charged_bytes: usize,
+    /// The turn in which reading stopped, or some of it was given last.
+    stopped_in_turn: u64,
+    /// The peer has ended its side behind these bytes.
+    is_ended: bool,
+    /// In the list of those that are worked off.
+    is_listed: bool,
+}
+
+impl HeldInput {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.given..]
+    }
+
+    /// What it is charged for.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.charged_bytes
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.given > self.bytes.len() / 2 {
+            self.bytes.drain(..self.given);
+            self.given = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// As new, but for its memory.
+    fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = HeldInput { bytes, ..HeldInput::default() };
+    }
+}
+
+/// What a shard keeps of held inputs beside those of its sessions.
+#[derive(Default)]
+pub(crate) struct HeldInputs {
+    /// Sessions whose held input can be worked off. A session may have ended meanwhile.
+    pub(crate) ready: VecDeque<u32>,
+    #[expect(clippy::vec_box, reason = "a session holds its input in a box")]
+    spares: Vec<Box<HeldInput>>,
+}
+
+impl HeldInputs {
+    fn take_spare(&mut self) -> Box<HeldInput> {
+        self.spares.pop().unwrap_or_default()
+    }
+
+    fn keep(&mut self, mut held: Box<HeldInput>) {
+        if held.bytes.capacity() <= SPARE_BYTES_MAX && self.spares.len() < SPARES_MAX {
+            held.clear();
+            self.spares.push(held);
+        }
+    }
+}
+
+impl<A: Application> Shard<A> {
+    /// Works off the held input of all sessions that can go on, a portion of each. True if there was any.
+    //= FLOW-1
+    pub(super) fn work_off_held(&mut self) -> bool {
+        let count = self.inside.held.ready.len();
+        for _ in 0..count {
+            if let Some(index) = self.inside.held.ready.pop_front() {
+                self.work_off(index);
+                self.tell_ended();
+            }
+        }
+        count > 0
+    }
+
+    fn work_off(&mut self, index: u32) {
+        let turn = self.inside.stats.turns;
+        let waits_for_peer = self.inside.settings.pause_receiving;
+        let Some(entry) = self.inside.table.get_mut(index) else { return };
+        let Some(mut held) = entry.held.take() else { return };
+        held.is_listed = false;
+        entry.session.input_released();
+        let portion = &held.waiting()[..held.waiting().len().min(PORTION_BYTES_MAX)];
+        let length = portion.len();
+        self.inside.answering.ignores_pressure = !waits_for_peer && turn >= held.stopped_in_turn + TURNS_MAX;
+        let left = self.give(index, portion);
+        self.inside.answering.ignores_pressure = false;
+        held.given += length - left;
+        if left < length {
+            held.stopped_in_turn = turn;
+        }
+        self.inside.put_held(index, held, left > 0);
+        if let Some(true) = self.inside.settle_held(index) {
+            self.on_peer_end(index);
+        }
+    }
+}
+
+impl<A: Application> Inside<A> {
+    /// Whether input of the session waits because of our own backpressure. Such a session is not silent.
+    pub(crate) fn has_held_input(&self, index: u32) -> bool {
+        self.table.get(index).is_some_and(|entry| entry.held.is_some())
+    }
+
+    /// Keeps input until the session's answers have left.
+    #[cold]
+    pub(super) fn hold(&mut self, index: u32, bytes: &[u8]) {
+        let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
+            self.stats.bytes_discarded += bytes.len() as u64;
+            return;
+        };
+        let is_new = entry.held.is_none();
+        let held = entry.held.get_or_insert_with(|| self.held.take_spare());
+        if is_new {
+            held.stopped_in_turn = self.stats.turns;
+        }
+        held.append(bytes);
+        // It holds the memory already, so it is charged for it even if that is the end of it.
+        let grown = held.bytes.capacity().saturating_sub(held.charged_bytes);
+        held.charged_bytes += grown;
+        let is_within = grown == 0 || self.provide(index, grown);
+        self.lease.charge(grown);
+        self.table.update_rank(index);
+        if !is_within {
+            self.memory_used_up(index);
+            return self.close(index, CloseReason::MemoryBudget);
+        }
+        if is_new {
+            self.stop_reading(index);
+        }
+        self.adjust_intake(index);
+    }
+
+    /// The peer has ended its side. True if input waits that comes before the end.
+    pub(super) fn hold_end(&mut self, index: u32) -> bool {
+        match self.table.get_mut(index).and_then(|entry| entry.held.as_mut()) {
+            Some(held) => {
+                held.is_ended = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The session's held input can be worked off, or may be looked at again.
+    pub(super) fn list_held(&mut self, index: u32) {
+        let held = self.table.get_mut(index).and_then(|entry| entry.held.as_mut());
+        if let Some(held) = held.filter(|held| !held.is_listed) {
+            held.is_listed = true;
+            self.held.ready.push_back(index);
+        }
+    }
+
+    /// Gives up what the session has of held input.
+    pub(super) fn drop_held(&mut self, index: u32) {
+        if let Some(held) = self.table.get_mut(index).and_then(|entry| entry.held.take()) {
+            self.forget_held(held);
+        }
+    }
+
+    /// Pauses the session's stream in the driver while it is under pressure or much of its input is held; resumes it when
+    /// neither is so any more.
+    pub(super) fn adjust_intake(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index) else { return };
+        let held_bytes = entry.held.as_ref().map(|held| held.waiting().len());
+        let is_paused = if entry.is_intake_paused {
+            entry.is_paused || held_bytes.is_some()
+        } else {
+            entry.is_paused || held_bytes.is_some_and(|bytes| bytes > INTAKE_BYTES_MAX)
+        };
+        if is_paused == entry.is_intake_paused {
+            return;
+        }
+        entry.is_intake_paused = is_paused;
+        self.stats.pauses += u64::from(is_paused);
+        // Stale if the socket is closing: then nothing is delivered any more anyway.
+        let _ = if is_paused { self.driver.pause_intake(entry.socket) } else { self.driver.resume(entry.socket) };
+    }
+
+    /// The slow consumer's grace runs from now on. A server that does not wait for peers looks again in the next step.
+    fn stop_reading(&mut self, index: u32) {
+        if !self.settings.pause_receiving {
+            return self.list_held(index);
+        }
+        let now_ns = self.driver.now_ns();
+        if let Some(entry) = self.table.get_mut(index) {
+            entry.session.input_held(now_ns);
+            self.arm(index);
+        }
+    }
+
+    /// After a portion: what is left waits for the driver if reading stopped, else for the next step.
+    fn put_held(&mut self, index: u32, held: Box<HeldInput>, is_stopped: bool) {
+        match self.table.get_mut(index).filter(|entry| entry.session.is_live()) {
+            Some(entry) => entry.held = Some(held),
+            None => return self.forget_held(held),
+        }
+        if is_stopped {
+            self.stop_reading(index);
+        } else {
+            self.list_held(index);
+        }
+    }
+
+    /// Lets the stream go on if nothing is held any more. Says then whether the peer's end was waiting.
+    fn settle_held(&mut self, index: u32) -> Option<bool> {
+        let entry = self.table.get_mut(index)?;
+        let held = entry.held.take_if(|held| held.waiting().is_empty())?;
+        let is_ended = held.is_ended;
+        self.forget_held(held);
+        self.adjust_intake(index);
+        Some(is_ended)
+    }
+
+    fn forget_held(&mut self, held: Box<HeldInput>) {
+        self.stats.bytes_discarded += held.waiting().len() as u64;
+        self.lease.release(held.charged_bytes);
+        self.held.keep(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_makes_room_for_what_comes() {
+        let mut held = HeldInput::default();
+        let mut expected = VecDeque::new();
+        for round in 0..1000usize {
+            let bytes = vec![round as u8; 100];
+            held.append(&bytes);
+            expected.extend(bytes);
+            for _ in 0..(round % 3 * 100).min(expected.len()) {
+                assert_eq!(held.waiting().first().copied(), expected.pop_front());
+                held.given += 1;
+            }
+        }
+        assert_eq!(held.waiting().len(), expected.len());
+        assert!(held.bytes.len() <= 2 * expected.len() + 300, "{} bytes for {}", held.bytes.len(), expected.len());
+    }
+
+    #[test]
+    fn few_and_small_ones_are_kept_for_the_next_session() {
+        let mut inputs = HeldInputs::default();
+        for bytes in [SPARE_BYTES_MAX + 1, 100] {
+            let held = HeldInput { bytes: vec![0; bytes], charged_bytes: bytes, is_ended: true, ..Default::default() };
+            inputs.keep(Box::new(held));
+        }
+        let spare = inputs.take_spare();
+        assert!(spare.bytes.capacity() == 100 && spare.waiting().is_empty() && !spare.is_ended);
+        assert_eq!(spare.charged_bytes, 0);
+        (0..2 * SPARES_MAX).for_each(|_| inputs.keep(Box::default()));
+        assert_eq!(inputs.spares.len(), SPARES_MAX);
+    }
+}

@@ -1,0 +1,88 @@
+//! Refusals and late messages: each kind is counted by itself, and the log gets one line per kind and second.
+
+use raon_session::{Refusal, SendOutcome};
+
+use super::inside::Inside;
+use crate::application::Application;
+use crate::id::SessionId;
+use crate::log_limit::LogKind;
+
+const OUTBOX_FULL: &str = "an outbox is full and a message was refused; raise outbox_bytes_max or outbox_messages_max, send \
+    droppable messages, or set slow_consumer to end sessions that do not read";
+const MEMORY_USED_UP: &str = "the memory budget is used up; raise memory_bytes_max or lower outbox_bytes_max";
+const UNENCODABLE: &str = "a message cannot be framed; send shorter ones or raise the framing's limit";
+const LATE: &str = "something was meant for a session that has ended; forget its id in on_close";
+const INLET_FULL: &str = "a shard's inlet is full; send less per turn or raise inlet_bytes_max and inlet_commands_max";
+
+impl<A: Application> Inside<A> {
+    /// Something was not simply queued for the session in this slot.
+    #[cold]
+    pub(crate) fn note_unusual(&mut self, index: u32, outcome: SendOutcome) {
+        match outcome {
+            SendOutcome::Queued => {}
+            SendOutcome::Superseded => {
+                self.stats.messages_queued += 1;
+                self.stats.messages_dropped += 1;
+            }
+            SendOutcome::Dropped => self.stats.messages_dropped += 1,
+            SendOutcome::Refused(refusal) => self.note_refused(self.table.id(index), refusal),
+            SendOutcome::Gone => self.note_late(self.table.id(index)),
+        }
+    }
+
+    /// A message to this session was refused.
+    #[cold]
+    pub(crate) fn note_refused(&mut self, session: SessionId, refusal: Refusal) {
+        self.stats.messages_refused += 1;
+        match refusal {
+            Refusal::OutboxBytes | Refusal::OutboxMessages => {
+                self.stats.refused_outbox += 1;
+                self.warn(LogKind::OutboxFull, session, OUTBOX_FULL);
+            }
+            Refusal::Memory => {
+                self.stats.refused_memory += 1;
+                self.warn(LogKind::MemoryBudget, session, MEMORY_USED_UP);
+            }
+            Refusal::Unencodable(_) => {
+                self.stats.refused_encoding += 1;
+                self.warn(LogKind::EncodeTooLong, session, UNENCODABLE);
+            }
+        }
+    }
+
+    /// Something was meant for a session that has ended.
+    #[cold]
+    pub(crate) fn note_late(&mut self, session: SessionId) {
+        self.stats.late += 1;
+        self.warn(LogKind::Late, session, LATE);
+    }
+
+    /// A session ends because there is no memory for what it has sent.
+    #[cold]
+    pub(crate) fn memory_used_up(&mut self, index: u32) {
+        self.warn(LogKind::MemoryBudget, self.table.id(index), MEMORY_USED_UP);
+    }
+
+    /// A post of this shard to itself was refused.
+    #[cold]
+    pub(crate) fn note_post_refused(&mut self) {
+        self.stats.refused_inlet += 1;
+        self.warn(LogKind::InletFull, SessionId::NONE, INLET_FULL);
+    }
+
+    /// Counts what this shard's inlet has refused since the last time, whoever wanted to put it in.
+    pub(crate) fn note_inlet(&mut self) {
+        let Some(inlet) = self.router.inlet(usize::from(self.number)) else { return };
+        let refused = inlet.take_refused();
+        if refused > 0 {
+            self.stats.refused_inlet += refused;
+            self.warn(LogKind::InletFull, SessionId::NONE, INLET_FULL);
+        }
+    }
+
+    fn warn(&mut self, kind: LogKind, session: SessionId, remedy: &str) {
+        if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, %session, suppressed, "{remedy}");
+        }
+    }
+}
