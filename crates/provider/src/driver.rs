@@ -175,6 +175,11 @@ impl<P: Provider> Driver<P> {
         self.now_ns
     }
 
+    /// The same clock, read now.
+    pub fn clock_ns(&self) -> u64 {
+        self.provider.now_ns()
+    }
+
     /// When the earliest timer or deadline of this driver is due, on its clock: for whoever waits in its place.
     pub fn next_deadline_ns(&self) -> Option<u64> {
         self.timers.next_ns()

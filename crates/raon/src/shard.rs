@@ -13,6 +13,7 @@
 //!
 //! On drop the driver is dropped, which resets what is open (DROP-1); nobody is told any more.
 
+mod attention;
 mod clock;
 mod failure;
 pub(crate) mod fence;
@@ -49,6 +50,7 @@ use crate::router::Router;
 use crate::server::Factory;
 use crate::table::Table;
 
+use self::attention::Attention;
 use self::clock::Clock;
 use self::inside::{Answering, Inside};
 pub(crate) use self::listening::Handover;
@@ -93,6 +95,8 @@ pub(crate) struct Shard<A: Application> {
     ending: Ending,
     /// When the newest session began.
     pub(crate) newest_ns: u64,
+    attention: Attention,
+    is_simulated: bool,
     /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
     has_turned: bool,
     failing: failure::Failing,
@@ -157,6 +161,8 @@ impl<A: Application> Shard<A> {
             stage: Stage::Running,
             ending: Ending::default(),
             newest_ns: 0,
+            attention: Attention::default(),
+            is_simulated: network.is_some(),
             has_turned: false,
             failing: failure::Failing::default(),
             failure: None,
@@ -169,11 +175,14 @@ impl<A: Application> Shard<A> {
     ///
     /// Errors: what the driver says, when it has said so for a long time.
     fn step(&mut self, wait: Option<Duration>) -> Result<bool, Error> {
-        let is_idle = self.inside.is_idle();
+        let is_idle = self.inside.is_idle() && !self.attention.is_pressing();
         let may_wait = is_idle && self.has_turned && self.may_wait();
         let wait = if may_wait { wait } else { Some(Duration::ZERO) };
         self.has_turned = true;
+        let looked_ns = self.inside.driver.now_ns();
+        let wait = self.watch(wait);
         self.turn(wait)?;
+        self.notice_stall(looked_ns);
         // Before the mail is taken: what was put in before `stop` was called is in it then.
         let grace_ns = self.inside.router.stopping();
         let mut is_busy = !self.completions.is_empty();
@@ -184,6 +193,7 @@ impl<A: Application> Shard<A> {
             self.tell_ended();
         }
         has_arrived |= self.work_off_held();
+        self.judge_overdue();
         has_arrived |= self.take_mail();
         has_arrived |= self.take_posts();
         self.go_on_stopping(grace_ns, has_arrived);
@@ -202,7 +212,7 @@ impl<A: Application> Shard<A> {
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let inlet = self.inside.router.inlet(usize::from(self.inside.number));
         let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
-        let is_idle = self.inside.is_idle() && !has_mail && self.may_wait();
+        let is_idle = self.inside.is_idle() && !self.attention.is_pressing() && !has_mail && self.may_wait();
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
 

@@ -166,6 +166,13 @@ impl Simulation {
         self.first_error.take().map_or(Ok(self.shards.is_empty()), Err)
     }
 
+    /// The servers stand still for this long, as a stopped process does, while the network and the clients go on. What
+    /// arrives meanwhile is there when they go on.
+    pub fn stand_still(&mut self, duration: Duration) {
+        self.network.advance(duration);
+        self.shards.iter_mut().for_each(|shard| shard.stand_still(nanoseconds(duration)));
+    }
+
     fn step_within(&mut self, limit: Duration) {
         self.order.clear();
         self.order.extend(0..self.shards.len());
@@ -210,6 +217,7 @@ impl fmt::Debug for Simulation {
 trait Stepped {
     fn step(&mut self) -> Result<Progress, ServerError>;
     fn next_deadline_ns(&self) -> Option<u64>;
+    fn stand_still(&mut self, stall_ns: u64);
 }
 
 impl<A: Application> Stepped for Shard<A> {
@@ -219,6 +227,10 @@ impl<A: Application> Stepped for Shard<A> {
 
     fn next_deadline_ns(&self) -> Option<u64> {
         Shard::next_deadline_ns(self)
+    }
+
+    fn stand_still(&mut self, stall_ns: u64) {
+        Shard::stand_still(self, stall_ns);
     }
 }
 

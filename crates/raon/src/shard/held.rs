@@ -5,6 +5,7 @@
 //!    to the pool. The copy is charged to the server's memory.
 //! 2. What still comes of the connection is appended, in order. Beyond `INTAKE_BYTES_MAX` the stream is paused in the
 //!    driver, and the rest waits with the peer.
+//!    A session that has had its share of messages in a step is held in the same way, until the next step.
 //! 3. The driver says `Writable`: the session joins the list of those whose held input is worked off, once per step and by
 //!    `PORTION_BYTES_MAX` at most, so that other sessions' completions come in between.
 //! 4. All of it has been given to the application: the peer's end follows if it has come, else the stream is resumed.
@@ -127,7 +128,8 @@ impl<A: Application> Shard<A> {
         if left < length {
             held.stopped_in_turn = turn;
         }
-        self.inside.put_held(index, held, left > 0);
+        let is_stopped = left > 0 && !self.inside.answering.has_used_share;
+        self.inside.put_held(index, held, is_stopped);
         if let Some(true) = self.inside.settle_held(index) {
             self.on_peer_end(index);
         }
@@ -163,8 +165,10 @@ impl<A: Application> Inside<A> {
             self.memory_used_up(index);
             return self.close(index, CloseReason::MemoryBudget);
         }
-        if is_new {
-            self.stop_reading(index);
+        match (is_new, self.answering.has_used_share) {
+            (true, true) => self.list_held(index),
+            (true, false) => self.stop_reading(index),
+            (false, _) => {}
         }
         self.adjust_intake(index);
     }

@@ -38,10 +38,13 @@ pub(crate) struct Answering {
     token: u64,
     /// It gets its messages whatever waits for it: its peer does not read, and `pause_receiving` is off.
     pub(crate) ignores_pressure: bool,
+    /// It has had its share of this step: what is left comes with the next one.
+    pub(crate) has_used_share: bool,
 }
 
 impl Answering {
-    pub(crate) const NOBODY: Answering = Answering { index: NOBODY, token: 0, ignores_pressure: false };
+    pub(crate) const NOBODY: Answering =
+        Answering { index: NOBODY, token: 0, ignores_pressure: false, has_used_share: false };
 }
 
 /// See the module.

@@ -1,13 +1,17 @@
 //! What comes from a session's connection, and from its timer.
 
 use raon_provider::{OperationId, Outcome};
-use raon_session::{CloseReason, Inbox, Pressure, RateLimit, State, Verdict};
+use raon_session::{CloseReason, Inbox, Pressure, RateLimit, State};
 
 use super::Shard;
 use super::fence::fence;
 use super::inside::{Inside, NOBODY, reason_of};
 use crate::application::Application;
 use crate::context::Context;
+
+/// Messages of one session that are given to the application in one step: a thousand sessions that send the shortest
+/// ones take as long as a turn takes that is full of bytes.
+const MESSAGES_PER_TURN: u32 = 256;
 
 impl<A: Application> Shard<A> {
     /// Something of a session's connection has ended or come.
@@ -42,19 +46,8 @@ impl<A: Application> Shard<A> {
         if entry.held.is_some() {
             entry.session.excuse_silence(&self.inside.settings.session, now_ns);
         }
-        match entry.session.fired(&self.inside.settings.session, now_ns) {
-            Verdict::Nothing => {}
-            Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
-            Verdict::Heartbeat { at_ns } => {
-                self.inside.set_timer(index, at_ns);
-                self.call_session(index, |application, ctx, state| application.on_heartbeat(ctx, state));
-            }
-            Verdict::Close(reason) => self.inside.close(index, reason),
-            Verdict::Abort => {
-                self.inside.stats.forced += 1;
-                self.inside.abort(index, CloseReason::ShutdownForced);
-            }
-        }
+        let verdict = entry.session.fired(&self.inside.settings.session, now_ns);
+        self.act_on(index, verdict);
     }
 
     /// The end comes after the input that waits.
@@ -131,7 +124,14 @@ fn give_messages<A: Application>(
     let is_exact = inside.settings.session.rate.is_on();
     let mut ctx = Context::of(inside, index);
     let mut is_first = true;
+    let mut share = MESSAGES_PER_TURN;
+    ctx.inside.answering.has_used_share = false;
     while input.is_empty() || ctx.inside.may_give(index) {
+        if share == 0 && !input.is_empty() {
+            ctx.inside.answering.has_used_share = true;
+            break;
+        }
+        share = share.saturating_sub(1);
         // Used up, this also gives back the memory of the last message.
         let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? else { break };
         if is_first || is_exact {

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     /// The grace of a server that stops because a shard has failed.
     pub(crate) failure_grace_ns: u64,
     pub(crate) pause_receiving: bool,
+    /// Sessions have rates, or deadlines that a shard makes them miss when it stands still.
+    pub(crate) is_watched: bool,
     pub(crate) mark: Mark,
 }
 
@@ -63,6 +65,7 @@ impl Settings {
             failure_grace_ns: u64::from(config.close_timeout_ms) * 1_000_000,
             pause_receiving: config.pause_receiving,
             mark: Mark::new(config),
+            is_watched: config.slow_consumer == SlowConsumerPolicy::Disconnect || session_config(config).rate.is_on(),
         }
     }
 }

@@ -1,0 +1,176 @@
+//! Lateness of a shard, which is not its sessions' fault.
+//!
+//! 1. A shard that stood still (the process was stopped, a callback took seconds) moves all deadlines of its sessions by
+//!    that time, and credits their rates. A stop during a wait is seen by how long the wait took; so a shard whose
+//!    sessions have deadlines that depend on it waits for at most [`WATCH`] at a time.
+//! 2. A verdict of silence is not executed before the session's input that had arrived has been read: the session is
+//!    *overdue*, and judged again in each of the next steps, until nothing is left unread or [`TURNS_MAX`] steps are over.
+//!    A session whose input the shard itself holds back is not called silent (FLOW-1).
+//!
+//! In a simulation nobody can be late by accident: [`Simulation::stand_still`](crate::Simulation::stand_still) says when.
+
+use std::time::Duration;
+
+use raon_session::{CloseReason, Verdict};
+
+use super::Shard;
+use super::inside::Inside;
+use crate::application::Application;
+use crate::id::SessionId;
+
+/// Time without a look at the sockets that counts as standing still. A turn at full load takes a tenth of it.
+const STALL_MIN_NS: u64 = 50_000_000;
+/// Longest wait of a shard that has to notice when it stands still.
+const WATCH: Duration = Duration::from_millis(250);
+/// Steps for which a verdict waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
+const TURNS_MAX: u8 = 128;
+
+/// What a shard keeps for it.
+#[derive(Default)]
+pub(crate) struct Attention {
+    /// Sessions whose timer has fired, and for how many steps their verdict may still wait.
+    overdue: Vec<(SessionId, u8)>,
+    /// The clock before the wait, and when the wait was to end; 0: nobody watches.
+    waited_from_ns: u64,
+    wait_end_ns: u64,
+}
+
+impl Attention {
+    /// True if a step is due whatever happens.
+    pub(crate) fn is_pressing(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+}
+
+impl<A: Application> Shard<A> {
+    /// How long a wait may be so that the shard notices when it stands still. Called right before the wait.
+    pub(super) fn watch(&mut self, wait: Option<Duration>) -> Option<Duration> {
+        if self.is_simulated || !self.inside.has_deadlines() {
+            self.attention.waited_from_ns = 0;
+            return wait;
+        }
+        let wait = wait.map_or(WATCH, |wait| wait.min(WATCH));
+        let now_ns = self.inside.driver.clock_ns();
+        let end_ns = now_ns.saturating_add(wait.as_nanos() as u64);
+        self.attention.waited_from_ns = now_ns;
+        self.attention.wait_end_ns = self.inside.driver.next_deadline_ns().map_or(end_ns, |due_ns| due_ns.min(end_ns));
+        Some(wait)
+    }
+
+    /// The wait is over: whether the shard has stood still. `looked_ns` is the end of the wait before.
+    //= LIVE-3
+    pub(super) fn notice_stall(&mut self, looked_ns: u64) {
+        let Attention { waited_from_ns, wait_end_ns, .. } = self.attention;
+        if waited_from_ns == 0 {
+            return;
+        }
+        let now_ns = self.inside.driver.now_ns();
+        let worked_ns = waited_from_ns.saturating_sub(looked_ns);
+        let overslept_ns = now_ns.saturating_sub(wait_end_ns.max(waited_from_ns));
+        let stall_ns: u64 = [worked_ns, overslept_ns].into_iter().filter(|ns| *ns >= STALL_MIN_NS).sum();
+        if stall_ns > 0 {
+            self.inside.forgive(stall_ns);
+        }
+    }
+
+    /// The shard has stood still for this long, as a simulation says.
+    pub(crate) fn stand_still(&mut self, stall_ns: u64) {
+        self.inside.forgive(stall_ns);
+    }
+
+    /// Does what a session's timer has brought; a verdict of silence waits until its input has been read.
+    //= LIVE-3
+    pub(super) fn act_on(&mut self, index: u32, verdict: Verdict) {
+        match verdict {
+            Verdict::Close(reason) if is_silence(reason) => {
+                let id = self.inside.table.id(index);
+                self.attention.overdue.push((id, TURNS_MAX));
+            }
+            verdict => self.execute(index, verdict),
+        }
+    }
+
+    /// Judges the overdue sessions again. Called when the step's input has been given to the application.
+    pub(super) fn judge_overdue(&mut self) {
+        if self.attention.overdue.is_empty() {
+            return;
+        }
+        let mut overdue = std::mem::take(&mut self.attention.overdue);
+        overdue.retain_mut(|(id, turns)| self.is_still_overdue(*id, turns));
+        // What was judged has said nothing new: nobody is overdue twice.
+        self.attention.overdue.append(&mut overdue);
+    }
+
+    fn is_still_overdue(&mut self, id: SessionId, turns: &mut u8) -> bool {
+        let Some(index) = self.inside.table.resolve(id) else { return false };
+        self.inside.excuse_silence(index);
+        let verdict = self.inside.judge(index);
+        let waits = matches!(verdict, Verdict::Close(reason) if is_silence(reason))
+            && (*turns == TURNS_MAX || (*turns > 0 && self.inside.has_unread(index)));
+        if waits {
+            *turns -= 1;
+            return true;
+        }
+        self.execute(index, verdict);
+        self.tell_ended();
+        false
+    }
+
+    fn execute(&mut self, index: u32, verdict: Verdict) {
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
+            Verdict::Heartbeat { at_ns } => {
+                self.inside.set_timer(index, at_ns);
+                self.call_session(index, |application, ctx, state| application.on_heartbeat(ctx, state));
+            }
+            Verdict::Close(reason) => self.inside.close(index, reason),
+            Verdict::Abort => {
+                self.inside.stats.forced += 1;
+                self.inside.abort(index, CloseReason::ShutdownForced);
+            }
+        }
+    }
+}
+
+impl<A: Application> Inside<A> {
+    /// Whether sessions have deadlines or rates that suffer from a shard that stands still. What a peer's input meets is
+    /// looked after by itself.
+    fn has_deadlines(&self) -> bool {
+        let are_closing = self.table.len() as u64 > self.stats.sessions;
+        are_closing || (self.stats.sessions > 0 && self.settings.is_watched)
+    }
+
+    fn forgive(&mut self, stall_ns: u64) {
+        let now_ns = self.driver.clock_ns();
+        for index in self.table.indices() {
+            if let Some(entry) = self.table.get_mut(index) {
+                entry.session.forgive(&self.settings.session, now_ns, stall_ns);
+            }
+        }
+    }
+
+    fn judge(&mut self, index: u32) -> Verdict {
+        let now_ns = self.driver.now_ns();
+        let entry = self.table.get_mut(index);
+        entry.map_or(Verdict::Nothing, |entry| entry.session.judge(&self.settings.session, now_ns))
+    }
+
+    fn has_unread(&self, index: u32) -> bool {
+        let socket = self.table.get(index).map(|entry| entry.socket);
+        socket.is_some_and(|socket| self.driver.has_unread(socket).unwrap_or(false))
+    }
+
+    /// A session whose input is held back is not silent.
+    fn excuse_silence(&mut self, index: u32) {
+        let now_ns = self.driver.now_ns();
+        if let Some(entry) = self.table.get_mut(index).filter(|entry| entry.held.is_some()) {
+            entry.session.excuse_silence(&self.settings.session, now_ns);
+        }
+    }
+}
+
+/// What a peer prevents by saying something.
+fn is_silence(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::HandshakeTimeout | CloseReason::IdleTimeout | CloseReason::HeartbeatTimeout)
+}
