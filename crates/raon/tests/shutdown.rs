@@ -178,17 +178,20 @@ fn a_listener_is_inherited_with_the_connections_that_wait_in_it() {
     client.write_all(b"early").unwrap();
     let program = std::env::current_exe().unwrap();
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" --exact inherited_child";
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .args(["-c", script])
         .arg(program)
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = Vec::new();
     let heard = client.read_to_end(&mut bytes);
-    assert!(child.wait().unwrap().success());
+    let child = child.wait_with_output().unwrap();
+    let words = [child.stdout, child.stderr].concat();
+    assert!(child.status.success(), "{}: {}", child.status, String::from_utf8_lossy(&words));
     assert_eq!((heard.unwrap(), bytes.as_slice()), (5, &b"early"[..]));
 }
 

@@ -267,10 +267,7 @@ fn a_server_killed_under_load_costs_datagrams_and_nothing_else() {
         }
         server.process.0.kill().unwrap();
         server.process.0.wait().unwrap();
-        let mut report = String::new();
-        std::io::Read::read_to_string(&mut load.0.stdout.take().unwrap(), &mut report).unwrap();
-        let report: Value = serde_json::from_str(&report).unwrap();
-        assert!(load.end().0.success(), "{report}");
+        let report = load.report();
         assert_accounted_for(&report);
         assert!(number(&report["answered"]) > 0 && number(&report["lost"]) > 0, "{report}");
     }

@@ -194,10 +194,7 @@ fn a_load_can_be_stopped_early() {
     }
     assert!(told.iter().take(50).count() == 50);
     load.terminate();
-    let mut report = String::new();
-    load.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
-    assert!(load.end().0.success());
-    let report: Value = serde_json::from_str(&report).unwrap();
+    let report = load.report();
     assert_clean(&report);
     assert!(number(&report["messages"]) > 10 && report["duration_s"].as_f64().unwrap() < 30.0, "{report}");
 }
