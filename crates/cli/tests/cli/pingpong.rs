@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Running, Scratch, Server, assert_fails, backends, raon, text};
+use crate::support::{Running, Scratch, Server, assert_fails, backends, pinned, raon, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,9 @@ fn ping(client: &mut TcpStream, time_ms: u64, sequence: u32) {
 #[test]
 fn pings_are_answered_on_each_backend() {
     for backend in backends() {
-        let server = Server::start(&["pingpong", "--backend", &backend, "--workers", "2", "--pin", "0"]);
+        let pinned = pinned();
+        let pinned: Vec<&str> = pinned.iter().map(String::as_str).collect();
+        let server = Server::start(&[&["pingpong", "--backend", &backend, "--workers", "2"], &pinned[..]].concat());
         let mut clients: Vec<TcpStream> = (0..4).map(|_| connect(&server)).collect();
         let ids: Vec<u64> = clients.iter_mut().map(|client| greet(client, 7).1).collect();
         assert!(ids.iter().all(|id| *id != 0 && ids.iter().filter(|other| *other == id).count() == 1), "{ids:?}");

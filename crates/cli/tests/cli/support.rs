@@ -56,6 +56,14 @@ pub(crate) fn backends() -> Vec<String> {
     available.map(|backend| backend["name"].as_str().expect("a name").to_owned()).collect()
 }
 
+/// What pins threads to the first processor that this process may use, which need not be number 0; nothing where threads
+/// cannot be pinned.
+pub(crate) fn pinned() -> Vec<String> {
+    let (info, _) = run_json(&["info", "--json"]);
+    let first = info["cpus_usable"].as_array().expect("a list").first();
+    first.map_or_else(Vec::new, |cpu| vec!["--pin".to_owned(), cpu.to_string()])
+}
+
 /// A running program.
 pub(crate) struct Running(pub(crate) Child);
 
