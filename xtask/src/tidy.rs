@@ -7,7 +7,7 @@ mod links;
 mod markers;
 mod ratchet;
 mod size;
-mod tokens;
+pub(crate) mod tokens;
 pub(crate) mod tree;
 mod unsafety;
 

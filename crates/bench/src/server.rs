@@ -89,9 +89,10 @@ impl Server {
         match address {
             Some(address) => Ok(Running { child, output, input, address }),
             None => {
+                // What it complains of stands above: it has this program's standard error.
                 let _ = child.kill();
-                let _ = child.wait();
-                Err(io::Error::other(format!("{} did not start: {line:?}", self.name)))
+                let status = child.wait()?;
+                Err(io::Error::other(format!("{} did not start and has ended with {status}: {line:?}", self.name)))
             }
         }
     }

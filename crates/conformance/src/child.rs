@@ -20,7 +20,8 @@ pub fn run(role: &str, argument: &str, environment: &[(&str, &str)]) {
     let output = command.output().expect("a child can be started");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let has_run = text[0].contains("1 passed") || text[0].contains("1 failed");
-    assert!(output.status.success() && has_run, "role {role} {argument}:\n{}\n{}", text[0], text[1]);
+    let is_well = output.status.success() && has_run;
+    assert!(is_well, "role {role} {argument}, {}:\n{}\n{}", output.status, text[0], text[1]);
 }
 
 /// The child's side; does nothing in a process that is no child.

@@ -239,19 +239,20 @@ pub fn a_slot_used_again_hears_nothing_of_its_past(setup: &Setup) {
 pub fn a_listener_closes_with_its_accept(setup: &Setup) {
     let mut rig = Rig::new(setup);
     for graceful in [true, false] {
-        let (listener, address) = rig.listen();
-        rig.accept(listener, 1);
-        let _peer = Peer::connect(&address);
-        let accepted = rig.wait(1);
-        assert!(matches!(accepted.outcome, Outcome::Accepted(_)) && accepted.more);
-        if graceful {
-            rig.close(listener, LONG, 2);
-        } else {
-            rig.abort(listener, 2);
-        }
-        assert_eq!(rig.wait_failure(1).0, ErrorKind::Cancelled);
-        rig.wait_closed(2);
-        assert!(Peer::try_connect(&address).is_err(), "nobody listens any more");
+        let vacant = rig.unlisten(|rig, listener, address| {
+            rig.accept(listener, 1);
+            let _peer = Peer::connect(address);
+            let accepted = rig.wait(1);
+            assert!(matches!(accepted.outcome, Outcome::Accepted(_)) && accepted.more);
+            if graceful {
+                rig.close(listener, LONG, 2);
+            } else {
+                rig.abort(listener, 2);
+            }
+            assert_eq!(rig.wait_failure(1).0, ErrorKind::Cancelled);
+            rig.wait_closed(2);
+        });
+        assert!(Peer::try_connect(vacant.address()).is_err(), "nobody listens any more");
     }
 }
 

@@ -43,6 +43,7 @@ pub mod stream;
 pub mod threads;
 pub mod time;
 pub mod unix;
+pub mod vacant;
 
 /// Gives every test to a macro: the set-up, then per group its tests. The storms, which take long, are apart.
 #[macro_export]

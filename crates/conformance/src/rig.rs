@@ -18,6 +18,7 @@ use crate::ledger::{Ledger, Manner};
 use crate::peer::{self, Peer};
 use crate::setup::Setup;
 use crate::simulated;
+use crate::vacant::Vacant;
 
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,9 +78,24 @@ impl Rig {
 
     /// A listener where nobody else is.
     pub fn listen(&mut self) -> (SocketId, Address) {
-        let address = self.setup.address();
+        self.listen_at(self.setup.address())
+    }
+
+    /// A listener at this address.
+    pub fn listen_at(&mut self, address: Address) -> (SocketId, Address) {
         let listener = self.patiently(|rig| rig.driver.listen(&address, &ListenOptions::default())).unwrap();
         (listener, self.driver.local_address(listener).unwrap())
+    }
+
+    /// Listens, lets `close` close that listener, and keeps its address: nobody listens there as long as that is kept.
+    pub fn unlisten(&mut self, mut close: impl FnMut(&mut Rig, SocketId, &Address)) -> Vacant {
+        // Somebody else may be quicker now and then, and a listener that has not closed has its address each time.
+        let mut vacant = || {
+            let (listener, address) = self.listen();
+            close(self, listener, &address);
+            Vacant::at(&address)
+        };
+        (0..10).find_map(|_| vacant()).expect("the address of a listener that has closed is free")
     }
 
     /// A socket of the driver and its plain peer.
@@ -138,6 +154,17 @@ impl Rig {
     pub fn bind(&mut self, options: &BindOptions) -> (SocketId, SocketAddr) {
         let socket = self.patiently(|rig| rig.driver.bind(([127, 0, 0, 1], 0), options)).unwrap();
         (socket, self.driver.local_address(socket).unwrap().ip().unwrap())
+    }
+
+    /// Where nobody takes datagrams.
+    pub fn unbind(&mut self) -> Vacant {
+        if simulated::network().is_none() {
+            return Vacant::datagrams();
+        }
+        let (gone, address) = self.bind(&BindOptions::default());
+        self.abort(gone, ANY);
+        self.wait_closed(ANY);
+        Vacant::at(&address.into()).expect("the network is the test's own")
     }
 
     // Operations. Each panics if it is refused.

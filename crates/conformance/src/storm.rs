@@ -11,22 +11,13 @@ use raon_provider::{
     Address, Completion, ConnectOptions, ErrorKind, ListenOptions, Operation, Outcome, Payload, SocketId,
 };
 
-use crate::platform::{self, DescriptorLimit};
+use crate::platform::DescriptorLimit;
 use crate::random::{Random, assert_pattern, pattern};
 use crate::rig::{ANY, Rig};
-use crate::setup::{ALL, Setup};
+use crate::setup::Setup;
 
 const SOCKETS: usize = 5000;
 const WAVE: usize = 500;
-
-/// A loopback address of this set-up in this process: ports of earlier runs, still in TIME_WAIT, are not in the way.
-fn own_address(setup: &Setup) -> Address {
-    if setup.is_unix() {
-        return setup.address();
-    }
-    let place = ALL.iter().position(|each| each.name == setup.name).unwrap_or(0) as u8 + 1;
-    (platform::own_host(std::process::id(), place), 0).into()
-}
 
 pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
     let _limit = DescriptorLimit::raise();
@@ -34,7 +25,7 @@ pub fn five_thousand_sockets_open_and_close(setup: &Setup) {
         config.sockets_max = 2 * SOCKETS as u32 + 16;
         config.operations_max = 8 * SOCKETS as u32;
     });
-    let listener = rig.driver.listen(own_address(setup), &ListenOptions::default()).unwrap();
+    let listener = rig.driver.listen(setup.own_address(), &ListenOptions::default()).unwrap();
     let address = rig.driver.local_address(listener).unwrap();
     rig.accept(listener, 1);
     let (mut near, mut far) = (Vec::new(), Vec::new());
@@ -135,7 +126,7 @@ impl Echo {
 /// Each sends its next message when the last one has come back whole: every byte once, in order, and none of another's.
 pub fn five_hundred_connections_echo_a_hundred_messages(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.pool.receive_count = 2 * WAVE as u32);
-    let listener = rig.driver.listen(own_address(setup), &ListenOptions::default()).unwrap();
+    let listener = rig.driver.listen(setup.own_address(), &ListenOptions::default()).unwrap();
     let address = rig.driver.local_address(listener).unwrap();
     rig.accept(listener, ANY);
     for _ in 0..WAVE {

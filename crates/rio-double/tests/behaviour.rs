@@ -202,5 +202,6 @@ fn a_violation_ends_the_process_though_panics_are_caught() {
     let output = child.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "the child passed");
-    assert!(told.contains("UnknownHandle") && told.contains("there is no completion queue 4711"), "{told}");
+    let is_told = told.contains("UnknownHandle") && told.contains("there is no completion queue 4711");
+    assert!(is_told, "{}: {}{told}", output.status, String::from_utf8_lossy(&output.stdout));
 }

@@ -8,36 +8,24 @@ use std::time::{Duration, Instant};
 /// A test that takes longer hangs. The suite itself ends one after a minute.
 const HANGS_AFTER: Duration = Duration::from_secs(150);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How one of cargo's messages names a program.
+const EXECUTABLE: &str = "\"executable\":\"";
 
-/// Which tests a program holds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Binary {
-    /// The conformance suite.
-    Suite,
-    /// The unit tests of the provider.
-    Unit,
-    /// A file of the session's tests, by its name.
-    Session(&'static str),
-    /// The same of the engine's.
-    Engine(&'static str),
+/// A program that holds tests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Binary {
+    /// Of its package, below `crates`.
+    pub(super) folder: String,
+    /// The file of the package's `tests`, without its ending; `None`: the unit tests.
+    pub(super) file: Option<String>,
 }
 
 impl Binary {
-    /// Its package and, below `crates`, its folder.
-    fn package(self) -> (&'static str, &'static str) {
-        match self {
-            Binary::Suite => ("raon-conformance", "conformance"),
-            Binary::Unit => ("raon-provider", "provider"),
-            Binary::Session(_) => ("raon-session", "session"),
-            Binary::Engine(_) => ("raon", "raon"),
-        }
-    }
-
-    fn target(self) -> Vec<&'static str> {
-        match self {
-            Binary::Suite => vec!["--test", "every_backend"],
-            Binary::Unit => vec!["--lib"],
-            Binary::Session(file) | Binary::Engine(file) => vec!["--test", file],
+    fn target<'a>(&'a self, package: &Path) -> Vec<&'a str> {
+        match &self.file {
+            Some(file) => vec!["--test", file],
+            None if package.join("src/lib.rs").exists() => vec!["--lib"],
+            None => vec!["--bins"],
         }
     }
 }
@@ -85,12 +73,12 @@ impl Copy {
     }
 
     /// Builds the program of these tests and says where it is. The error is what the compiler says.
-    pub(super) fn build(&self, binary: Binary) -> Result<PathBuf, String> {
+    pub(super) fn build(&self, binary: &Binary) -> Result<PathBuf, String> {
         let output = Command::new("cargo")
             .args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"])
-            .args(["--package", binary.package().0])
-            .args(binary.target())
-            .current_dir(self.sources())
+            .args(binary.target(&self.package(binary)))
+            // Without a package's name cargo takes that of the folder.
+            .current_dir(self.package(binary))
             .env("CARGO_TARGET_DIR", self.folder.join("target"))
             // Nobody looks at them with a debugger: linking takes a fraction of the time.
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
@@ -104,12 +92,12 @@ impl Copy {
     }
 
     /// Runs one test alone in a process.
-    pub(super) fn run_test(&self, binary: Binary, program: &Path, test: &str) -> Result<Ended, String> {
+    pub(super) fn run_test(&self, binary: &Binary, program: &Path, test: &str) -> Result<Ended, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", program.display());
         let log = fs::File::create(self.log()).map_err(failed)?;
         let mut child = Command::new(program)
             .args(["--exact", test])
-            .current_dir(self.sources().join("crates").join(binary.package().1))
+            .current_dir(self.package(binary))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
@@ -141,6 +129,10 @@ impl Copy {
         fs::read(self.log()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
+    fn package(&self, binary: &Binary) -> PathBuf {
+        self.sources().join("crates").join(&binary.folder)
+    }
+
     fn sources(&self) -> PathBuf {
         self.folder.join("copy")
     }
@@ -150,10 +142,14 @@ impl Copy {
     }
 }
 
-/// The program that cargo's messages name last.
+/// The program with tests that cargo's messages name last. Those without tests are what it starts.
 fn executable(messages: &str) -> Option<PathBuf> {
-    const KEY: &str = "\"executable\":\"";
-    let after = &messages[messages.rfind(KEY)? + KEY.len()..];
+    let is_tests = |line: &&str| {
+        let profile = line.split("\"profile\":{").nth(1).and_then(|rest| rest.split('}').next());
+        profile.is_some_and(|profile| profile.contains("\"test\":true"))
+    };
+    let line = messages.lines().filter(is_tests).rfind(|line| line.contains(EXECUTABLE))?;
+    let after = line.split(EXECUTABLE).nth(1)?;
     Some(after[..after.find('"')?].into())
 }
 
@@ -163,9 +159,12 @@ mod tests {
 
     #[test]
     fn the_program_is_found_in_the_messages() {
-        let messages =
-            "{\"reason\":\"compiler-artifact\",\"executable\":null}\n{\"executable\":\"/a/b-1\",\"fresh\":true}\n";
-        assert_eq!(executable(messages), Some("/a/b-1".into()));
-        assert_eq!(executable("{\"executable\":null}"), None);
+        let artifact = |is_test: bool, program: &str| {
+            format!("{{\"target\":{{\"test\":true}},\"profile\":{{\"test\":{is_test}}},\"executable\":{program}}}\n")
+        };
+        let tests = artifact(true, "\"/a/b-1\"");
+        assert_eq!(executable(&[&artifact(true, "null"), &tests[..]].concat()), Some("/a/b-1".into()));
+        assert_eq!(executable(&[&tests[..], &artifact(false, "\"/a/raon\"")].concat()), Some("/a/b-1".into()));
+        assert_eq!(executable(&artifact(true, "null")), None);
     }
 }

@@ -66,6 +66,8 @@ struct Report {
     version: &'static str,
     kernel: String,
     cpus: usize,
+    /// Those that `--pin` may name.
+    cpus_usable: Vec<usize>,
     backends: Vec<BackendReport>,
     /// What `auto` means here; none if nothing works.
     chosen: Option<&'static str>,
@@ -97,6 +99,7 @@ fn gather() -> Result<Report, Failure> {
         version: env!("CARGO_PKG_VERSION"),
         kernel: opened.as_ref().map_or("unknown".into(), |info| info.kernel.clone()),
         cpus: platform::cpu_count(),
+        cpus_usable: platform::usable_cpus(),
         chosen: opened.as_ref().map(|info| info.kind.name()),
         chosen_why: chosen_why(&available, environment.as_deref(), opened.as_ref()),
         backends: available.iter().map(backend_report).collect(),

@@ -70,7 +70,8 @@ impl Trial {
         let report = output.recv().unwrap_or_default();
         let load = serde_json::from_str(&report).map_err(|_| {
             let complaint = complaints.recv().unwrap_or_default();
-            Failure::of(format!("the load on {} failed", self.name), complaint.trim().trim_start_matches("error: "))
+            let status = load.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            Failure::of(format!("the load on {} failed with {status}", self.name), words_of(&complaint))
         })?;
         Ok(Measured { load, server })
     }
@@ -142,7 +143,8 @@ fn listening_address(server: &mut Running) -> Result<String, Failure> {
         // Without its words there is still the fact.
         let _ = stderr.read_to_string(&mut complaint);
     }
-    Err(Failure::of("the server did not start", complaint.trim().trim_start_matches("error: ")))
+    let status = server.0.wait().context("cannot wait for the server's end")?;
+    Err(Failure::of(format!("the server did not start and has ended with {status}"), words_of(&complaint)))
 }
 
 /// Lets the server drain; returns the summary that it prints. What was measured of one that does not end well is worth
@@ -152,10 +154,18 @@ fn finish(mut server: Running) -> Result<Value, Failure> {
     let words = read_all(server.0.stderr.take()).recv().unwrap_or_default();
     let status = server.0.wait().context("cannot wait for its end")?;
     if !status.success() {
-        return Err(Failure::of(status, words.trim().trim_start_matches("error: ")));
+        return Err(Failure::of(status, words_of(&words)));
     }
     let summary = words.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     Ok(summary.unwrap_or(Value::Null))
+}
+
+/// What a process complains of; one that dies may not have come to that.
+fn words_of(complaint: &str) -> &str {
+    match complaint.trim().trim_start_matches("error: ") {
+        "" => "it has said nothing",
+        words => words,
+    }
 }
 
 /// Reads a pipe to its end on a thread of its own, so that the writer never blocks on it.

@@ -7,7 +7,7 @@ use std::os::unix::net::SocketAddr;
 use std::{fs, io};
 
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::Resource;
 use nix::unistd::Pid;
 use raon_provider::Address;
@@ -34,6 +34,12 @@ pub(crate) fn limits() -> Limits {
 fn numbers(path: &str) -> Vec<u64> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+/// The CPUs that threads of this process may be bound to; none, if the system does not tell.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).is_ok_and(|is_set| is_set)).collect()
 }
 
 /// Binds the calling thread to one CPU.
@@ -82,6 +88,20 @@ mod tests {
         let limits = limits();
         assert!(limits.descriptors.soft.is_none_or(|soft| soft == raised));
         assert!(limits.somaxconn.is_some() && limits.local_ports.is_some());
+    }
+
+    #[test]
+    fn each_usable_cpu_can_be_had() {
+        let cpus = usable_cpus();
+        assert!(!cpus.is_empty());
+        // On a thread of its own, which nobody minds to be moved about.
+        let pin = move || {
+            for cpu in cpus {
+                pin_thread(cpu).unwrap();
+                assert_eq!(usable_cpus(), [cpu]);
+            }
+        };
+        std::thread::spawn(pin).join().unwrap();
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// None.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    Vec::new()
+}
+
 /// macOS has no CPU for a thread, only hints; FreeBSD's cpuset(2) is not used.
 pub(crate) fn pin_thread(cpu: usize) -> Result<(), Failure> {
     let text = "threads cannot be pinned on this system; drop --pin";

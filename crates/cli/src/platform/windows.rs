@@ -7,7 +7,9 @@ use std::io;
 
 use raon_provider::Address;
 use windows_sys::Win32::Media::timeBeginPeriod;
-use windows_sys::Win32::System::Threading::{GetCurrentThread, SetThreadAffinityMask};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, GetCurrentThread, GetProcessAffinityMask, SetThreadAffinityMask,
+};
 
 use super::{Limit, Limits, is_local};
 use crate::failure::Failure;
@@ -25,6 +27,15 @@ pub(crate) fn limits() -> Limits {
 /// There is none.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     u64::MAX
+}
+
+/// The CPUs that threads of this process may be bound to, of the first 64; none, if the system does not tell.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    let (mut own, mut system) = (0, 0);
+    // SAFETY: Win32: GetProcessAffinityMask writes the two masks, which live until it returns, about the process of the
+    // handle, which is the caller's and need not be closed (Win32: GetCurrentProcess).
+    let is_told = unsafe { GetProcessAffinityMask(GetCurrentProcess(), &mut own, &mut system) };
+    (0..usize::BITS as usize).filter(|cpu| is_told != 0 && own & (1 << cpu) != 0).collect()
 }
 
 /// Binds the calling thread to one CPU, of the first 64.
@@ -73,7 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_can_be_had() {
-        pin_thread(0).unwrap();
+    fn each_usable_cpu_can_be_had() {
+        assert!(!usable_cpus().is_empty());
+        // On a thread of its own, which nobody minds to be moved about.
+        std::thread::spawn(|| usable_cpus().into_iter().for_each(|cpu| pin_thread(cpu).unwrap())).join().unwrap();
     }
 }

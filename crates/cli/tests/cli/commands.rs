@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use raon_conformance::vacant::Vacant;
+
 use crate::support::{Server, assert_fails, backends, raon, run, run_json, text};
 
 #[test]
@@ -54,9 +56,8 @@ fn a_port_in_use_is_told() {
 
 #[test]
 fn a_refused_connection_is_told() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let vacant = Vacant::stream();
+    let address = vacant.address().to_string();
     assert_fails(&mut raon(&["load", "echo", "--connect", &address]), 1, &["connection refused", "start the server"]);
 }
 

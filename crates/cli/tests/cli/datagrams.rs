@@ -1,9 +1,11 @@
 //! Datagrams: nothing is lost in silence.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use raon_conformance::platform::own_host;
+use raon_conformance::vacant::Vacant;
 use serde_json::Value;
 
 #[cfg(target_os = "linux")]
@@ -163,9 +165,14 @@ fn datagrams_of_all_sizes_come_back() {
     }
 }
 
+/// Any port of a host that is this program's: what goes on to a port that has closed there hits nobody else's.
+fn own_address() -> SocketAddr {
+    (own_host(std::process::id(), 100), 0).into()
+}
+
 /// A server of our own, on a thread: it gets the number of each datagram and says which answers go out.
 fn peculiar_server(answer: impl Fn(usize, &[u8]) -> Option<Vec<Vec<u8>>> + Send + 'static) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind(own_address()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         let mut bytes = [0; 2048];
@@ -252,7 +259,7 @@ fn a_server_that_goes_away_costs_datagrams_and_nothing_else() {
 #[test]
 fn a_server_killed_under_load_costs_datagrams_and_nothing_else() {
     for backend in backends() {
-        let mut server = Server::start(&["echo", "--udp", "--backend", &backend]);
+        let mut server = Server::start_at(&own_address().to_string(), &["echo", "--udp", "--backend", &backend]);
         let fixed = ["load", "echo", "--udp", "--json", "--connect", &server.address, "--backend", &backend];
         let arguments = ["--connections", "8", "--timeout", "100ms", "--duration", "2s", "--rate", "2000"];
         let mut load = Running::start(&[&fixed[..], &arguments].concat());
@@ -267,10 +274,7 @@ fn a_server_killed_under_load_costs_datagrams_and_nothing_else() {
         }
         server.process.0.kill().unwrap();
         server.process.0.wait().unwrap();
-        let mut report = String::new();
-        std::io::Read::read_to_string(&mut load.0.stdout.take().unwrap(), &mut report).unwrap();
-        let report: Value = serde_json::from_str(&report).unwrap();
-        assert!(load.end().0.success(), "{report}");
+        let report = load.report();
         assert_accounted_for(&report);
         assert!(number(&report["answered"]) > 0 && number(&report["lost"]) > 0, "{report}");
     }
@@ -278,9 +282,8 @@ fn a_server_killed_under_load_costs_datagrams_and_nothing_else() {
 
 #[test]
 fn who_does_not_answer_is_told_before_the_measurement() {
-    let closed = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let vacant = Vacant::datagrams();
+    let address = vacant.address().to_string();
     let load = ["load", "echo", "--udp", "--connect"];
     let parts = [format!("nothing listens at {address}"), format!("raon serve echo --udp --listen {address}")];
     assert_fails(&mut raon(&[&load[..], &[&address]].concat()), 1, &[&parts[0], &parts[1]]);

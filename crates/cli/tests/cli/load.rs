@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{Running, Server, backends, run_json};
+use crate::support::{Running, Server, backends, pinned, run_json};
 use serde_json::Value;
 
 const KEYS: [&str; 13] = [
@@ -81,7 +81,9 @@ fn messages_of_all_sizes_come_back() {
 #[test]
 fn workers_share_the_connections() {
     for backend in backends() {
-        let server = Server::start(&["echo", "--backend", &backend, "--workers", "3", "--pin", "0"]);
+        let pinned = pinned();
+        let pinned: Vec<&str> = pinned.iter().map(String::as_str).collect();
+        let server = Server::start(&[&["echo", "--backend", &backend, "--workers", "3"], &pinned[..]].concat());
         let report = load(&server, &["--connections", "31", "--workers", "2", "--duration", "200ms"]);
         assert_eq!(report["connections"], 31);
         let summary = server.stop();
@@ -194,10 +196,7 @@ fn a_load_can_be_stopped_early() {
     }
     assert!(told.iter().take(50).count() == 50);
     load.terminate();
-    let mut report = String::new();
-    load.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
-    assert!(load.end().0.success());
-    let report: Value = serde_json::from_str(&report).unwrap();
+    let report = load.report();
     assert_clean(&report);
     assert!(number(&report["messages"]) > 10 && report["duration_s"].as_f64().unwrap() < 30.0, "{report}");
 }

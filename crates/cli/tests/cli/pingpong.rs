@@ -1,12 +1,12 @@
 //! `serve pingpong`, spoken to byte by byte.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Running, Scratch, Server, assert_fails, backends, raon, text};
+use crate::support::{Running, Scratch, Server, assert_fails, backends, pinned, raon, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,9 @@ fn ping(client: &mut TcpStream, time_ms: u64, sequence: u32) {
 #[test]
 fn pings_are_answered_on_each_backend() {
     for backend in backends() {
-        let server = Server::start(&["pingpong", "--backend", &backend, "--workers", "2", "--pin", "0"]);
+        let pinned = pinned();
+        let pinned: Vec<&str> = pinned.iter().map(String::as_str).collect();
+        let server = Server::start(&[&["pingpong", "--backend", &backend, "--workers", "2"], &pinned[..]].concat());
         let mut clients: Vec<TcpStream> = (0..4).map(|_| connect(&server)).collect();
         let ids: Vec<u64> = clients.iter_mut().map(|client| greet(client, 7).1).collect();
         assert!(ids.iter().all(|id| *id != 0 && ids.iter().filter(|other| *other == id).count() == 1), "{ids:?}");
@@ -215,13 +217,10 @@ fn the_summary_reads_well() {
 fn words_of(arguments: &[&str]) -> String {
     let mut command = raon(arguments);
     command.env_remove("RAON_PROFILE");
-    let mut process = Running::start_command(command);
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening on "), "{line}");
-    process.terminate();
-    let (status, words) = process.end();
-    assert!(status.success(), "{words}");
+    let mut server = Server::of(Running::start_command(command));
+    server.process.terminate();
+    let (status, words) = server.process.end();
+    assert!(status.success(), "{status}: {words}");
     words
 }
 
@@ -243,11 +242,8 @@ fn a_public_server_lets_no_address_hold_all_places_unless_it_is_told_to() {
     for (variables, places) in [(None, 64), (Some(("RAON_SESSIONS_PER_ADDRESS_MAX", "70")), 70)] {
         let mut command = raon(&["serve", "pingpong", "--listen", "127.0.0.1:0", "--profile", "public", "--json"]);
         command.envs(variables);
-        let mut process = Running::start_command(command);
-        let mut line = String::new();
-        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().nth(2).unwrap();
-        let mut clients: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut server = Server::of(Running::start_command(command));
+        let mut clients: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
         // Each says something: the places are kept, and those beyond find their connection closed.
         let stays = |client: &mut TcpStream| {
             client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -257,8 +253,8 @@ fn a_public_server_lets_no_address_hold_all_places_unless_it_is_told_to() {
         let stayed = clients.iter_mut().map(stays).filter(|stays| *stays).count();
         assert_eq!(stayed, places, "{variables:?}");
         drop(clients);
-        process.terminate();
-        let (_, words) = process.end();
+        server.process.terminate();
+        let (_, words) = server.process.end();
         assert!(words.contains(&format!("\"address_limit\":{}", 80 - places)), "{words}");
     }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -53,6 +56,14 @@ pub(crate) fn backends() -> Vec<String> {
     available.map(|backend| backend["name"].as_str().expect("a name").to_owned()).collect()
 }
 
+/// What pins threads to the first processor that this process may use, which need not be number 0; nothing where threads
+/// cannot be pinned.
+pub(crate) fn pinned() -> Vec<String> {
+    let (info, _) = run_json(&["info", "--json"]);
+    let first = info["cpus_usable"].as_array().expect("a list").first();
+    first.map_or_else(Vec::new, |cpu| vec!["--pin".to_owned(), cpu.to_string()])
+}
+
 /// A running program.
 pub(crate) struct Running(pub(crate) Child);
 
@@ -90,16 +101,71 @@ impl Running {
 
     /// Waits for its end; returns what it has said on standard error.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let mut words = String::new();
-        self.0.stderr.take().expect("piped").read_to_string(&mut words).expect("text");
+        let words = rest(self.0.stderr.take());
         (self.0.wait().expect("it ends"), words)
     }
+
+    /// Waits for its end, which must be a good one; returns its report.
+    pub(crate) fn report(mut self) -> Value {
+        let printed = rest(self.0.stdout.take());
+        let (status, words) = self.end();
+        assert!(status.success(), "{status}\n{printed}\n{words}");
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}\n{words}"))
+    }
+
+    /// Waits for the first line that it prints. If that is not what was promised, or does not come, all that it has to say
+    /// is in the failure, and how it has ended.
+    fn first_line(&mut self, is_right: impl Fn(&str) -> bool) -> (String, BufReader<ChildStdout>) {
+        let mut reader = BufReader::new(self.0.stdout.take().expect("piped"));
+        let (tell, told) = mpsc::channel();
+        let reading = thread::spawn(move || {
+            let mut line = String::new();
+            // What is no text is told as it is: none.
+            let _ = reader.read_line(&mut line);
+            // Nobody waits any longer for what comes too late.
+            let _ = tell.send(line.clone());
+            (line, reader)
+        });
+        let line = told.recv_timeout(PATIENCE).unwrap_or_else(|_| format!("nothing for {PATIENCE:?}"));
+        if !is_right(&line) {
+            self.kill_unless_it_ends();
+            let status = self.0.wait().expect("it ends");
+            let (_, reader) = reading.join().expect("no panic");
+            let (printed, words) = (rest(Some(reader)), rest(self.0.stderr.take()));
+            panic!("it said {line:?}, then {printed:?}, and has ended with {status}: {words}");
+        }
+        reading.join().expect("no panic")
+    }
+
+    /// One that is about to end does so by itself: its exit status says why.
+    fn kill_unless_it_ends(&mut self) {
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline && self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.0.kill();
+    }
+}
+
+/// Longer than any program takes to say that it listens.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a program may take to end that has closed its output.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// What is left to be read, as text.
+fn rest(pipe: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    // What was read before an error is worth having.
+    let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+    text(&bytes)
 }
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) process: Running,
     pub(crate) address: String,
+    /// What it says later goes somewhere.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -119,12 +185,14 @@ impl Server {
     }
 
     fn start_process(arguments: &[&str]) -> Server {
-        let mut process = Running::start(arguments);
-        let mut line = String::new();
-        BufReader::new(process.0.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
-        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("not the line that was promised: {line:?}")).to_owned();
-        Server { process, address }
+        Server::of(Running::start(arguments))
+    }
+
+    /// The server that a program is; waits until it says that it listens.
+    pub(crate) fn of(mut process: Running) -> Server {
+        let (line, output) = process.first_line(|line| listening_at(line).is_some());
+        let address = listening_at(&line).expect("looked at").to_owned();
+        Server { process, address, _output: output }
     }
 
     /// Stops it; it must end well. Returns its summary.
@@ -132,8 +200,26 @@ impl Server {
         self.process.terminate();
         let (status, words) = self.process.end();
         assert!(status.success(), "{status}: {words}");
-        serde_json::from_str(words.lines().last().unwrap_or_default()).expect("the summary is JSON")
+        let summary = serde_json::from_str(words.lines().last().unwrap_or_default());
+        summary.unwrap_or_else(|error| panic!("{error}: {words}"))
     }
+}
+
+fn listening_at(line: &str) -> Option<&str> {
+    line.strip_prefix("listening on ")?.split(' ').next()
+}
+
+#[test]
+#[should_panic(expected = "exit status: 2: ")]
+#[cfg(unix)]
+fn a_server_that_does_not_start_says_why_in_the_failure() {
+    Server::start(&["echo", "--no-such-option"]);
+}
+
+#[test]
+#[should_panic(expected = "no-such-option")]
+fn the_words_of_a_server_that_does_not_start_are_in_the_failure() {
+    Server::start(&["echo", "--no-such-option"]);
 }
 
 /// A file of one test, which goes when the test ends.

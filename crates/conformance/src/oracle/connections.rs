@@ -26,7 +26,7 @@ impl Player {
 
     pub(super) fn listen(&mut self) {
         if self.model.socket_count() < self.model.limits.sockets && self.listeners.len() < 2 {
-            let (id, address) = self.rig.listen();
+            let (id, address) = self.rig.listen_at(self.setup.own_address());
             let index = self.model.add_socket(id, None);
             self.listeners.push((index, address));
         }

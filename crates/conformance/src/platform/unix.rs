@@ -1,7 +1,8 @@
 //! What all Unixes have in common.
 
-use std::io::IoSlice;
+use std::io::{IoSlice, Result};
 use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use raon_provider::AcceptedSocket;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::descriptors;
 
@@ -23,6 +24,22 @@ pub const ENDS_BEFORE_A_RESET: bool = false;
 /// A plain stream socket that any back end can adopt.
 pub fn stream_socket(domain: Domain) -> Socket {
     Socket::new(domain, Type::STREAM, None).unwrap()
+}
+
+/// A stream socket at the address of a listener that has closed. Connections of that listener may be open still.
+pub fn bind_closed(address: &SockAddr) -> Result<Socket> {
+    let socket = stream_socket(address.domain());
+    socket.set_reuse_address(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Where nobody takes datagrams: the socket there hears only itself.
+pub fn deaf_port() -> (SocketAddr, Option<Socket>) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.connect(address).unwrap();
+    (address, Some(socket.into()))
 }
 
 /// Two ends of a connection without names.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Result;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use raon_provider::{AcceptedSocket, Address, Kind};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Skipped;
 use crate::setup::*;
@@ -103,6 +106,22 @@ pub fn stream_socket(domain: Domain) -> Socket {
     let socket = Socket::new(domain, Type::STREAM.registered_io(), None).unwrap();
     super::rio::made(&socket);
     socket
+}
+
+/// A stream socket at the address of a listener that has closed.
+pub fn bind_closed(address: &SockAddr) -> Result<Socket> {
+    let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Where nobody takes datagrams. What a socket with a peer refuses is dropped here without a word, so none keeps the port: it
+/// is one of a host that nobody else uses.
+pub fn deaf_port() -> (SocketAddr, Option<Socket>) {
+    static PLACE: AtomicU8 = AtomicU8::new(200);
+    let host = own_host(std::process::id(), PLACE.fetch_add(1, Ordering::Relaxed));
+    let socket = UdpSocket::bind((Ipv4Addr::from(host), 0)).unwrap();
+    (socket.local_addr().unwrap(), None)
 }
 
 /// Two ends of a connection without names: there are none.

@@ -33,7 +33,11 @@ impl Server {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let name = path.rsplit('/').next().unwrap();
-        let rest = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{name} says {line:?}"));
+        let Some(rest) = line.strip_prefix("listening on ") else {
+            // What it complains of stands above: it has this program's standard error.
+            let _ = process.kill();
+            panic!("{name} says {line:?} and has ended with {}", process.wait().unwrap());
+        };
         let addr = rest.strip_suffix(&format!(" ({name})\n")).unwrap().parse().unwrap();
         Self { process, addr }
     }

@@ -19,7 +19,7 @@ impl Player {
         if ports.iter().any(|port| port.id == id && port.closing.is_none()) {
             return;
         }
-        let (driver, to) = (&mut self.rig.driver, self.nobody);
+        let (driver, to) = (&mut self.rig.driver, self.vacant.ip());
         let group = [239, 255, 77, 3].into();
         let answers = [
             refusal(driver.send(id, vec![1], 0)),

@@ -16,6 +16,7 @@ use crate::oracle::plan::{Ending, Plan};
 use crate::oracle::shape::Shape;
 use crate::rig::{Rig, refusal};
 use crate::setup::Setup;
+use crate::vacant::Vacant;
 
 /// What a socket takes whose buffers are the ordinary ones, and what one takes that has bulk buffers, in bytes.
 const ORDINARY_BYTES_MAX: usize = 4096 - 128;
@@ -31,8 +32,8 @@ pub(super) struct Player {
     pub(super) rig: Rig,
     pub(super) model: Model,
     queue_bytes: u32,
-    /// An address that nobody has, unless the system gives it to a later socket.
-    pub(super) nobody: SocketAddr,
+    /// An address that nobody has.
+    pub(super) vacant: Vacant,
     kept: Vec<(Buffer, Vec<u8>)>,
     pub(super) keeps: bool,
     capacity: usize,
@@ -63,15 +64,13 @@ impl Player {
         let is_tiny = plan.shape == TINY_QUEUES;
         let shape = Shape::of(if is_tiny { 0 } else { plan.shape });
         let mut rig = Rig::with(setup, |config| shape.apply(config));
-        let (gone, nobody) = rig.bind(&BindOptions::default());
-        rig.abort(gone, 0);
-        rig.wait_closed(0);
+        let vacant = rig.unbind();
         let mut model = Model::new(shape.limits(), is_tiny);
-        model.bytes_max.insert(nobody, ORDINARY_BYTES_MAX);
+        model.bytes_max.insert(vacant.ip(), ORDINARY_BYTES_MAX);
         model.now_ns = rig.driver.now_ns();
         let queue_bytes = if is_tiny { TINY_QUEUE_BYTES } else { QUEUE_BYTES };
         let (kept, keeps, capacity, tokens) = (Vec::new(), false, 1024, 0);
-        Player { setup: *setup, shape, rig, model, queue_bytes, nobody, kept, keeps, capacity, tokens, is_verbose }
+        Player { setup: *setup, shape, rig, model, queue_bytes, vacant, kept, keeps, capacity, tokens, is_verbose }
     }
 
     fn step(&mut self, step: &Step) {
@@ -170,7 +169,8 @@ impl Player {
     }
 
     fn bind(&mut self, options: BindOptions) {
-        self.bind_at(([127, 0, 0, 1], 0).into(), options);
+        let address = self.setup.own_address().ip().expect("datagrams go over IP");
+        self.bind_at(address, options);
     }
 
     fn bind_at(&mut self, address: SocketAddr, options: BindOptions) {
@@ -208,7 +208,7 @@ impl Player {
     fn absent(&self, step: &Step) -> SocketAddr {
         let closed: Vec<_> = self.model.ports.iter().filter(|port| port.is_closed).collect();
         let gone = closed.get(step.size % (closed.len() + 1)).map(|port| port.address);
-        gone.unwrap_or(self.nobody)
+        gone.unwrap_or(self.vacant.ip())
     }
 
     fn choose(&self, step: &Step) -> Option<usize> {
@@ -250,7 +250,7 @@ impl Player {
         let open = self.open();
         let to = match step.form {
             5 if step.size.is_multiple_of(2) => self.absent(step),
-            _ if open.is_empty() => self.nobody,
+            _ if open.is_empty() => self.vacant.ip(),
             form => open[(step.which + form) % open.len()].address,
         };
         if let Some(index) = self.choose(step) {
