@@ -111,7 +111,11 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
     let (segments, coalesces) = datagram::probe();
     let mut attempts = Trials { setup, reasons: Vec::new() };
     let buffer_ring = switches.buffer_ring && attempts.works(Feature::BufferRing, try_buffer_ring);
-    match attempts.ring(|ring| trials::binds_late(ring, buffer_ring)) {
+    // Each rung and way of handing buffers over is a trial of its own.
+    let rung = setup.rung as u32;
+    let late =
+        trials::once(2 * rung + u32::from(buffer_ring), || attempts.ring(|ring| trials::binds_late(ring, buffer_ring)));
+    match late {
         Ok(true) => {}
         Ok(false) => return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::LateBuffers)),
         Err(error) => return Err(setup_error(error)),
@@ -129,7 +133,8 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
         send_address: switches.send_address && attempts.works(Feature::SendAddress, try_send_address),
         buffer_ring,
         skip_success: switches.skip_success && attempts.works(Feature::SkipSuccess, try_skip_success),
-        wait_all: attempts.works(Feature::WaitAll, trials::counts_cancelled_sends),
+        wait_all: attempts
+            .works(Feature::WaitAll, |ring| trials::once(8 + rung, || trials::counts_cancelled_sends(ring))),
         zero_copy: switches.zero_copy_bytes_min.is_some()
             && attempts.works(Feature::ZeroCopy, |ring| ring.supports(&[opcode::SendZc::CODE])),
         registered_ring: false,

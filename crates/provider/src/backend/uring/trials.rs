@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::entries::{self, Patience};
@@ -20,6 +21,20 @@ const TOO_LONG_BYTES: usize = 8 << 20;
 const SILENT: u64 = 1;
 const TALKING: u64 = 2;
 const SENDING: u64 = 3;
+
+/// Trials that have succeeded, a bit each. A kernel that did it right once does so for good; a failure may have been for
+/// want of memory or descriptors, and is tried again.
+static PROVED: AtomicU32 = AtomicU32::new(0);
+
+/// Runs the trial of this number, unless it has succeeded before in this process.
+pub(super) fn once(number: u32, try_it: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+    if PROVED.load(Ordering::Relaxed) & (1 << number) != 0 {
+        return Ok(true);
+    }
+    let works = try_it()?;
+    PROVED.fetch_or(u32::from(works) << number, Ordering::Relaxed);
+    Ok(works)
+}
 
 /// Whether a waiting receive leaves the only buffer to one that has bytes. Kernels before 5.18 bind a provided buffer when
 /// the receive is armed: as many quiet connections as buffers make such a driver deaf, and each cancel loses a buffer.
