@@ -287,9 +287,10 @@ pub fn run_out_of_memory(setup: Setup) {
         let (steps, step_bytes) = if setup.kind == Kind::IoUring { (12, 9 * MIB) } else { (36, 3 * MIB) };
         let beyond = (0..steps).map(|step| MemoryLimit::used_bytes() + step * step_bytes);
         for limit in absolute.into_iter().chain(beyond) {
-            let limit = MemoryLimit::set(limit);
-            let result = Driver::<AnyProvider>::open(&config);
-            drop(limit);
+            let result = {
+                let _limit = MemoryLimit::set(limit);
+                Driver::<AnyProvider>::open(&config)
+            };
             match result {
                 Ok(_) => opened += 1,
                 Err(error) => {
