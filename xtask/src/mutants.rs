@@ -143,7 +143,7 @@ mod tests {
         let semantics = std::fs::read_to_string(root().join("docs/semantics.md")).unwrap();
         let mut names = BTreeSet::new();
         for mutant in record::read(&root()).unwrap() {
-            assert!(!mutant.breaks.is_empty() && !mutant.bug.is_empty() && !mutant.full_names().is_empty());
+            assert!(!mutant.bug.is_empty() && !mutant.full_names().is_empty());
             for clause in &mutant.breaks {
                 assert!(semantics.contains(&format!("\n### {clause}\n")), "{}: {clause}", mutant.name);
             }

@@ -44,8 +44,8 @@ fn stall(backend: &str, count: usize, configure: impl FnOnce(&mut Config)) -> St
     say(&mut clients, &mut said);
     clients[0].write_all(&packet(STALL, b"")).unwrap();
     said[0] += packet(STALL, b"").len();
-    // Two more words in the time in which nobody listens.
-    for _ in 0..2 {
+    // Three more words in the time in which nobody listens: more than a bucket for two holds when they are read.
+    for _ in 0..3 {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(450) {
             std::thread::yield_now();

@@ -20,7 +20,7 @@ pub(super) struct Mutant {
     pub(super) name: String,
     /// What is wrong with it, in a sentence.
     pub(super) bug: String,
-    /// The clauses that it breaks.
+    /// The clauses that it breaks; none, if what it breaks is promised elsewhere.
     pub(super) breaks: Vec<String>,
     /// The folder below `crates` that it is planted in.
     #[serde(rename = "crate")]
