@@ -203,7 +203,7 @@ pub fn one_busy_socket_does_not_starve_the_others(setup: &Setup) {
     assert!(rig.driver.stats().received_bytes > 1 << 20, "the busy one was served as well");
 }
 
-/// Sockets that always have more bytes than there are buffers, and one that has a byte now and then, so many times. The quiet
+/// Sockets that always have more bytes than there are buffers, and one that has a byte now and then, `bytes` in all. The quiet
 /// one must be served within `turns_max` turns each time.
 fn flood(setup: &Setup, count: usize, (bytes, turns_max): (u8, usize), configure: fn(&mut Config)) {
     const QUIET: u64 = 1_000_000;
