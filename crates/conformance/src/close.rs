@@ -81,18 +81,19 @@ pub fn a_graceful_close_waits_for_the_peer(setup: &Setup) {
     assert_eq!(peer.read_some(&mut [0; 8]).unwrap(), Some(0), "an orderly end");
 }
 
-/// The process stands still past the deadline, in which the peer's last bytes and its end arrive.
+/// The process stands still past the deadline, in which the last bytes and the end of more peers arrive than one turn can
+/// read.
 //= TIME-2
 pub fn a_deadline_waits_for_what_has_arrived(setup: &Setup) {
     let deadline = Duration::from_millis(50);
     let mut rig = Rig::new(setup);
-    let mut closing: Vec<_> = (0..40).map(|_| rig.peer()).collect();
+    let mut closing: Vec<_> = (0..200).map(|_| rig.peer()).collect();
     for (place, (socket, _)) in closing.iter().enumerate() {
         rig.close(*socket, deadline, place as u64);
     }
     rig.turns(2);
     for (_, peer) in &mut closing {
-        assert_eq!(peer.write_some(&pattern(0, 1000)), 1000);
+        assert_eq!(peer.write_some(&pattern(0, 4000)), 4000);
         peer.shut_write();
     }
     idle(2 * deadline);
