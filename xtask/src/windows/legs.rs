@@ -41,7 +41,20 @@ pub(super) const LEGS: &[Leg] = &[
         cargo: &["--package", "raon-conformance", "--test", "every_backend", "--test", "rio"],
         includes: &["rio::", "a_corrupt_queue"],
         leaves_to_others: &[IOCP[0], IOCP[1], SIM[0], SIM[1], SIM[2], SIM[3]],
-        leaves_out: &[],
+        leaves_out: &[
+            LeftOut {
+                test: "rio::bounds::sixty_six_thousand_sends_of_one_socket",
+                reason: "66,000 sends over the double, each several trips to Wine's server, take longer than a test may",
+            },
+            LeftOut {
+                test: "rio::settings::every_value_works_or_is_refused_by_name",
+                reason: "it exchanges bytes with hundreds of drivers, each with queues of its own on the double",
+            },
+            LeftOut {
+                test: "rio::close::unread_input_is_known",
+                reason: "bytes that registered I/O has taken into a slice are in no socket and not reported yet",
+            },
+        ],
     },
     Leg {
         name: "engine",

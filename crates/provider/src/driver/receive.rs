@@ -59,6 +59,9 @@ impl<P: Provider> Driver<P> {
         if self.sockets[index].is(Flags::PAUSED) {
             self.release_held(index);
         } else {
+            // It brings more than the caller can use: after this one buffer at a time, until it has nothing more to say.
+            let is_stream = !self.sockets[index].is(Flags::DATAGRAM);
+            self.sockets[index].set(Flags::RATIONED, is_stream);
             self.sockets[index].set(Flags::PAUSED, true);
             self.disarm(index);
         }

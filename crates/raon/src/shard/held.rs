@@ -28,6 +28,9 @@ use crate::application::Application;
 const INTAKE_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes of one session's held input that one step gives to the application.
 const PORTION_BYTES_MAX: usize = 64 * 1024;
+/// Messages of held input after which a step gives no more of it: a few milliseconds. The rest comes first in the next step,
+/// after whatever has come for the others.
+const MESSAGES_PER_STEP: u64 = 4096;
 /// Turns that held input waits for at most without `pause_receiving`: one hands the send over, one brings its end, and one
 /// more each for a system that is late with it.
 const TURNS_MAX: u64 = 4;
@@ -103,7 +106,11 @@ impl<A: Application> Shard<A> {
     //= FLOW-1
     pub(super) fn work_off_held(&mut self) -> bool {
         let count = self.inside.held.ready.len();
+        let before = self.inside.stats.messages_received;
         for _ in 0..count {
+            if self.inside.stats.messages_received - before >= MESSAGES_PER_STEP {
+                break;
+            }
             if let Some(index) = self.inside.held.ready.pop_front() {
                 self.work_off(index);
                 self.tell_ended();

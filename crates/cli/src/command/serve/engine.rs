@@ -52,8 +52,12 @@ struct Summary {
 /// Packets: connect, then ping and pong.
 pub(super) fn pingpong(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut config = config(arguments)?;
+    let is_set = arguments.engine.clients_max.is_some() || config.sessions_max != Config::default().sessions_max;
     let clients_max = arguments.engine.clients_max.unwrap_or(config.sessions_max);
-    config.sessions_max = sessions_for(clients_max);
+    // The default follows the descriptors that the process may have: then none are kept for those that are turned away.
+    if is_set {
+        config.sessions_max = sessions_for(clients_max);
+    }
     let versions = arguments.engine.client_versions.as_ref().map_or(0..=u32::MAX, |versions| versions.0.clone());
     let rules = Arc::new(Rules::new(versions, clients_max));
     let shared = rules.clone();
