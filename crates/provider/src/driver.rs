@@ -99,6 +99,8 @@ pub struct Driver<P: Provider = AnyProvider> {
     batches: usize,
     /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
     reserve: Option<P::Endpoint>,
+    /// What the last turn has failed with, if it had completions to deliver first.
+    trouble: Option<Error>,
     is_shut: bool,
     _pinned: PhantomData<*const ()>,
 }
@@ -120,10 +122,16 @@ impl<P: Provider> Driver<P> {
             let room = completions.capacity().saturating_sub(completions.len());
             if self.ready.len() < room.max(1) {
                 let wait = if completions.is_empty() { deadline_ns } else { None };
-                let turned = self.turn(wait);
-                // What has ended is delivered first; an error that lasts comes again.
-                if self.ready.is_empty() && completions.is_empty() {
-                    turned?;
+                // What has ended is delivered first, and the error by the next call.
+                let is_told = self.trouble.is_some() && self.ready.is_empty() && completions.is_empty();
+                if !is_told && let Err(error) = self.turn(wait) {
+                    self.trouble = Some(error);
+                }
+                if self.ready.is_empty()
+                    && completions.is_empty()
+                    && let Some(error) = self.trouble.take()
+                {
+                    return Err(error);
                 }
             }
             self.deliver(completions);

@@ -64,6 +64,7 @@ impl<P: Provider> Driver<P> {
             in_kernel: 0,
             batches: 0,
             reserve,
+            trouble: None,
             is_shut: false,
             _pinned: PhantomData,
         })
