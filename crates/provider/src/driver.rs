@@ -99,7 +99,7 @@ pub struct Driver<P: Provider = AnyProvider> {
     batches: usize,
     /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
     reserve: Option<P::Endpoint>,
-    /// What the last turn has failed with, if it had completions to deliver first.
+    /// Error of the last turn, if that had completions to deliver first.
     trouble: Option<Error>,
     is_shut: bool,
     _pinned: PhantomData<*const ()>,

@@ -73,7 +73,7 @@ pub enum Notice {
     Lazy,
 }
 
-/// How often a receive stream may deliver before its request ends.
+/// Number of buffers that a receive stream delivers before its request ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shots {
     /// One buffer: its event is the request's last.

@@ -1,4 +1,4 @@
-//! Who holds most memory, without looking at everybody: sessions in lists by the power of two of what they hold.
+//! Ranks of sessions by the memory that they hold, found without a search: sessions in lists by the power of two of what they hold.
 //!
 //! A session that holds less than `RANKED_BYTES_MIN`, as nearly all do, is in no list, and costs a comparison whenever what it
 //! holds changes. A place in a list is two numbers of slots in the session's own record.

@@ -1,4 +1,4 @@
-//! What is printed about planted bugs.
+//! Reports about planted bugs.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What values must be, each alone and with others: checked when a driver is opened, and when a socket is made.
+//! Bounds of the values, each alone and with others: checked when a driver is opened, and when a socket is made.
 
 use std::time::Duration;
 

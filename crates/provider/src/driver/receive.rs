@@ -280,7 +280,7 @@ impl<P: Provider> Driver<P> {
         }
     }
 
-    /// Who uses more than a share receives one buffer at a time from now on; who leaves room in it no longer has to.
+    /// A stream that uses more than a share receives one buffer at a time, until it leaves room in one.
     //= STARVE-1
     #[inline]
     fn ration(&mut self, index: u32, is_over: bool, is_full: bool, more: bool) {

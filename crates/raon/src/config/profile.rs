@@ -1,4 +1,4 @@
-//! Who may connect, and the limits that follow from it.
+//! Profiles of a server: who may connect, and the limits that follow.
 
 use serde::{Deserialize, Serialize};
 

@@ -25,7 +25,7 @@ const WATCH: Duration = Duration::from_millis(250);
 /// Steps for which a verdict waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
 const TURNS_MAX: u8 = 128;
 
-/// What a shard keeps for it.
+/// Overdue sessions of a shard, and the wait that it watches.
 #[derive(Default)]
 pub(crate) struct Attention {
     /// Sessions whose timer has fired, and for how many steps their verdict may still wait.
@@ -43,7 +43,7 @@ impl Attention {
 }
 
 impl<A: Application> Shard<A> {
-    /// How long a wait may be so that the shard notices when it stands still. Called right before the wait.
+    /// Bounds a wait so that the shard notices when it stands still. Called right before the wait.
     pub(super) fn watch(&mut self, wait: Option<Duration>) -> Option<Duration> {
         if self.is_simulated || !self.inside.has_deadlines() {
             self.attention.waited_from_ns = 0;
@@ -170,7 +170,7 @@ impl<A: Application> Inside<A> {
     }
 }
 
-/// What a peer prevents by saying something.
+/// True of the reasons that a peer prevents by saying something.
 fn is_silence(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::HandshakeTimeout | CloseReason::IdleTimeout | CloseReason::HeartbeatTimeout)
 }

@@ -58,7 +58,7 @@ impl HeldInput {
         &self.bytes[self.given..]
     }
 
-    /// What it is charged for.
+    /// Bytes that it is charged for.
     pub(crate) fn charged_bytes(&self) -> usize {
         self.charged_bytes
     }

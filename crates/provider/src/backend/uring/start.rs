@@ -47,7 +47,7 @@ impl Uring {
         self.features.zero_copy && span.length >= self.zero_copy_bytes_min && !self.copies[socket as usize]
     }
 
-    /// How sends wait whose end is waited for.
+    /// Patience of a send whose end is waited for.
     pub(super) fn patience(&self) -> Patience {
         if self.features.wait_all { Patience::Wait } else { Patience::WaitOnce }
     }
