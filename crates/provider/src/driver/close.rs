@@ -205,6 +205,7 @@ impl<P: Provider> Driver<P> {
             let id = self.socket_id(index);
             self.crowded.retain(|crowded| *crowded != id);
         }
+        self.set_bulk(index, false);
         self.sockets.remove(index);
     }
 

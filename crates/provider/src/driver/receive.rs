@@ -212,7 +212,7 @@ impl<P: Provider> Driver<P> {
         match error.kind() {
             ErrorKind::NoBuffers => {
                 if self.sockets[index].is(Flags::BULK) && !is_datagram {
-                    self.sockets[index].set(Flags::BULK, false);
+                    self.set_bulk(index, false);
                     self.sockets[index].streak = 0;
                 } else {
                     self.starve(index);
@@ -273,7 +273,7 @@ impl<P: Provider> Driver<P> {
         let is_bulk = entry.is(Flags::BULK);
         if entry.streak >= if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
             entry.streak = 0;
-            entry.set(Flags::BULK, !is_bulk);
+            self.set_bulk(index, !is_bulk);
             if more {
                 self.disarm(index);
             }

@@ -3,10 +3,12 @@
 //! 1. A stream that asked for bytes and found no buffer is *starved*. Starved streams are armed first, in the order in
 //!    which they starved.
 //! 2. A stream that was starved, or that has delivered more than its share of a turn, is *rationed*. It receives one buffer
-//!    at a time. Rationed streams come after the starved ones, and get at most half of the buffers in one turn. So a stream
-//!    that was silent finds a buffer at once, or is starved, and comes first.
+//!    at a time. Rationed streams come after the starved ones, and get at most half of the buffers and
+//!    `RATION_BYTES_PER_TURN` in one turn. So a stream that was silent finds a buffer at once, or is starved, and comes first.
 //! 3. A rationed stream that does not fill its buffer has nothing more to say for now. It is armed like any other again.
 //! 4. While anybody waits, a stream that was served in this turn gets in line too, behind the rationed ones.
+//! 5. Streams with bulk buffers receive one at a time while there are more such streams than bulk buffers. A stream that
+//!    floods would otherwise bring megabytes in the turn in which its reader has had enough.
 //!
 //! The share is `turn_bytes_max`. In the turn after one that ran out of buffers it is an equal part of all receive buffers,
 //! at least one buffer.
@@ -23,9 +25,9 @@ use crate::provider::{Action, Arrival, Provider, Shots};
 use crate::slots::{Key, NONE, Slots};
 use crate::socket::{Body, Entry, Flags};
 
-/// Rationed streams of a section that are armed in one turn at most: 256 KiB of ordinary buffers, as a readiness back end
-/// receives in one turn.
-const RATIONS_PER_TURN: usize = 64;
+/// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a
+/// turn by default. Work on it takes some milliseconds, which is what everybody else then waits.
+const RATION_BYTES_PER_TURN: usize = 256 * 1024;
 /// Times in a row that a kernel may deny having the buffers that it was given. A back end that only fails now and then is
 /// believed: it must not wait for a buffer that nobody has.
 const DENIALS_MAX: u32 = 256;
@@ -50,6 +52,8 @@ pub(super) struct Shares {
     denials: [u32; 2],
     /// Rationed streams were left for the next turn although buffers are there.
     is_behind: bool,
+    /// Streams that receive into bulk buffers.
+    bulk_streams: u32,
 }
 
 impl Shares {
@@ -64,6 +68,7 @@ impl Shares {
             given_when_denied: [0; 2],
             denials: [0; 2],
             is_behind: false,
+            bulk_streams: 0,
         }
     }
 
@@ -88,10 +93,11 @@ impl<P: Provider> Driver<P> {
     //= STARVE-1
     pub(super) fn feed_lines(&mut self) {
         self.shares.is_behind = false;
+        let mut ration_bytes = RATION_BYTES_PER_TURN;
         for section in SECTIONS {
             if self.shares.waiting(section) > 0 {
                 let left = self.feed_starved(section);
-                self.feed_rationed(section, left);
+                self.feed_rationed(section, left, &mut ration_bytes);
             }
             self.shares.given[section as usize] = self.pool.given(section);
         }
@@ -117,14 +123,21 @@ impl<P: Provider> Driver<P> {
         available
     }
 
-    fn feed_rationed(&mut self, section: Section, available: usize) {
+    /// Arms rationed streams with at most half of the available buffers, and as far as `ration_bytes` suffices, but one at
+    /// least.
+    fn feed_rationed(&mut self, section: Section, available: usize, ration_bytes: &mut usize) {
         let place = section as usize;
-        let mut rations = if available > 0 { (available / 2).clamp(1, RATIONS_PER_TURN) } else { 0 };
+        let pool = &self.config.pool;
+        let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes } as usize;
+        let mut rations = if available > 0 { (available / 2).min(*ration_bytes / bytes).max(1) } else { 0 };
         while rations > 0 {
             let Some(key) = self.shares.rationed[place].pop_front() else { return };
             let Some(index) = self.leave_line(key, Flags::IN_LINE) else { continue };
             let shots = if self.sockets[index].is(Flags::RATIONED) { Shots::One } else { Shots::Many };
-            rations -= usize::from(self.ask(index, shots));
+            if self.ask(index, shots) {
+                rations -= 1;
+                *ration_bytes = ration_bytes.saturating_sub(bytes);
+            }
         }
         self.shares.is_behind |= available > 0 && !self.shares.rationed[place].is_empty();
     }
@@ -156,6 +169,8 @@ impl<P: Provider> Driver<P> {
             return false;
         }
         let section = section_of(entry);
+        let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.config.pool.bulk_count;
+        let shots = if is_crowded { Shots::One } else { shots };
         let is_datagram = entry.is(Flags::DATAGRAM);
         let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
         let action =
@@ -210,6 +225,16 @@ impl<P: Provider> Driver<P> {
         entry.turn_bytes > self.shares.bytes_max
     }
 
+    /// Gives a stream bulk buffers, or takes them from it.
+    pub(super) fn set_bulk(&mut self, index: u32, is_bulk: bool) {
+        let entry = &mut self.sockets[index];
+        if !entry.is(Flags::DATAGRAM) && entry.is(Flags::BULK) != is_bulk {
+            entry.set(Flags::BULK, is_bulk);
+            let count = &mut self.shares.bulk_streams;
+            *count = if is_bulk { *count + 1 } else { *count - 1 };
+        }
+    }
+
     /// A buffer ran out: the next turn divides what there is.
     pub(super) fn note_shortage(&mut self) {
         self.shares.has_run_out = true;
@@ -246,3 +271,6 @@ fn enqueue<E>(line: &mut VecDeque<Key>, sockets: &Slots<Entry<E>>, index: u32) {
     }
     line.push_back(sockets.key(index));
 }
+
+#[cfg(test)]
+mod tests;
