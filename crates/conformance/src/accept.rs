@@ -219,3 +219,26 @@ pub fn a_listener_may_be_shared_with_other_back_ends(setup: &Setup) {
     }
     assert_eq!(accepted, CONNECTIONS);
 }
+
+/// Another program shares a listener and expects that an accept of it never waits. A driver that joins must not change that.
+pub fn a_shared_listener_never_blocks_who_else_accepts(setup: &Setup) {
+    if setup.is_simulated() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut rig = Rig::new(setup);
+    let socket = rig.adopt(listener.try_clone().unwrap());
+    rig.accept(socket, 1);
+    rig.turns(3);
+    let (tell, told) = std::sync::mpsc::channel();
+    let address = listener.local_addr().unwrap();
+    let other = std::thread::spawn(move || tell.send(listener.accept().map(drop).map_err(|error| error.kind())));
+    let Ok(accepted) = told.recv_timeout(PATIENCE) else {
+        drop(rig);
+        let _free = std::net::TcpStream::connect(address);
+        panic!("the other program waits in its accept");
+    };
+    assert_eq!(accepted, Err(std::io::ErrorKind::WouldBlock));
+    other.join().unwrap().unwrap();
+}

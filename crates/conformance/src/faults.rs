@@ -58,6 +58,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     exception("settings::faults_of_any_rate_leave_a_way_out", None, "brings faults of its own"),
     exception("settings::every_option_works_or_is_refused_by_name", None, "has a driver without a rig"),
     exception("settings::without_memory_a_driver_is_refused_by_name", None, "runs in a child, with real faults"),
+    exception("once::a_failed_turn_delivers_what_has_ended_first", None, "brings faults of its own"),
     exception("bounds::what_is_far_ahead_does_not_come_early", POLLS, "looks at what one poll brings"),
     exception("bounds::a_wait_for_centuries_sleeps", POLLS, "looks at how long one poll takes"),
     exception("datagram::addresses_of_both_families", CALLS, "binds to addresses of its own"),

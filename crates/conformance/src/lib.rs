@@ -53,7 +53,8 @@ macro_rules! every_test {
             ownership: a_buffer_never_shows_what_others_left every_payload_form_comes_back a_failed_send_brings_its_payload_and_its_count
                 a_room_comes_back_from_success_and_from_failure a_quiet_payload_is_dropped_after_use
                 a_refused_operation_comes_back_whole a_late_refusal_brings_the_payload;
-            once: nothing_completes_or_moves_inside_submit a_mixed_load_completes_each_operation_once
+            once: nothing_completes_or_moves_inside_submit a_failed_turn_delivers_what_has_ended_first
+                a_mixed_load_completes_each_operation_once
                 quiet_sends_complete_only_if_they_fail one_poll_delivers_no_more_than_there_is_room_for
                 what_ends_while_the_queue_is_full_ends_the_wait a_turn_larger_than_the_queues;
             stream: a_large_send_is_finished_inside a_large_quiet_send_is_finished_inside nothing_empty_is_accepted
@@ -102,7 +103,7 @@ macro_rules! every_test {
             accept: more_connections_than_the_queues_hold an_accept_stream_backs_off_without_descriptors
                 a_missing_descriptor_costs_one_connection a_cancelled_stream_leaves_nobody_in_a_shared_listener
                 a_connection_that_ended_in_the_backlog_does_no_harm
-                a_listener_may_be_shared_with_other_back_ends;
+                a_listener_may_be_shared_with_other_back_ends a_shared_listener_never_blocks_who_else_accepts;
             endpoints: connections_over_every_address_family a_refused_connect_is_a_typed_error
                 an_address_in_use_is_refused listeners_may_share_a_port options_reach_the_sockets
                 times_out_of_range_are_named

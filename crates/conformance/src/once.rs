@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{Completions, ErrorKind, Outcome};
+use raon_provider::{AnyProvider, Completions, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
 
 use crate::random::{Random, assert_pattern, pattern};
 use crate::rig::{ANY, Rig, refusal};
@@ -31,6 +31,29 @@ pub fn nothing_completes_or_moves_inside_submit(setup: &Setup) {
     }
     tokens.sort_unstable();
     assert_eq!(tokens, [1, 2]);
+}
+
+/// Nine turns of ten fail. What has ended in one is delivered all the same, and the error comes with the next call.
+pub fn a_failed_turn_delivers_what_has_ended_first(setup: &Setup) {
+    const ROUNDS: u64 = 200;
+    let faults = Faults { seed: 1, rates: FaultRates { turn_fails: 900, ..FaultRates::default() } };
+    let config = Config { faults: Some(faults), ..setup.config() };
+    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let mut completions = Completions::with_capacity(64);
+    let mut told = 0;
+    for token in 0..ROUNDS {
+        driver.timer(Duration::ZERO, token).unwrap();
+        assert_eq!(driver.poll(Some(Duration::ZERO), &mut completions).unwrap(), 1, "the timer is due");
+        assert_eq!(completions.drain().next().map(|completion| completion.token), Some(token));
+        let turns = driver.stats().turns;
+        match driver.poll(Some(Duration::ZERO), &mut completions) {
+            // Of the turn before, or of one of its own.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::OutOfMemory),
+            Ok(count) => assert_eq!(count, 0),
+        }
+        told += u64::from(driver.stats().turns == turns);
+    }
+    assert!((ROUNDS * 8 / 10..ROUNDS).contains(&told), "{told} errors of {ROUNDS} turns were told by the next call");
 }
 
 /// Sends, quiet sends, receives, timers and cancels at random; the ledger judges, and the bytes.
