@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::id::SocketId;
 use crate::provider::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey, Wake, Waker};
 
-/// What one receive says in a turn.
+/// Report of one receive in a turn.
 #[derive(Clone, Copy)]
 enum Say {
     /// The buffer is full, and the request goes on.
