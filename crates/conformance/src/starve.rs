@@ -133,6 +133,29 @@ pub fn a_waiter_that_closed_takes_nobodys_turn(setup: &Setup) {
     assert!(matches!(&first.outcome, Outcome::Received(bytes) if **bytes == *b"raon"), "{first:?}");
 }
 
+/// Streams that wait for a buffer and have no bytes pass it on: a stream that has bytes gets it, although nothing happens once
+/// the buffers are back.
+pub fn streams_without_bytes_pass_buffers_on(setup: &Setup) {
+    let mut rig = Rig::with(setup, small_pool);
+    let mut holders = streams(&mut rig, 8);
+    holders.iter_mut().for_each(|(_, peer)| assert_eq!(peer.write_some(b"held"), 4));
+    let mut held = Vec::new();
+    rig.until("the pool to be exhausted", |rig| {
+        held.extend(rig.seen());
+        held.len() == 8
+    });
+    let mut streams = streams(&mut rig, 40);
+    rig.settle();
+    assert_eq!(streams[39].1.write_some(b"raon"), 4);
+    rig.settle();
+    drop(held);
+    // If it were forgotten the driver would sleep until this timer.
+    rig.timer(Duration::from_secs(2), 100);
+    while rig.poll(None) == 0 {}
+    let first = rig.next_completion();
+    assert!(matches!(&first.outcome, Outcome::Received(bytes) if **bytes == *b"raon"), "{first:?}");
+}
+
 pub fn a_starved_driver_does_not_spin(setup: &Setup) {
     let mut rig = Rig::with(setup, small_pool);
     let mut streams = streams(&mut rig, 20);

@@ -50,7 +50,7 @@ pub(super) struct Shares {
     given_when_denied: [u64; 2],
     /// Times that it has said so since it got one.
     denials: [u32; 2],
-    /// Rationed streams were left for the next turn although buffers are there.
+    /// Streams were left for the next turn although buffers are there.
     is_behind: bool,
     /// Streams that receive into bulk buffers.
     bulk_streams: u32,
@@ -96,16 +96,18 @@ impl<P: Provider> Driver<P> {
         let mut ration_bytes = RATION_BYTES_PER_TURN;
         for section in SECTIONS {
             if self.shares.waiting(section) > 0 {
-                let left = self.feed_starved(section);
+                let available = self.available(section);
+                let left = self.feed_starved(section, available);
                 self.feed_rationed(section, left, &mut ration_bytes);
+                // Who was armed may have no bytes and use no buffer, and then nothing would come of it that starts a turn.
+                self.shares.is_behind |= available > 0 && self.shares.waiting(section) > 0;
             }
             self.shares.given[section as usize] = self.pool.given(section);
         }
     }
 
-    /// Returns how many buffers are left for others.
-    fn feed_starved(&mut self, section: Section) -> usize {
-        let mut available = self.pool.available(section);
+    /// Buffers that streams in line can be armed for.
+    fn available(&mut self, section: Section) -> usize {
         let place = section as usize;
         // The kernel has buffers and says again and again that it has none: it has bound them to receives that wait. Only
         // another one helps.
@@ -113,6 +115,12 @@ impl<P: Provider> Driver<P> {
         if !is_new && self.shares.denials[place] >= DENIALS_MAX {
             return 0;
         }
+        self.pool.available(section)
+    }
+
+    /// Returns how many buffers are left for others.
+    fn feed_starved(&mut self, section: Section, mut available: usize) -> usize {
+        let place = section as usize;
         while available > 0 {
             let Some(key) = self.shares.starved[place].pop_front() else { break };
             let Some(index) = self.leave_line(key, Flags::STARVED) else { continue };
@@ -139,7 +147,6 @@ impl<P: Provider> Driver<P> {
                 *ration_bytes = ration_bytes.saturating_sub(bytes);
             }
         }
-        self.shares.is_behind |= available > 0 && !self.shares.rationed[place].is_empty();
     }
 
     /// The socket whose place in a line this is, unless it has left the line meanwhile.

@@ -234,6 +234,31 @@ fn rationed_streams_get_a_bounded_number_of_bytes_in_a_turn() {
     assert_eq!(served, (0..200).collect::<Vec<_>>(), "each in its turn");
 }
 
+fn eight_buffers(config: &mut Config) {
+    (config.pool.receive_count, config.pool.send_count) = (8, 8);
+}
+
+/// Streams that were armed may have no bytes, so that nothing would come of a wait.
+#[test]
+fn the_driver_does_not_sleep_while_streams_in_line_could_be_armed() {
+    let mut rig = Rig::new(20, eight_buffers);
+    let denied: Vec<_> = (0..20).map(|place| (place, Say::NoBuffers)).collect();
+    rig.turn(&denied);
+    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.shares.is_behind())).collect();
+    assert_eq!(turns, [(8, true), (8, true), (4, false), (0, false)]);
+}
+
+#[test]
+fn rationed_streams_are_not_forgotten_behind_starved_ones() {
+    let mut rig = Rig::new(16, eight_buffers);
+    let denied: Vec<_> = (8..16).map(|place| (place, Say::NoBuffers)).collect();
+    rig.sockets[..8].iter().for_each(|socket| rig.driver.pause_intake(*socket).unwrap());
+    rig.turn(&denied);
+    rig.sockets[..8].iter().for_each(|socket| rig.driver.resume(*socket).unwrap());
+    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.shares.is_behind())).collect();
+    assert_eq!(turns, [(8, true), (4, true), (4, false), (0, false)]);
+}
+
 /// The turn's bytes are shared by both sections: 256 KiB are three bulk buffers and ten ordinary ones.
 #[test]
 fn bulk_buffers_count_for_what_they_hold() {
