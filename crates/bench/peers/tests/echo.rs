@@ -47,8 +47,9 @@ fn check_echo(path: &str, args: &[&str]) {
             reset(stream);
         }
     });
-    // Many connections at once.
     raise_file_limit().unwrap();
+    check_buffers_pass_on(&server);
+    // Many connections at once.
     let mut streams: Vec<_> = (0..1200).map(|_| server.connect()).collect();
     for (seed, stream) in streams.iter_mut().enumerate() {
         stream.write_all(&pattern(seed, 100)).unwrap();
@@ -61,6 +62,23 @@ fn check_echo(path: &str, args: &[&str]) {
     drop(streams);
     ping_pong(server.connect(), &pattern(0, 5000));
     check_rest(&server);
+}
+
+/// A peer that does not read holds all buffers that it can. When it goes, quiet connections that have waited for one do not
+/// keep them from one that has something to say.
+fn check_buffers_pass_on(server: &Server) {
+    wait_until("no socket but the listener is left", || server.sockets() <= 1);
+    let mut holder = server.connect_narrow();
+    holder.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    (0..10_000).find_map(|_| holder.write(&[7; 4096]).err()).unwrap();
+    let quiet: Vec<_> = (0..1000).map(|_| server.connect()).collect();
+    let mut last = server.connect();
+    last.write_all(&pattern(1, 100)).unwrap();
+    wait_until("all are accepted", || server.sockets() == quiet.len() + 3);
+    reset(holder);
+    let mut echo = [0; 100];
+    last.read_exact(&mut echo).unwrap();
+    assert!(echo[..] == pattern(1, 100));
 }
 
 /// All is served by one thread, and no connection is left.

@@ -237,7 +237,8 @@ impl Server<'_> {
             self.conns[index].starved = false;
             if self.conns[index].ended { self.advance(index)? } else { self.receive(index)? }
         }
-        self.hurry |= !self.starved.is_empty() && !self.quiet.is_empty();
+        // A connection without bytes starves too when it asks, and then uses no buffer: nothing would come of a wait.
+        self.hurry |= !self.starved.is_empty() && (self.buffers.free() > 0 || !self.quiet.is_empty());
         Ok(())
     }
 
