@@ -168,13 +168,14 @@ pub fn a_starved_driver_does_not_spin(setup: &Setup) {
         hold(rig, &mut received, &mut held);
         held.len() >= 8
     });
+    let refused = rig.driver.stats().no_buffers;
     rig.settle();
     let before = rig.driver.stats();
     rig.timer(Duration::from_millis(100), 100);
     while rig.poll(None) == 0 {}
     let after = rig.driver.stats();
     assert!(after.turns - before.turns < 20, "{} turns in 100 ms", after.turns - before.turns);
-    assert!(after.no_buffers - before.no_buffers < 40, "armed again and again without a buffer");
+    assert!(after.no_buffers - refused < 40, "armed again and again without a buffer");
     assert!(rig.seen().all(|each| each.token == 100));
     drop(held);
     take_all(&mut rig, &mut received, 1000);
