@@ -173,6 +173,12 @@ impl Simulation {
         self.shards.iter_mut().for_each(|shard| shard.stand_still(nanoseconds(duration)));
     }
 
+    /// Receive buffers of the pools that anybody holds.
+    #[cfg(test)]
+    pub(crate) fn buffers_lent(&mut self) -> usize {
+        self.shards.iter_mut().map(|shard| shard.buffers_lent()).sum()
+    }
+
     fn step_within(&mut self, limit: Duration) {
         self.order.clear();
         self.order.extend(0..self.shards.len());
@@ -218,6 +224,8 @@ trait Stepped {
     fn step(&mut self) -> Result<Progress, ServerError>;
     fn next_deadline_ns(&self) -> Option<u64>;
     fn stand_still(&mut self, stall_ns: u64);
+    #[cfg(test)]
+    fn buffers_lent(&mut self) -> usize;
 }
 
 impl<A: Application> Stepped for Shard<A> {
@@ -231,6 +239,11 @@ impl<A: Application> Stepped for Shard<A> {
 
     fn stand_still(&mut self, stall_ns: u64) {
         Shard::stand_still(self, stall_ns);
+    }
+
+    #[cfg(test)]
+    fn buffers_lent(&mut self) -> usize {
+        self.inside.driver.pool_state().lent
     }
 }
 

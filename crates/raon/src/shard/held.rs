@@ -270,7 +270,60 @@ impl<A: Application> Inside<A> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use raon_provider::{FaultPlan, SimPeer};
+    use raon_session::{Message, Raw};
+
     use super::*;
+    use crate::context::Context;
+    use crate::server::Server;
+    use crate::simulation::Simulation;
+
+    /// Sends everybody more than an outbox takes before its session pauses, when it is called.
+    struct Herald;
+
+    impl Application for Herald {
+        type Framing = Raw;
+        type Session = ();
+        type Post = ();
+
+        fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+            ctx.group(1u64).join();
+        }
+
+        fn on_message(&mut self, ctx: &mut Context<'_, Self>, _: &mut (), message: Message<'_, ()>) {
+            if message.starts_with(b"call") {
+                ctx.group(1u64).broadcast(None, (), &[7; 60_000]);
+            }
+        }
+    }
+
+    /// Input of more sessions than one turn delivers is there when all of them come under pressure: what was not delivered yet
+    /// is taken in by the shard, and its buffers go back to the pool.
+    #[test]
+    fn a_session_under_pressure_keeps_no_buffer_of_the_pool() {
+        const SESSIONS: usize = 1200;
+        let plan = FaultPlan { send_buffer_bytes: 4096, receive_buffer_bytes: 4096, ..FaultPlan::default() };
+        let mut simulation = Simulation::with_faults(1, plan);
+        let server = Server::builder().workers(1).configure(|config| {
+            (config.receive_buffers, config.send_buffers) = (2048, 64);
+            (config.watermark_high_bytes, config.watermark_low_bytes) = (10_000, 1000);
+        });
+        let handle = simulation.serve(server.application(Raw, |_| Herald)).unwrap();
+        let mut clients: Vec<SimPeer> = (0..SESSIONS).map(|_| simulation.connect()).collect();
+        assert!(simulation.run_until(Duration::from_secs(60), || handle.sessions() == SESSIONS));
+        // The first call is under way to peers that do not read when the second one comes, and with it a word of each of them.
+        clients[0].write(b"call").unwrap();
+        simulation.run_for(Duration::from_millis(100));
+        clients[0].write(b"call").unwrap();
+        clients[1..].iter_mut().for_each(|client| assert_eq!(client.write(b"word").unwrap(), 4));
+        simulation.step();
+        let stats = handle.stats();
+        assert!(stats.pauses as usize == SESSIONS && stats.messages_received < SESSIONS as u64, "{stats}");
+        simulation.run_for(Duration::from_millis(100));
+        assert_eq!(simulation.buffers_lent(), 0, "{}", handle.stats());
+    }
 
     #[test]
     fn what_was_given_makes_room_for_what_comes() {
