@@ -1,6 +1,7 @@
 //! What single steps cost, in nanoseconds: medians of short rounds, all in this process.
 
 mod driver;
+mod engine;
 mod mapping;
 mod pool;
 mod submitter;
@@ -59,6 +60,7 @@ fn each(mut visit: impl FnMut(&str, u64, &mut dyn FnMut())) -> Result<(), Error>
     driver::each(&mut visit)?;
     pool::each(&mut visit)?;
     mapping::each(&mut visit);
+    engine::each(&mut visit);
     Ok(())
 }
 
