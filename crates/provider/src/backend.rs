@@ -1,16 +1,16 @@
 //! The back ends of each platform, in order of preference, and the choice among them. The facts about operating systems that
 //! the common part needs are in `platform.rs`.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::base::error::{Error, ErrorKind};
+use crate::base::kind::Kind;
+use crate::base::wake::Waker;
 use crate::buffer::BufferPool;
 use crate::config::{Backend, Config};
 use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
-use crate::error::{Error, ErrorKind, Feature};
 use crate::faulty::Faulty;
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request};
 
 #[cfg(target_os = "linux")]
 mod absence;
@@ -139,32 +139,6 @@ macro_rules! any_provider {
 }
 for_each_backend!(any_provider);
 
-/// The mechanisms of operating systems that Raon runs on. All have their names everywhere; to open one of another system
-/// fails with `BackendUnavailable`, naming that system.
-///
-/// ```
-/// use raon_provider::{AnyProvider, Config, Driver, ErrorKind, Kind};
-/// let foreign = if cfg!(windows) { Kind::Epoll } else { Kind::Iocp };
-/// let error = Driver::<AnyProvider>::open(&Config::named(foreign)).err().expect("that is elsewhere");
-/// assert_eq!(error.kind(), ErrorKind::BackendUnavailable);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Linux io_uring.
-    IoUring,
-    /// Linux epoll.
-    Epoll,
-    /// Windows Registered I/O.
-    Rio,
-    /// Windows I/O completion ports.
-    Iocp,
-    /// kqueue of macOS and FreeBSD.
-    Kqueue,
-    /// In memory, with virtual time: for tests. Never chosen by `auto`, and not among [`Kind::available`].
-    Sim,
-}
-
 /// Whether a back end can be had here.
 #[derive(Clone, Debug)]
 pub struct Availability {
@@ -177,18 +151,6 @@ pub struct Availability {
 }
 
 impl Kind {
-    /// The name that commands and configuration use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::IoUring => "io_uring",
-            Kind::Epoll => "epoll",
-            Kind::Rio => "rio",
-            Kind::Iocp => "iocp",
-            Kind::Kqueue => "kqueue",
-            Kind::Sim => "sim",
-        }
-    }
-
     /// All back ends of this platform, best first, each tried for real. The simulated one, which is everywhere and serves
     /// nobody, is not listed.
     pub fn available() -> Vec<Availability> {
@@ -207,20 +169,6 @@ impl Kind {
         Err(last)
     }
 
-    /// Every name that is known, of this platform or not.
-    const EVERY: [Kind; 6] = [Kind::IoUring, Kind::Epoll, Kind::Rio, Kind::Iocp, Kind::Kqueue, Kind::Sim];
-
-    /// What opening it says where it does not exist.
-    fn foreign(self) -> Error {
-        let unavailable = Error::new(ErrorKind::BackendUnavailable);
-        match self {
-            Kind::IoUring | Kind::Epoll => unavailable.with_feature(Feature::Linux),
-            Kind::Rio | Kind::Iocp => unavailable.with_feature(Feature::Windows),
-            Kind::Kqueue => unavailable.with_feature(Feature::Bsd),
-            Kind::Sim => unavailable,
-        }
-    }
-
     fn real() -> impl Iterator<Item = Kind> {
         KINDS.iter().copied().filter(|kind| *kind != Kind::Sim)
     }
@@ -231,38 +179,6 @@ impl Kind {
         match opened {
             Ok(provider) => Availability { kind: self, error: None, features: provider.features() },
             Err(error) => Availability { kind: self, error: Some(error), features: Vec::new() },
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let found = Kind::EVERY.iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
-        found.copied().ok_or(Error::new(ErrorKind::UnknownBackend))
-    }
-}
-
-impl FromStr for Backend {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        if name.eq_ignore_ascii_case("auto") { Ok(Backend::Auto) } else { name.parse().map(Backend::Named) }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Backend::Auto => f.pad("auto"),
-            Backend::Named(kind) => kind.fmt(f),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use crate::base::error::Error;
+use crate::base::wake::Waker;
 use crate::config::PoolConfig;
-use crate::error::Error;
 use crate::memory::{Loan, Owner, SpanMut};
-use crate::provider::Waker;
 
 pub(crate) use crate::memory::Section;
 

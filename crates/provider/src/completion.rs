@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::base::error::Error;
+use crate::base::id::{OperationId, SocketId};
 use crate::buffer::Buffer;
 use crate::endpoint::AcceptedSocket;
-use crate::error::Error;
-use crate::id::{OperationId, SocketId};
 use crate::operation::{Operation, Payload, Room};
 
 /// The report on one operation (or one item of a stream operation), at most 96 bytes.

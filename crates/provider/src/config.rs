@@ -1,13 +1,15 @@
 //! Everything that can be set, with its bound and its reason.
 
 mod check;
-mod setting;
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 pub(crate) use self::check::holds;
-pub use self::setting::Setting;
-use crate::backend::{Kind, RioFunctions, SimNetwork};
+use crate::backend::{RioFunctions, SimNetwork};
+use crate::base::error::Error;
+use crate::base::kind::Kind;
 
 /// Which back end to open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,6 +19,23 @@ pub enum Backend {
     Auto,
     /// This one or an error, never another in silence.
     Named(Kind),
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        if name.eq_ignore_ascii_case("auto") { Ok(Backend::Auto) } else { name.parse().map(Backend::Named) }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Backend::Auto => f.pad("auto"),
+            Backend::Named(kind) => kind.fmt(f),
+        }
+    }
 }
 
 /// Sizes and limits of a driver. `Config::default()` suits a server of some ten thousand connections.

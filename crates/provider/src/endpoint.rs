@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use socket2::Socket;
 
-use crate::address::Address;
 use crate::backend::{SimNetwork, SimSocket};
-use crate::error::Error;
+use crate::base::address::Address;
+use crate::base::error::Error;
 use crate::platform::RawHandle;
 
 pub use options::{BindOptions, ConnectOptions, ListenOptions};

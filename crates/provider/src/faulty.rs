@@ -17,17 +17,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Kind;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::kind::Kind;
+use crate::base::random::{Random, SharedRandom};
+use crate::base::wake::{Wake, Waker};
 use crate::buffer::BufferPool;
 use crate::config::{Config, FaultRates, Faults};
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey, Wake, Waker,
+    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey,
 };
-use crate::random::{Random, SharedRandom};
 
 /// Longest wait while wakes may be lost: whoever wakes in vain is heard at its end.
 const WAIT_MAX: Duration = Duration::from_millis(2);

@@ -1,8 +1,8 @@
 //! What a driver runs on, for logs and for people.
 
-use crate::backend::Kind;
+use crate::base::error::Error;
+use crate::base::kind::Kind;
 use crate::config::Config;
-use crate::error::Error;
 use crate::platform;
 use crate::provider::{FeatureState, Provider};
 

@@ -23,17 +23,14 @@
 // What only the back ends of other systems use; Linux has the most of them, and there nothing may be left over.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unreachable_pub, reason = "used by back ends of Linux"))]
 
-mod address;
 mod backend;
+mod base;
 mod buffer;
-mod capacity;
 mod completion;
 mod config;
 mod driver;
 mod endpoint;
-mod error;
 mod faulty;
-mod id;
 mod info;
 mod mailbox;
 mod memory;
@@ -41,30 +38,28 @@ mod merge;
 mod operation;
 mod platform;
 mod provider;
-mod random;
 mod readiness;
 mod ready_queue;
-mod slots;
 mod socket;
 mod stats;
 mod submitter;
-mod time;
-mod timer;
 
-pub use address::Address;
 // All that is public there: each platform has its own back ends.
 pub use backend::*;
+pub use base::address::Address;
+pub use base::error::{Error, ErrorKind, Feature, Refused};
+pub use base::id::{OperationId, SocketId};
+pub use base::kind::Kind;
+pub use base::setting::Setting;
 pub use buffer::{Buffer, PoolState};
 pub use completion::{Completion, Completions, Outcome};
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, Setting, SimConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
     UringConfig,
 };
 pub use driver::Driver;
 pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
-pub use error::{Error, ErrorKind, Feature, Refused};
 pub use faulty::Faulty;
-pub use id::{OperationId, SocketId};
 pub use info::Info;
 pub use operation::{CloseMode, Operation, Payload, Room};
 pub use provider::{FeatureState, Provider};

@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::{Backoff, CachePadded};
 
-use crate::capacity;
-use crate::config::Setting;
-use crate::error::{Error, ErrorKind, Refused};
+use crate::base::capacity;
+use crate::base::error::{Error, ErrorKind, Refused};
+use crate::base::setting::Setting;
+use crate::base::wake::Waker;
 use crate::operation::Operation;
-use crate::provider::Waker;
 
 /// What the mailbox carries.
 pub(crate) enum Message {
@@ -141,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::provider::Wake;
+    use crate::base::wake::Wake;
 
     #[derive(Default)]
     struct Bell(Mutex<bool>, Condvar);

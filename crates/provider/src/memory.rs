@@ -27,10 +27,10 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use self::returns::{Returns, Taken};
 pub(crate) use self::span::{Span, SpanList, SpanMut, Target};
-use crate::capacity;
-use crate::config::Setting;
-use crate::error::Error;
-use crate::provider::{Wake, Waker};
+use crate::base::capacity;
+use crate::base::error::Error;
+use crate::base::setting::Setting;
+use crate::base::wake::{Wake, Waker};
 
 /// Those of `returns`, which a test replaces.
 mod atomic {

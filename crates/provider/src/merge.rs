@@ -12,7 +12,7 @@
 
 use std::net::SocketAddr;
 
-use crate::error::{Error, Feature};
+use crate::base::error::{Error, Feature};
 use crate::memory::Target;
 use crate::provider::{Action, FeatureState, Notice, Request, RequestKey};
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::address::Address;
+use crate::base::address::Address;
+use crate::base::id::SocketId;
 use crate::buffer::Buffer;
 use crate::endpoint::{AcceptedSocket, ConnectOptions};
-use crate::id::SocketId;
 use crate::memory::{Span, SpanMut};
 
 /// Bytes to send, owned by the driver from acceptance to completion.

@@ -1,6 +1,10 @@
 //! The facts about operating systems that the common part needs. Which file they come from is chosen here; which back ends
 //! there are, in `backend.rs`. No other file of this crate asks for the platform.
 
+use std::io;
+
+use crate::base::error::{Error, ErrorKind};
+
 #[cfg(not(any(target_os = "linux", windows, target_vendor = "apple", target_os = "freebsd")))]
 compile_error!("raon-provider runs on Linux, Windows, macOS and FreeBSD");
 
@@ -28,3 +32,20 @@ pub(crate) use self::{bsd::*, freebsd::*, unix::*};
 
 #[cfg(windows)]
 pub(crate) use self::windows::*;
+
+impl Error {
+    /// The error that the operating system reports by this code.
+    pub(crate) fn from_os(code: i32) -> Self {
+        Error::new(error_kind(code)).with_os_code(code)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Error::from_os(code),
+            None if error.kind() == io::ErrorKind::OutOfMemory => Error::new(ErrorKind::OutOfMemory),
+            None => Error::new(ErrorKind::InvalidInput),
+        }
+    }
+}

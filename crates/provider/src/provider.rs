@@ -4,26 +4,17 @@
 //! and stops it on `Cancel`. Everything that users see is built from that in `driver/`, once for all.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Kind;
+use crate::base::error::{Error, Feature};
+use crate::base::kind::Kind;
+use crate::base::slots::Key;
+use crate::base::wake::Waker;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, Endpoint};
-use crate::error::{Error, Feature};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::platform::RawHandle;
-use crate::slots::Key;
-
-/// Wakes the owner out of its wait, from any thread.
-pub trait Wake: Send + Sync {
-    /// Makes the present or the next wait return.
-    fn wake(&self);
-}
-
-/// A shared [`Wake`].
-pub(crate) type Waker = Arc<dyn Wake>;
 
 /// One request to the operating system. Spans stay valid until the request's final event (OWN-1).
 #[derive(Clone, Copy, Debug)]

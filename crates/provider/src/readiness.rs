@@ -20,17 +20,19 @@ use socket2::Socket;
 
 pub(crate) use self::datagram::{BATCH_MAX, Label, Message};
 use self::datagram::{OUTBOX_MAX, Outbox};
-use crate::backend::Kind;
+use crate::base::capacity;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::kind::Kind;
+use crate::base::setting::Setting;
+use crate::base::wake::Waker;
 use crate::buffer::{BufferPool, Section};
-use crate::capacity;
-use crate::config::{Config, Setting};
+use crate::config::Config;
 use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::merge::{self, Merging, MergingProbe};
 use crate::platform::{self, RawHandle, raw_handle};
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
 };
 use crate::ready_queue::{ReadyQueue, SHARE_BYTES_MIN};
 

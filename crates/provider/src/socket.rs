@@ -12,10 +12,10 @@
 
 use socket2::SockAddr;
 
-use crate::id::OperationId;
+use crate::base::id::OperationId;
+use crate::base::slots::NONE;
 use crate::memory::Span;
 use crate::operation::{Payload, Room};
-use crate::slots::NONE;
 
 /// What is true of a socket. One bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Refused;
+use crate::base::error::Refused;
 use crate::mailbox::{Mailbox, Message};
 use crate::operation::Operation;
 

@@ -7,7 +7,7 @@ use super::{Visit, keep};
 
 /// The provider's own table, which is not part of its interface.
 #[allow(dead_code, unreachable_pub, reason = "a file of another crate, of which only what is measured is used")]
-#[path = "../../../provider/src/slots.rs"]
+#[path = "../../../provider/src/base/slots.rs"]
 mod slots;
 
 const SESSIONS: u32 = 10_000;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::error::ErrorKind;
+use crate::base::error::ErrorKind;
 
 /// The kernel has no such feature.
 pub(crate) const LACKING: &str = "this kernel lacks it";

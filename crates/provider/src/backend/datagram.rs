@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::absence::{reason, trial, uninterrupted};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::memory::{Span, SpanMut, Target};
 use crate::merge::MergingProbe;
 use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::error::Error;
-use crate::provider::Wake;
+use crate::base::error::Error;
+use crate::base::wake::Wake;
 
 /// The eventfd, shared by all who may wake.
 #[derive(Debug)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Config, IocpConfig, PoolConfig, RioConfig, Setting};
-use crate::error::Error;
-use crate::slots::CAPACITY_MAX;
+use super::{Config, IocpConfig, PoolConfig, RioConfig};
+use crate::base::error::Error;
+use crate::base::setting::Setting;
+use crate::base::slots::CAPACITY_MAX;
 
 impl Config {
     /// Checks all values. Errors: `InvalidInput` with the first setting that is out of range.
@@ -69,7 +70,7 @@ pub(crate) fn holds(setting: Setting, condition: bool) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::base::error::ErrorKind;
 
     #[test]
     fn each_setting_is_checked_at_its_bounds() {

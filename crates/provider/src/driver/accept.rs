@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::Driver;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::slots::NONE;
+use crate::base::time;
+use crate::base::timer::Due;
 use crate::completion::Outcome;
 use crate::endpoint::{AcceptedSocket, Endpoint};
-use crate::error::{Error, ErrorKind};
-use crate::id::{OperationId, SocketId};
 use crate::provider::{Action, Provider};
-use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
-use crate::time;
-use crate::timer::Due;
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
 const BACKOFF_MS_MIN: u16 = 10;

@@ -7,18 +7,18 @@
 use std::time::{Duration, Instant};
 
 use super::Driver;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::slots::NONE;
+use crate::base::time;
+use crate::base::timer::Due;
 use crate::completion::{Completion, Completions, Outcome};
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind};
-use crate::id::{OperationId, SocketId};
 use crate::mailbox::Message;
 use crate::operation::CloseMode;
 use crate::provider::Provider;
-use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats;
-use crate::time;
-use crate::timer::Due;
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
 /// flooding sockets leave a quiet one waiting for no more (STARVE-1).
@@ -259,7 +259,7 @@ impl<P: Provider> Drop for Driver<P> {
         self.shut_down();
         if self.in_kernel > 0 {
             stats::count_leaked(self.in_kernel as u64);
-            let empty = crate::slots::Slots::new(0, 1);
+            let empty = crate::base::slots::Slots::new(0, 1);
             std::mem::forget(std::mem::replace(&mut self.operations, empty));
             std::mem::forget(std::mem::take(&mut self.gathers));
             self.pool.leak();

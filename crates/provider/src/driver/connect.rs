@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::Driver;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::slots::NONE;
+use crate::base::time;
+use crate::base::timer::Due;
 use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind};
 use crate::memory::Span;
 use crate::provider::{Action, Provider};
-use crate::slots::NONE;
 use crate::socket::{Body, Flags};
 use crate::stats::LatencyKind;
-use crate::time;
-use crate::timer::Due;
 
 /// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
 const AGAIN_MS_MIN: u16 = 1;

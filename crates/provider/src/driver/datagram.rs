@@ -8,22 +8,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Driver;
-use crate::address::{Address, destination};
+use crate::base::address::{Address, destination};
+use crate::base::error::{Error, ErrorKind, Refused};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::setting::Setting;
+use crate::base::slots::NONE;
+use crate::base::time;
+use crate::base::timer::Due;
 use crate::buffer::{Buffer, Section};
 use crate::completion::Outcome;
-use crate::config::{Setting, holds};
+use crate::config::holds;
 use crate::endpoint::{BindOptions, Endpoint};
-use crate::error::{Error, ErrorKind, Refused};
-use crate::id::{OperationId, SocketId};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
 use crate::operation::Payload;
 use crate::provider::{Action, Notice, Provider};
-use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
-use crate::time;
-use crate::timer::Due;
 
 /// What a back end may need in a receive buffer beside the datagram: io_uring puts a header, the sender's address and
 /// control data in front of it (16 + 28 + 32 bytes).

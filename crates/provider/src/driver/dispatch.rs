@@ -1,9 +1,9 @@
 //! From events of the back end to what they mean.
 
 use super::Driver;
-use crate::address::canonical;
+use crate::base::address::canonical;
+use crate::base::error::Error;
 use crate::completion::Outcome;
-use crate::error::Error;
 use crate::provider::{Event, EventResult, Provider};
 use crate::socket::Body;
 

@@ -2,11 +2,11 @@
 //! completion with bytes holds a buffer, or one of the few parts of a buffer) and one end per socket.
 
 use super::Driver;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::id::OperationId;
+use crate::base::slots::NONE;
 use crate::completion::{Completion, Outcome};
-use crate::error::{Error, ErrorKind};
-use crate::id::OperationId;
 use crate::provider::Provider;
-use crate::slots::NONE;
 use crate::socket::Entry;
 
 #[derive(Default)]

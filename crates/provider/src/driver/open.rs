@@ -6,16 +6,17 @@ use std::marker::PhantomData;
 use super::held::Held;
 use super::share::Shares;
 use super::{Driver, Gathers};
+use crate::base::capacity;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::id::DriverNumber;
+use crate::base::setting::Setting;
+use crate::base::timer::Timers;
 use crate::buffer::BufferPool;
-use crate::capacity;
-use crate::config::{Config, Setting};
+use crate::config::Config;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind};
-use crate::id::DriverNumber;
 use crate::mailbox::Mailbox;
 use crate::provider::Provider;
 use crate::stats::Counters;
-use crate::timer::Timers;
 
 /// What a turn has places for at first: requests, events, completions, sockets to send on.
 const TURN_FIRST: usize = 1024;

@@ -2,14 +2,14 @@
 
 use super::Driver;
 use super::datagram::is_about_the_past;
+use crate::base::error::{Error, ErrorKind, Refused};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::slots::NONE;
 use crate::buffer::Buffer;
 use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Refused};
-use crate::id::{OperationId, SocketId};
 use crate::operation::{REQUEST_BYTES_MAX, Room};
 use crate::provider::{Action, Provider};
-use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
 

@@ -6,14 +6,14 @@
 //!    over again, this time waiting for room.
 
 use super::Driver;
+use crate::base::error::{Error, ErrorKind, Refused};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::slots::NONE;
 use crate::completion::{Completion, Outcome};
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Refused};
-use crate::id::{OperationId, SocketId};
 use crate::memory::{Span, SpanList};
 use crate::operation::{GATHER_PIECES_MAX, Payload, REQUEST_BYTES_MAX};
 use crate::provider::{Action, Notice, Provider};
-use crate::slots::NONE;
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
 

@@ -19,10 +19,10 @@
 use std::collections::VecDeque;
 
 use super::Driver;
+use crate::base::slots::{Key, NONE, Slots};
 use crate::buffer::Section;
 use crate::config::Config;
 use crate::provider::{Action, Arrival, Provider, Shots};
-use crate::slots::{Key, NONE, Slots};
 use crate::socket::{Body, Entry, Flags};
 
 /// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::Driver;
-use crate::address::Address;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind, Refused};
+use crate::base::id::{OperationId, SocketId};
+use crate::base::slots::NONE;
+use crate::base::time;
+use crate::base::timer::Due;
 use crate::completion::{Completion, Outcome};
 use crate::endpoint::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
-use crate::error::{Error, ErrorKind, Refused};
-use crate::id::{OperationId, SocketId};
 use crate::mailbox::Message;
 use crate::operation::{Operation, Payload, Room};
 use crate::provider::{Action, Provider, Request};
-use crate::slots::NONE;
 use crate::socket::{Body, Entry, Flags, Operation as Queued};
 use crate::stats::LatencyKind;
-use crate::time;
-use crate::timer::Due;
 
 impl<P: Provider> Driver<P> {
     /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:

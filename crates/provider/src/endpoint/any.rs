@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use socket2::Socket;
 
 use super::{AnyNetwork, AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
-use crate::address::Address;
 use crate::backend::{SimNetwork, SimSocket};
-use crate::error::Error;
+use crate::base::address::Address;
+use crate::base::error::Error;
 use crate::platform::RawHandle;
 
 impl From<&()> for AnyNetwork {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::address::{Address, destination, unmapped};
-use crate::config::Setting;
-use crate::error::{Error, ErrorKind};
+use crate::base::address::{Address, destination, unmapped};
+use crate::base::error::{Error, ErrorKind};
+use crate::base::setting::Setting;
 
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, TcpKeepalive, Type};
 
 use super::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
-use crate::address::Address;
-use crate::error::{Error, ErrorKind};
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
 use crate::platform::{self, RawHandle};
 
 /// Most that is asked of a queue of the system: it doubles the number, in an int.

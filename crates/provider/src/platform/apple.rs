@@ -5,7 +5,7 @@ use rustix::net::SendFlags;
 use socket2::Socket;
 
 use super::is_internet;
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// True of a socket that waits for connections. SO_ACCEPTCONN is declared and not answered here; a listener is told by
 /// having a name and no peer. So is a connection that had ended before it was adopted, which then takes no receive.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::address::Address;
-use crate::error::{Error, ErrorKind, Feature};
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind, Feature};
 use crate::merge::Refusal;
 
 /// True of sockets of IPv4 and IPv6.

@@ -4,7 +4,7 @@ use rustix::net::SendFlags;
 use socket2::{Protocol, Socket};
 
 use super::is_internet;
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// True of a socket that waits for connections.
 pub(crate) fn is_listener(socket: &Socket) -> Result<bool, Error> {

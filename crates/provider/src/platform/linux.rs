@@ -8,9 +8,9 @@ use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::raw_handle;
-use crate::address::Address;
 use crate::backend::datagram;
-use crate::error::Error;
+use crate::base::address::Address;
+use crate::base::error::Error;
 use crate::merge::Refusal;
 
 /// True of a socket that waits for connections.

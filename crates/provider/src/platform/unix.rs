@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::address::Address;
-use crate::error::{Error, ErrorKind};
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
 
 /// The operating system's handle of a socket.
 pub(crate) type RawHandle = RawFd;

@@ -12,8 +12,8 @@ use windows_sys::Win32::Foundation as win32;
 use windows_sys::Win32::Networking::WinSock as winsock;
 use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
-use crate::address::Address;
-use crate::error::{Error, ErrorKind, Feature};
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind, Feature};
 use crate::merge::Refusal;
 
 /// The operating system's handle of a socket.

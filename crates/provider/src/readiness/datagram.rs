@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 
 use super::{Readiness, Selector, Tried, UNSPECIFIED, event};
+use crate::base::error::{Error, ErrorKind};
+use crate::base::slots::NONE;
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::is_about_the_past;
-use crate::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
 use crate::provider::{Event, EventResult, Notice, RequestKey};
-use crate::slots::NONE;
 
 /// Messages per system call.
 pub(crate) const BATCH_MAX: usize = 32;

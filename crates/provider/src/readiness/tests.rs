@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
+use crate::base::slots::Key;
 use crate::completion::Completions;
 use crate::config::PoolConfig;
 use crate::driver::Driver;
-use crate::slots::Key;
 use crate::submitter::Submitter;
 
 /// Every socket is readable at the first wait, and has bytes without end.
@@ -23,7 +23,7 @@ thread_local! {
 
 struct Nobody;
 
-impl crate::provider::Wake for Nobody {
+impl crate::base::wake::Wake for Nobody {
     fn wake(&self) {}
 }
 

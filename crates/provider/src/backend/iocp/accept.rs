@@ -21,8 +21,8 @@ use super::associate::Facts;
 use super::blocks::{BlockId, Blocks, Job, ROOM_BYTES, Started, Use, last_error};
 use super::extension::Extensions;
 use super::port::Port;
+use crate::base::error::{Error, ErrorKind};
 use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::error::{Error, ErrorKind};
 use crate::platform::{self, RawHandle};
 use crate::provider::{Event, EventResult, RequestKey};
 

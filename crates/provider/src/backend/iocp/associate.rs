@@ -13,7 +13,7 @@ use windows_sys::Win32::System::WindowsProgramming::{
 
 use super::blocks::last_error;
 use super::port::Port;
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::platform::RawHandle;
 
 /// What is known of a socket from the start.

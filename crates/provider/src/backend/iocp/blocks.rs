@@ -22,10 +22,10 @@ use windows_sys::Win32::Networking::WinSock::{SOCKET, WSAGetLastError, WSAGetOve
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0};
 
 use super::port::{Port, key};
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::slots::NONE;
 use crate::platform::RawHandle;
 use crate::provider::{Notice, RequestKey};
-use crate::slots::NONE;
 
 /// Blocks per allocation.
 const CHUNK_BLOCKS: usize = 256;
@@ -320,7 +320,7 @@ pub(in crate::backend) fn last_error() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slots::Key;
+    use crate::base::slots::Key;
 
     fn user(operation: u32, generation: u32) -> Use {
         Use { key: Key::new(operation, generation), socket: 0, handle: 0, job: Job::ReceiveInto }

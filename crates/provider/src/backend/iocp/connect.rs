@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use super::blocks::{BlockId, Blocks, Started, last_error};
 use super::extension::Extensions;
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::memory::Span;
 use crate::platform::RawHandle;
 

@@ -7,9 +7,9 @@ use super::blocks::{Job, Started, Use};
 use super::message::{self, Label, Posted};
 use super::transfer::Tried;
 use super::{Awaited, Iocp};
+use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::driver::datagram::is_about_the_past;
-use crate::error::{Error, ErrorKind};
 use crate::memory::SpanMut;
 use crate::provider::{Event, EventResult, RequestKey};
 

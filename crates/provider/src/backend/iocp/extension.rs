@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::core::GUID;
 
 use super::blocks::last_error;
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::platform::{self, RawHandle};
 
 /// Those of the system's own provider, which all its sockets share.

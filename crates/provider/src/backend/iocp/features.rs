@@ -4,8 +4,8 @@ use socket2::{Domain, Protocol, Type};
 
 use super::associate;
 use super::precise::PreciseTimer;
+use crate::base::error::{Error, Feature};
 use crate::config::Config;
-use crate::error::{Error, Feature};
 use crate::platform::{new_socket, raw_handle};
 use crate::provider::FeatureState;
 

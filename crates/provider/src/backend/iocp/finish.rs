@@ -4,7 +4,7 @@ use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use super::blocks::{Job, Use};
 use super::{Iocp, connect};
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::provider::{Event, EventResult};
 
 impl Iocp {

@@ -11,7 +11,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::blocks::{Blocks, ROOM_BYTES, Started, last_error, started};
 use super::extension::Extensions;
 use super::transfer::{Pieces, Tried};
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::memory::{SpanMut, Target};
 use crate::platform::RawHandle;
 use crate::readiness::UNSPECIFIED;

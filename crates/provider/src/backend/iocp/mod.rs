@@ -46,13 +46,14 @@ use self::features::Features;
 use self::port::{ENTRIES_PER_WAIT, Port, key};
 use self::precise::{PRECISE_MAX, PreciseTimer};
 use self::transfer::Pieces;
-use super::Kind;
+use crate::base::error::Error;
+use crate::base::kind::Kind;
+use crate::base::wake::Waker;
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::error::Error;
 use crate::operation::GATHER_PIECES_MAX;
 use crate::platform::{RawHandle, raw_handle};
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots};
 use crate::ready_queue::ReadyQueue;
 
 /// Longest wait before a cancel that has found nothing is repeated. Mostly the completion is in the port and ends it at once.

@@ -17,9 +17,9 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::Threading::INFINITE;
 
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::wake::Wake;
 use crate::platform::RawHandle;
-use crate::provider::Wake;
 
 /// What the key of a completion says.
 pub(in crate::backend) mod key {

@@ -3,8 +3,8 @@
 use super::Iocp;
 use super::blocks::{Job, Started, Use};
 use super::transfer::{self, Tried};
+use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
-use crate::error::{Error, ErrorKind};
 use crate::memory::SpanMut;
 use crate::provider::{Event, EventResult, RequestKey, Shots};
 use crate::ready_queue::SHARE_BYTES_MIN;

@@ -3,7 +3,7 @@
 use super::accept::Surroundings;
 use super::blocks::{BlockId, Job, Started, Use};
 use super::{Awaited, Input, Iocp, connect, message, transfer};
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{Action, Event, EventResult, Notice, Request, RequestKey};
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
+use crate::base::id::SocketId;
 use crate::completion::{Completions, Outcome};
 use crate::config::{Backend, IocpConfig};
 use crate::driver::Driver;
 use crate::endpoint::{AcceptedSocket, BindOptions, ListenOptions};
-use crate::id::SocketId;
 use crate::operation::CloseMode;
 use crate::{ErrorKind, Feature, Operation, Room};
 

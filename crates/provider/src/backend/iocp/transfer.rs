@@ -5,7 +5,7 @@ use windows_sys::Win32::Networking::WinSock::{SOCKET, WSABUF, WSAEWOULDBLOCK, WS
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::blocks::{Started, last_error, started};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
 

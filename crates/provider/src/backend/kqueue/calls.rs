@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SocketAddrAny};
 use socket2::{SockRef, Socket};
 
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::platform::{self, RawHandle};
 use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 
 use super::{Filter, Kernel, Note, calls};
 use crate::backend::event_fd::EventFd;
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::wake::Wake;
 use crate::platform::RawHandle;
-use crate::provider::Wake;
 
 /// Data of the user event; sockets have their number.
 const WAKE: u64 = u64::MAX;

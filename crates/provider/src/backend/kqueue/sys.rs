@@ -8,7 +8,7 @@ use rustix::event::kqueue::{Event, EventFilter, EventFlags, UserDefinedFlags, Us
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use super::{Filter, Kernel, Note};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::platform::RawHandle;
 
 /// A kernel queue.

@@ -4,10 +4,10 @@ use super::Rio;
 use super::line::Context;
 use super::queues::{Side, status};
 use super::start::ended;
+use crate::base::error::Error;
+use crate::base::slots::Key;
 use crate::buffer::BufferPool;
-use crate::error::Error;
 use crate::provider::{Event, EventResult};
-use crate::slots::Key;
 
 impl Rio {
     /// Dequeues until there is no more, and goes on with all lines that something has happened to.

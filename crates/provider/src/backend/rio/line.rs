@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use windows_sys::Win32::Networking::WinSock::RIO_RQ;
 
 use super::queues::Side;
+use crate::base::error::Error;
 use crate::buffer::Section;
-use crate::error::Error;
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::provider::{Event, RequestKey, Shots};
 

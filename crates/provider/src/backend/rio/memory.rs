@@ -16,8 +16,8 @@ use windows_sys::Win32::Networking::WinSock::{RIO_BUF, RIO_BUFFERID};
 
 use super::queues::RioFunctions;
 use crate::backend::iocp::blocks::last_error;
-use crate::config::Setting;
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
+use crate::base::setting::Setting;
 use crate::memory::Region;
 
 /// Bytes of the first region, at least.

@@ -38,16 +38,19 @@ use self::line::Line;
 use self::memory::Slices;
 use self::queues::{Queues, RESULTS_PER_CALL, Side};
 pub use self::queues::{RioFunctions, RioHooks};
-use super::{Iocp, Kind};
+use super::Iocp;
+use crate::base::capacity;
+use crate::base::error::{Error, ErrorKind, Feature};
+use crate::base::kind::Kind;
+use crate::base::setting::Setting;
+use crate::base::slots::{CAPACITY_MAX, Key, Slots};
+use crate::base::time::DRAIN_MAX;
+use crate::base::wake::Waker;
 use crate::buffer::BufferPool;
-use crate::capacity;
-use crate::config::{Config, RioConfig, Setting};
-use crate::error::{Error, ErrorKind, Feature};
+use crate::config::{Config, RioConfig};
 use crate::platform::{RawHandle, raw_handle};
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, Waker};
-use crate::slots::{CAPACITY_MAX, Key, Slots};
+use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request};
 use crate::stats;
-use crate::time::DRAIN_MAX;
 
 /// How long the system gets before a request that it had no memory for is posted again.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);

@@ -23,7 +23,7 @@ use windows_sys::core::{BOOL, GUID};
 
 use crate::backend::iocp::blocks::last_error;
 use crate::backend::iocp::port::{Port, key};
-use crate::error::{Error, ErrorKind, Feature};
+use crate::base::error::{Error, ErrorKind, Feature};
 use crate::platform::{self, RawHandle};
 
 /// The functions of registered I/O, as the system or a test gives them.

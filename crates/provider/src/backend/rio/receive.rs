@@ -4,8 +4,8 @@ use super::Rio;
 use super::line::{Asked, Context, Inlet};
 use super::queues::Side;
 use super::start::ended;
+use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
-use crate::error::{Error, ErrorKind};
 use crate::provider::{Event, EventResult, Shots};
 
 impl Rio {

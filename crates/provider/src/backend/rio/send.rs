@@ -5,7 +5,7 @@ use super::line::{Context, Piece};
 use super::queues::Side;
 use super::receive::is_passing;
 use super::start::ended;
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::provider::{Event, EventResult};
 
 impl Rio {

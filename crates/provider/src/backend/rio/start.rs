@@ -3,10 +3,10 @@
 use super::Rio;
 use super::line::{Asked, Line, Pending, Sending, Source};
 use super::queues::Side;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::slots::Key;
 use crate::buffer::BufferPool;
-use crate::error::{Error, ErrorKind};
 use crate::provider::{Action, Event, EventResult, Request, RequestKey};
-use crate::slots::Key;
 
 impl Rio {
     pub(super) fn start(&mut self, request: Request, pool: &mut BufferPool, events: &mut Vec<Event>) {

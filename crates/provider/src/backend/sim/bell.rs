@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::provider::Wake;
+use crate::base::wake::Wake;
 
 /// Rung by the network when something changes for a driver, and by whoever wakes it.
 #[derive(Default)]

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::names::with_port;
 use super::world::{Body, Happening, World};
-use crate::address::{Address, unmapped};
+use crate::base::address::{Address, unmapped};
+use crate::base::error::{Error, ErrorKind};
 use crate::endpoint::BindOptions;
-use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
 
 /// The longest payload that UDP carries over IPv4.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
-use crate::time::nanoseconds;
+use crate::base::random::Random;
+use crate::base::time::nanoseconds;
 
 /// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1; what is less is
 /// never, what is more always. `short_writes`, `no_buffers` and `full_queues` count as 0.9 at most, so that there is always a

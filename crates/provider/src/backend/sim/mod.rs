@@ -30,16 +30,17 @@ use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use crate::backend::Kind;
+use crate::base::error::{Error, ErrorKind, Feature};
+use crate::base::kind::Kind;
+use crate::base::time;
+use crate::base::wake::Waker;
 use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Feature};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::provider::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots, Waker,
+    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
 };
 use crate::readiness::Tried;
-use crate::time;
 
 use bell::Bell;
 use fault::escapable;

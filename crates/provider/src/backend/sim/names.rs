@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::address::Address;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::random::Random;
 use crate::endpoint::ListenOptions;
-use crate::error::{Error, ErrorKind};
-use crate::random::Random;
 
 /// Ports that are given to whoever asks for none.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;

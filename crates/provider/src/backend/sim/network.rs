@@ -10,10 +10,10 @@ use super::fault::FaultPlan;
 use super::peer::{SimListener, SimPeer};
 use super::socket::SimSocket;
 use super::world::World;
-use crate::address::Address;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::time;
 use crate::endpoint::{AcceptedSocket, AnySocket, ListenOptions};
-use crate::error::{Error, ErrorKind};
-use crate::time;
 
 /// A network in memory, with a clock of its own, that drivers and scripted peers share.
 ///

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::SimNetwork;
 use super::socket::SimSocket;
-use crate::address::Address;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
 use crate::endpoint::{AcceptedSocket, AnySocket, ConnectOptions, Endpoint, ListenOptions};
-use crate::error::{Error, ErrorKind};
 use crate::readiness::Tried;
 
 /// One end of a simulated connection, played by a test. Nothing here waits; dropping it closes the connection as `close(2)`

@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 
 use super::fault::FaultPlan;
-use crate::random::Random;
-use crate::time::nanoseconds;
+use crate::base::random::Random;
+use crate::base::time::nanoseconds;
 
 /// The most bytes that arrive at the same moment.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024;

@@ -9,9 +9,9 @@
 
 use super::pipe::{Cargo, Pipe};
 use super::world::{Body, Happening, World};
-use crate::address::Address;
-use crate::error::{Error, ErrorKind};
-use crate::random::Random;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::random::Random;
 use crate::readiness::Tried;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

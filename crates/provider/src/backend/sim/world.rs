@@ -21,10 +21,10 @@ use super::datagram::{Flight, Port};
 use super::fault::FaultPlan;
 use super::names::Names;
 use super::stream::Stream;
-use crate::address::Address;
-use crate::error::{Error, ErrorKind};
-use crate::random::Random;
-use crate::time::LAST_NS;
+use crate::base::address::Address;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::random::Random;
+use crate::base::time::LAST_NS;
 
 /// All of a network.
 pub(super) struct World {

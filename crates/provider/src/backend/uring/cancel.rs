@@ -7,9 +7,9 @@
 
 use super::Uring;
 use super::entries::{self, Tag};
-use crate::capacity;
-use crate::config::Setting;
-use crate::error::Error;
+use crate::base::capacity;
+use crate::base::error::Error;
+use crate::base::setting::Setting;
 use crate::provider::RequestKey;
 
 /// What the kernel has of each operation slot, and the cancels that have not found it.

@@ -4,8 +4,8 @@ use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue, types};
 
+use crate::base::slots::Key;
 use crate::memory::{Span, SpanMut, Target};
-use crate::slots::Key;
 
 /// What a completion entry is about: the upper 12 bits of its `user_data`; the lower 52 are the operation's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]

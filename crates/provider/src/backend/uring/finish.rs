@@ -3,9 +3,9 @@
 use super::Uring;
 use super::entries::{self, Tag};
 use super::ring::{self, Reaped};
+use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
 use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::error::{Error, ErrorKind};
 use crate::provider::{Event, EventResult, RequestKey};
 
 /// Times in a row that the kernel calls an accept invalid, after which accepts are asked for one by one: a filter or a kernel
@@ -217,7 +217,7 @@ fn sent(result: Result<usize, Error>) -> EventResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Kind;
+    use crate::base::kind::Kind;
     use crate::config::Config;
     use crate::provider::Provider;
 

@@ -29,15 +29,17 @@ use self::level::{LEVEL_MIN, LEVEL_MIN_BULK, Level};
 use self::probe::Features;
 use self::ring::{Reaped, Ring, Setup};
 use self::run::Runs;
-use super::Kind;
 use super::event_fd::EventFd;
+use crate::base::capacity;
+use crate::base::error::Error;
+use crate::base::kind::Kind;
+use crate::base::setting::Setting;
+use crate::base::slots::Key;
+use crate::base::wake::Waker;
 use crate::buffer::BufferPool;
-use crate::capacity;
-use crate::config::{Config, Rung, Setting};
-use crate::error::Error;
+use crate::config::{Config, Rung};
 use crate::platform::RawHandle;
-use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Waker};
-use crate::slots::Key;
+use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey};
 
 /// Completions that deferred work yields per enter, IO_LOCAL_TW_DEFAULT_MAX: if there are as many, there may be more.
 const DEFERRED_PER_ENTER: usize = 20;

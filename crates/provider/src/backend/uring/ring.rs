@@ -20,8 +20,8 @@ use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
 use crate::backend::datagram::{self, SegmentControl};
-use crate::capacity;
-use crate::config::Setting;
+use crate::base::capacity;
+use crate::base::setting::Setting;
 use crate::memory::{Region, Span, SpanList, SpanMut, Target};
 use crate::merge::RUN_SPANS_MAX;
 use crate::readiness::UNSPECIFIED;

@@ -15,11 +15,11 @@ use io_uring::squeue;
 use super::Uring;
 use super::entries::{self, Tag};
 use super::finish::failed;
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::slots::Key;
 use crate::memory::{SpanList, Target};
 use crate::merge::{self, RUN_MAX, Segment};
 use crate::provider::{Action, Event, EventResult, Notice, Request};
-use crate::slots::Key;
 
 /// The runs that are under way.
 #[derive(Default)]
@@ -159,7 +159,7 @@ fn ended(request: &Request, result: EventResult) -> Event {
 mod tests {
     use super::super::ring::Reaped;
     use super::*;
-    use crate::backend::Kind;
+    use crate::base::kind::Kind;
     use crate::buffer::BufferPool;
     use crate::config::Config;
     use crate::memory::Span;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::backend::Kind;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::id::SocketId;
+use crate::base::kind::Kind;
+use crate::base::wake::{Wake, Waker};
 use crate::buffer::BufferPool;
 use crate::completion::Completions;
 use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::error::{Error, ErrorKind};
-use crate::id::SocketId;
-use crate::provider::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey, Wake, Waker};
+use crate::provider::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey};
 
 /// Report of one receive in a turn.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::slots::CAPACITY_MAX;
+use crate::base::slots::CAPACITY_MAX;
 
 /// A field of the configuration, or of a socket's options, as an [`Error`](crate::Error) names it.
 ///

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 
-use crate::config::Setting;
-use crate::error::Error;
-use crate::slots::Slots;
+use crate::base::error::Error;
+use crate::base::setting::Setting;
+use crate::base::slots::Slots;
 
 /// What must be left beside a large piece: several times what a driver takes in small ones.
 const HEADROOM_BYTES: usize = 1 << 20;
@@ -73,7 +73,7 @@ fn can_be_had(bytes: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::base::error::ErrorKind;
 
     #[test]
     fn what_cannot_be_had_is_an_error_with_a_name() {

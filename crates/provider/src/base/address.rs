@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use socket2::SockAddr;
 
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::platform;
 
 /// The address of one end of a socket.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Mutex;
 
-use crate::slots::Key;
+use crate::base::slots::Key;
 
 const DRIVER_BITS: u32 = 12;
 const DRIVER_SHIFT: u32 = 64 - DRIVER_BITS;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::config::Setting;
+use crate::base::setting::Setting;
 
 /// What went wrong, in two machine words. `Display` names the cause and the remedy.
 ///
@@ -249,8 +249,10 @@ impl Error {
         self
     }
 
-    pub(crate) fn from_os(code: i32) -> Self {
-        Error { os_code: code, ..Error::new(crate::platform::error_kind(code)) }
+    /// The same error with the code of the operating system.
+    pub(crate) const fn with_os_code(mut self, code: i32) -> Self {
+        self.os_code = code;
+        self
     }
 
     /// The cause, to be matched on.
@@ -271,16 +273,6 @@ impl Error {
     /// The setting that is out of range, or whose memory cannot be had, where that is the cause.
     pub fn setting(&self) -> Option<Setting> {
         self.setting
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(code) => Error::from_os(code),
-            None if error.kind() == io::ErrorKind::OutOfMemory => Error::new(ErrorKind::OutOfMemory),
-            None => Error::new(ErrorKind::InvalidInput),
-        }
     }
 }
 

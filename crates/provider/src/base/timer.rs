@@ -1,6 +1,6 @@
 //! Deadlines in an indexed binary heap: set, move and cancel in O(log n), and a cancelled one leaves nothing behind.
 
-use crate::slots::NONE;
+use crate::base::slots::NONE;
 
 /// What a deadline is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
