@@ -1,6 +1,6 @@
 //! What a driver runs on, for logs and for people.
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Feature};
 use crate::base::kind::Kind;
 use crate::config::Config;
 use crate::platform;
@@ -51,7 +51,7 @@ impl Info {
     }
 
     /// True if the feature is in use.
-    pub fn uses(&self, feature: crate::Feature) -> bool {
+    pub fn uses(&self, feature: Feature) -> bool {
         self.features.iter().any(|state| state.feature == feature && state.in_use)
     }
 }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 
 use crate::base::error::{Error, Feature};
 use crate::memory::Target;
+use crate::platform::MergeRefusal;
 use crate::provider::{Action, FeatureState, Notice, Request, RequestKey};
 
 /// Bytes of one merged message at most, sent or received: the longest IP packet, rounded up. A receive buffer of this size
@@ -135,12 +136,12 @@ impl Merging {
 
     /// True if the datagrams of a message that failed are to go again, each alone; `first` and `key` are those of the first
     /// one. False: the error is the first one's.
-    pub(crate) fn refused(&mut self, refusal: Refusal, key: RequestKey, first: &Segment) -> bool {
+    pub(crate) fn refused(&mut self, refusal: MergeRefusal, key: RequestKey, first: &Segment) -> bool {
         let segment_bytes_max = match refusal {
-            Refusal::None => return false,
-            Refusal::Once => return true,
-            Refusal::Length => first.bytes - 1,
-            Refusal::Always => 0,
+            MergeRefusal::None => return false,
+            MergeRefusal::Once => return true,
+            MergeRefusal::Length => first.bytes - 1,
+            MergeRefusal::Always => 0,
         };
         self.suspect = Some(Suspect { key, route: first.route(), segment_bytes_max });
         true
@@ -189,19 +190,6 @@ impl Merging {
     }
 }
 
-/// What a failure says about merging.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
-    /// Nothing: it is about an earlier datagram and would have come without it.
-    None,
-    /// Nothing that holds for the next message, but this one may have failed for being merged.
-    Once,
-    /// Segments of this length perhaps cannot be merged on this route.
-    Length,
-    /// Perhaps nothing can.
-    Always,
-}
-
 /// State of the receiving side.
 pub(crate) fn coalescing_state(is_wanted: bool, possible: Result<(), &'static str>) -> FeatureState {
     let reason = reason(is_wanted, possible);
@@ -224,7 +212,7 @@ pub(crate) fn carried(lengths: impl IntoIterator<Item = usize>, mut bytes: usize
 }
 
 /// What the error of a message says about merging.
-pub(crate) fn refusal(error: Error) -> Refusal {
+pub(crate) fn refusal(error: Error) -> MergeRefusal {
     crate::platform::merge_refusal(error.os_code())
 }
 
@@ -317,7 +305,7 @@ mod tests {
     }
 
     /// A message to that address is refused; then its first datagram goes alone, or does not.
-    fn refuse(merging: &mut Merging, target: &SockAddr, length: usize, refusal: Refusal, has_gone: bool) -> bool {
+    fn refuse(merging: &mut Merging, target: &SockAddr, length: usize, refusal: MergeRefusal, has_gone: bool) -> bool {
         let first = segments(target, &[length])[0].unwrap();
         let is_retried = merging.refused(refusal, key(3), &first);
         merging.alone(key(4), true);
@@ -329,11 +317,11 @@ mod tests {
     fn a_datagram_that_fails_alone_is_to_blame_itself() {
         let (bad, good) = (address("127.0.0.1:9"), address("127.0.0.1:10"));
         let mut merging = Merging::new(true, Ok(()));
-        for refusal in [Refusal::Once, Refusal::Length, Refusal::Always] {
+        for refusal in [MergeRefusal::Once, MergeRefusal::Length, MergeRefusal::Always] {
             assert!(refuse(&mut merging, &bad, 100, refusal, false));
             assert_eq!([&bad, &good].map(|to| together(&mut merging, to, 100)), [10, 10], "{refusal:?}");
         }
-        assert!(!refuse(&mut merging, &bad, 100, Refusal::None, true));
+        assert!(!refuse(&mut merging, &bad, 100, MergeRefusal::None, true));
         assert_eq!(together(&mut merging, &bad, 100), 10);
     }
 
@@ -341,10 +329,10 @@ mod tests {
     fn a_route_that_refuses_is_left_alone_for_a_while() {
         let (bad, good) = (address("127.0.0.1:9"), address("127.0.0.1:10"));
         let mut merging = Merging::new(true, Ok(()));
-        assert!(refuse(&mut merging, &bad, 100, Refusal::Length, true));
+        assert!(refuse(&mut merging, &bad, 100, MergeRefusal::Length, true));
         assert_eq!([99, 100, 200].map(|length| together(&mut merging, &bad, length)), [10, 1, 1]);
         assert_eq!(together(&mut merging, &good, 200), 10, "others are not concerned");
-        assert!(refuse(&mut merging, &bad, 50, Refusal::Always, true));
+        assert!(refuse(&mut merging, &bad, 50, MergeRefusal::Always, true));
         assert_eq!(together(&mut merging, &bad, 1), 1);
         assert!(merging.state().in_use, "the kernel has it all the same");
         let runs = (0..2 * RUNS_ALONE).position(|_| together(&mut merging, &bad, 100) == 10);
@@ -356,7 +344,7 @@ mod tests {
         let mut merging = Merging::new(true, Ok(()));
         let bad: Vec<_> = (1..=100).map(|port| SockAddr::from(SocketAddr::from(([127, 0, 0, 1], port)))).collect();
         for to in &bad {
-            refuse(&mut merging, to, 100, Refusal::Always, true);
+            refuse(&mut merging, to, 100, MergeRefusal::Always, true);
         }
         assert_eq!(merging.refused.len(), REFUSED_MAX);
         assert_eq!([&bad[0], &bad[99]].map(|to| together(&mut merging, to, 100)), [10, 1]);

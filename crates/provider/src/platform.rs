@@ -49,3 +49,16 @@ impl From<io::Error> for Error {
         }
     }
 }
+
+/// Verdict of a failed message on the merging of its datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MergeRefusal {
+    /// Nothing: it is about an earlier datagram and would have come without it.
+    None,
+    /// Nothing that holds for the next message, but this one may have failed for being merged.
+    Once,
+    /// Segments of this length perhaps cannot be merged on this route.
+    Length,
+    /// Perhaps nothing can.
+    Always,
+}

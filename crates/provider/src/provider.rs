@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::error::{Error, Feature};
+use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::slots::Key;
 use crate::base::wake::Waker;
@@ -209,4 +209,14 @@ pub trait Provider: Sized {
     fn passed_over(&self) -> &[(Kind, Error)] {
         &[]
     }
+}
+
+/// Room that a back end may need in a receive buffer beside the datagram, in bytes: io_uring puts a header, the sender's address and
+/// control data in front of it (16 + 28 + 32 bytes).
+pub(crate) const DATAGRAM_OVERHEAD_BYTES: u32 = 128;
+
+/// True if an error on a datagram socket is about a datagram of the past: the socket goes on.
+pub(crate) fn is_about_the_past(error: Error) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, MessageTooLong, TimedOut, Unreachable};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | MessageTooLong | TimedOut | Unreachable)
 }

@@ -22,13 +22,9 @@ use crate::endpoint::{BindOptions, Endpoint};
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
 use crate::operation::Payload;
-use crate::provider::{Action, Notice, Provider};
+use crate::provider::{Action, DATAGRAM_OVERHEAD_BYTES, Notice, Provider};
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;
-
-/// What a back end may need in a receive buffer beside the datagram: io_uring puts a header, the sender's address and
-/// control data in front of it (16 + 28 + 32 bytes).
-pub(crate) const DATAGRAM_OVERHEAD_BYTES: u32 = 128;
 
 impl<P: Provider> Driver<P> {
     /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
@@ -280,10 +276,4 @@ impl<P: Provider> Driver<P> {
         let under_way: Vec<u32> = self.operations.indices().filter(is_its_own).collect();
         under_way.into_iter().for_each(|operation| self.cancel_in_kernel(operation));
     }
-}
-
-/// True if an error on a datagram socket is about a datagram of the past: the socket goes on.
-pub(crate) fn is_about_the_past(error: Error) -> bool {
-    use ErrorKind::{ConnectionRefused, ConnectionReset, MessageTooLong, TimedOut, Unreachable};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | MessageTooLong | TimedOut | Unreachable)
 }

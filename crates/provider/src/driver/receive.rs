@@ -1,7 +1,6 @@
 //! The receive side of a socket: one stream, or a FIFO of single receives of which the head is in the kernel.
 
 use super::Driver;
-use super::datagram::is_about_the_past;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
@@ -9,6 +8,7 @@ use crate::buffer::Buffer;
 use crate::completion::Outcome;
 use crate::endpoint::Endpoint;
 use crate::operation::{REQUEST_BYTES_MAX, Room};
+use crate::provider::is_about_the_past;
 use crate::provider::{Action, Provider};
 use crate::socket::{Body, Flags, Operation};
 use crate::stats::LatencyKind;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::MergeRefusal;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind, Feature};
-use crate::merge::Refusal;
 
 /// True of sockets of IPv4 and IPv6.
 pub(crate) fn is_internet(socket: &Socket) -> Result<bool, Error> {
@@ -40,6 +40,6 @@ pub(crate) fn choose_port_late(_socket: &Socket) {}
 pub(crate) fn set_coalescing(_socket: &Socket, _is_wanted: bool) {}
 
 /// Nothing is merged, so nothing fails for it.
-pub(crate) fn merge_refusal(_code: i32) -> Refusal {
-    Refusal::None
+pub(crate) fn merge_refusal(_code: i32) -> MergeRefusal {
+    MergeRefusal::None
 }

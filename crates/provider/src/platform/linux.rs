@@ -7,11 +7,11 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::MergeRefusal;
 use super::raw_handle;
 use crate::backend::datagram;
 use crate::base::address::Address;
 use crate::base::error::Error;
-use crate::merge::Refusal;
 
 /// True of a socket that waits for connections.
 pub(crate) fn is_listener(socket: &Socket) -> Result<bool, Error> {
@@ -76,7 +76,7 @@ pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
 /// take it apart. EINVAL or EMSGSIZE: the route's MTU is below the length of a segment. Errors about earlier datagrams are
 /// told once and must not be lost. Anything else may be about the message as a whole: a filter that looks at lengths, or no
 /// memory for that much.
-pub(crate) fn merge_refusal(code: i32) -> Refusal {
+pub(crate) fn merge_refusal(code: i32) -> MergeRefusal {
     match Errno::from_raw_os_error(code) {
         Errno::AGAIN
         | Errno::CONNREFUSED
@@ -86,10 +86,10 @@ pub(crate) fn merge_refusal(code: i32) -> Refusal {
         | Errno::NETDOWN
         | Errno::NETUNREACH
         | Errno::PROTO
-        | Errno::TIMEDOUT => Refusal::None,
-        Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => Refusal::Always,
-        Errno::INVAL | Errno::MSGSIZE => Refusal::Length,
-        _ => Refusal::Once,
+        | Errno::TIMEDOUT => MergeRefusal::None,
+        Errno::IO | Errno::OPNOTSUPP | Errno::NOPROTOOPT => MergeRefusal::Always,
+        Errno::INVAL | Errno::MSGSIZE => MergeRefusal::Length,
+        _ => MergeRefusal::Once,
     }
 }
 
@@ -117,18 +117,18 @@ mod tests {
     #[test]
     fn what_an_errno_says_about_merging() {
         let table = [
-            (libc::EINVAL, Refusal::Length),
-            (libc::EMSGSIZE, Refusal::Length),
-            (libc::EIO, Refusal::Always),
-            (libc::EOPNOTSUPP, Refusal::Always),
-            (libc::EPERM, Refusal::Once),
-            (libc::EACCES, Refusal::Once),
-            (libc::ENOBUFS, Refusal::Once),
-            (libc::ENOMEM, Refusal::Once),
-            (libc::ECONNREFUSED, Refusal::None),
-            (libc::ENETUNREACH, Refusal::None),
-            (libc::EHOSTUNREACH, Refusal::None),
-            (libc::EAGAIN, Refusal::None),
+            (libc::EINVAL, MergeRefusal::Length),
+            (libc::EMSGSIZE, MergeRefusal::Length),
+            (libc::EIO, MergeRefusal::Always),
+            (libc::EOPNOTSUPP, MergeRefusal::Always),
+            (libc::EPERM, MergeRefusal::Once),
+            (libc::EACCES, MergeRefusal::Once),
+            (libc::ENOBUFS, MergeRefusal::Once),
+            (libc::ENOMEM, MergeRefusal::Once),
+            (libc::ECONNREFUSED, MergeRefusal::None),
+            (libc::ENETUNREACH, MergeRefusal::None),
+            (libc::EHOSTUNREACH, MergeRefusal::None),
+            (libc::EAGAIN, MergeRefusal::None),
         ];
         for (code, refusal) in table {
             assert_eq!(merge_refusal(code), refusal, "{code}");

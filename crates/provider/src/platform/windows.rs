@@ -12,9 +12,9 @@ use windows_sys::Win32::Foundation as win32;
 use windows_sys::Win32::Networking::WinSock as winsock;
 use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
+use super::MergeRefusal;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind, Feature};
-use crate::merge::Refusal;
 
 /// The operating system's handle of a socket.
 pub(crate) type RawHandle = RawSocket;
@@ -150,8 +150,8 @@ pub(crate) fn choose_port_late(_socket: &Socket) {}
 pub(crate) fn set_coalescing(_socket: &Socket, _is_wanted: bool) {}
 
 /// Nothing is merged, so nothing fails for it.
-pub(crate) fn merge_refusal(_code: i32) -> Refusal {
-    Refusal::None
+pub(crate) fn merge_refusal(_code: i32) -> MergeRefusal {
+    MergeRefusal::None
 }
 
 /// Name, version and build of the system: what the manifest of a program says does not change this answer.

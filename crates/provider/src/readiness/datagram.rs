@@ -7,9 +7,9 @@ use super::{Readiness, Selector, Tried, UNSPECIFIED, event};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
 use crate::buffer::{Buffer, BufferPool, Section};
-use crate::driver::datagram::is_about_the_past;
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
+use crate::provider::is_about_the_past;
 use crate::provider::{Event, EventResult, Notice, RequestKey};
 
 /// Messages per system call.

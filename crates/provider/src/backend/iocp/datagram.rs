@@ -9,8 +9,8 @@ use super::transfer::Tried;
 use super::{Awaited, Iocp};
 use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
-use crate::driver::datagram::is_about_the_past;
 use crate::memory::SpanMut;
+use crate::provider::is_about_the_past;
 use crate::provider::{Event, EventResult, RequestKey};
 
 /// Where datagrams of one socket arrive, one at a time.

@@ -10,7 +10,7 @@ use super::receive::is_passing;
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{BufferPool, Section};
-use crate::driver::datagram::is_about_the_past;
+use crate::provider::is_about_the_past;
 use crate::provider::{Event, EventResult, RequestKey};
 
 /// In front of each datagram: a SOCKADDR_INET (28 bytes), rounded up so that what follows is aligned.

@@ -7,10 +7,10 @@ use super::finish::failed;
 use super::ring::{Parcel, Reaped};
 use crate::base::error::{Error, ErrorKind};
 use crate::buffer::{Buffer, BufferPool, Section};
-use crate::driver::datagram::DATAGRAM_OVERHEAD_BYTES;
 use crate::memory::{SpanList, Target};
 use crate::merge::MERGED_BYTES_MAX;
 use crate::platform::RawHandle;
+use crate::provider::DATAGRAM_OVERHEAD_BYTES;
 use crate::provider::{Arrival, EventResult, Notice, RequestKey};
 
 impl Uring {
