@@ -3,6 +3,7 @@
 mod budget;
 mod cfg;
 pub(crate) mod clauses;
+mod floors;
 mod links;
 mod markers;
 mod ratchet;
@@ -39,8 +40,17 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 8] =
-    [syntax, cfg::check, unsafety::check, clauses::check, markers::check, size::check, links::check, budget::check];
+const RULES: [Rule; 9] = [
+    syntax,
+    cfg::check,
+    unsafety::check,
+    clauses::check,
+    markers::check,
+    size::check,
+    links::check,
+    floors::check,
+    budget::check,
+];
 
 /// Prints every finding; an error if there is one.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
