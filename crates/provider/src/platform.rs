@@ -8,6 +8,7 @@ use crate::base::error::{Error, ErrorKind};
 #[cfg(not(any(target_os = "linux", windows, target_vendor = "apple", target_os = "freebsd")))]
 compile_error!("raon-provider runs on Linux, Windows, macOS and FreeBSD");
 
+mod address;
 #[cfg(target_vendor = "apple")]
 mod apple;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]

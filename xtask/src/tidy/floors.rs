@@ -38,13 +38,7 @@ const HOUSES: &[House] = &[House {
         &["backend", "faulty"],
     ],
     wings: [&["completion", "driver", "info", "mailbox", "socket", "submitter"], &["backend", "readiness"]],
-    climbs: &[
-        ("base", "platform"),
-        ("config", "backend"),
-        ("endpoint", "backend"),
-        ("driver", "backend"),
-        ("platform", "backend"),
-    ],
+    climbs: &[("config", "backend"), ("endpoint", "backend"), ("driver", "backend"), ("platform", "backend")],
 }];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

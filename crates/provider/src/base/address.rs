@@ -6,10 +6,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use socket2::SockAddr;
-
 use crate::base::error::{Error, ErrorKind};
-use crate::platform;
 
 /// The address of one end of a socket.
 ///
@@ -38,26 +35,6 @@ impl Address {
     /// The IP address and port, if it is one.
     pub fn ip(&self) -> Option<SocketAddr> {
         if let Address::Ip(address) = self { Some(*address) } else { None }
-    }
-
-    /// In the form of the operating system. Errors: `InvalidInput` for a path that is too long (more than 107 bytes on
-    /// Linux), empty or with a zero byte in it, or none at all. Whether the system has sockets for it is another question.
-    pub(crate) fn to_system(&self) -> Result<SockAddr, Error> {
-        match self {
-            Address::Ip(address) => Ok((*address).into()),
-            // The system would take what follows a zero byte, or an empty path, for something else.
-            Address::Unix(path) if is_no_path(path) => Err(Error::new(ErrorKind::InvalidInput)),
-            Address::Unix(path) => Ok(SockAddr::unix(path)?),
-            Address::Abstract(name) => Ok(SockAddr::unix(platform::abstract_path(name)?)?),
-            Address::Unnamed => Err(Error::new(ErrorKind::InvalidInput)),
-        }
-    }
-
-    pub(crate) fn of_system(address: &SockAddr) -> Result<Self, Error> {
-        if let Some(address) = address.as_socket() {
-            return Ok(Address::Ip(canonical(address)));
-        }
-        platform::local_name(address).ok_or(Error::new(ErrorKind::InvalidInput))
     }
 
     /// The same address; an IPv4 address in IPv6 form becomes one of IPv4.
@@ -98,11 +75,6 @@ pub(crate) fn destination(address: SocketAddr, is_v6: bool) -> Result<SocketAddr
         (SocketAddr::V4(v4), true) => Ok(SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())),
         (address, _) => Ok(address),
     }
-}
-
-fn is_no_path(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.is_empty() || bytes.contains(&0)
 }
 
 impl fmt::Display for Address {
@@ -189,22 +161,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_systems_form_and_back() {
-        for text in
-            ["127.0.0.1:80", "[::1]:9000", "[fe80::1%3]:9000", "[ff02::1%2]:9", "unix:/tmp/a.sock", "unix:@name"]
-        {
-            let address: Address = text.parse().unwrap();
-            let back = Address::of_system(&address.to_system().unwrap());
-            // Windows never answers with a name.
-            let is_unknown = address.ip().is_none() && back == Err(Error::new(ErrorKind::InvalidInput));
-            assert!(back == Ok(address) || is_unknown, "{text}: {back:?}");
-        }
-        for path in ["x".repeat(200), "a\0b".to_owned(), String::new()] {
-            assert!(Address::Unix(path.into()).to_system().is_err());
-        }
-    }
-
     //= ADDR-1
     #[test]
     fn users_see_one_form() {
@@ -215,8 +171,6 @@ mod tests {
         assert_eq!(seen("[2001:db8::1%7]:5"), "[2001:db8::1]:5", "the scope of a global address means nothing");
         let flow = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 5, 9, 0);
         assert_eq!(canonical(flow.into()), "[2001:db8::1]:5".parse().unwrap());
-        let mapped: Address = "[::ffff:10.0.0.1]:5".parse().unwrap();
-        assert_eq!(Address::of_system(&mapped.to_system().unwrap()), Ok("10.0.0.1:5".parse().unwrap()));
     }
 
     //= ADDR-1
