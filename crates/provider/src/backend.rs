@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::kind::Kind;
 use crate::base::wake::Waker;
-use crate::buffer::BufferPool;
 use crate::config::{Backend, Config};
-use crate::endpoint::{AnyNetwork, AnySocket, Endpoint};
+use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request};
 use crate::faulty::Faulty;
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request};
+use crate::memory::buffer::BufferPool;
+use crate::socket::{AnyNetwork, AnySocket, Endpoint};
 
 #[cfg(target_os = "linux")]
 mod absence;
@@ -29,6 +29,7 @@ mod rio;
 #[cfg(target_os = "linux")]
 mod uring;
 
+pub(crate) mod readiness;
 /// In memory, on every platform.
 mod sim;
 

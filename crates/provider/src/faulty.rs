@@ -21,14 +21,14 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::kind::Kind;
 use crate::base::random::{Random, SharedRandom};
 use crate::base::wake::{Wake, Waker};
-use crate::buffer::BufferPool;
 use crate::config::{Config, FaultRates, Faults};
-use crate::endpoint::Endpoint;
-use crate::memory::{Span, SpanMut};
-use crate::platform::RawHandle;
-use crate::provider::{
+use crate::contract::{
     Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey,
 };
+use crate::memory::buffer::BufferPool;
+use crate::memory::{Span, SpanMut};
+use crate::platform::RawHandle;
+use crate::socket::Endpoint;
 
 /// Longest wait while wakes may be lost: whoever wakes in vain is heard at its end.
 const WAIT_MAX: Duration = Duration::from_millis(2);

@@ -25,24 +25,13 @@
 
 mod backend;
 mod base;
-mod buffer;
-mod completion;
 mod config;
+mod contract;
 mod driver;
-mod endpoint;
 mod faulty;
-mod info;
-mod mailbox;
 mod memory;
-mod merge;
-mod operation;
 mod platform;
-mod provider;
-mod readiness;
-mod ready_queue;
 mod socket;
-mod stats;
-mod submitter;
 
 // All that is public there: each platform has its own back ends.
 pub use backend::*;
@@ -51,17 +40,17 @@ pub use base::error::{Error, ErrorKind, Feature, Refused};
 pub use base::id::{OperationId, SocketId};
 pub use base::kind::Kind;
 pub use base::setting::Setting;
-pub use buffer::{Buffer, PoolState};
-pub use completion::{Completion, Completions, Outcome};
 pub use config::{
     Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
     UringConfig,
 };
+pub use contract::stats::{Latency, Stats, leaked_operations};
+pub use contract::{FeatureState, Provider};
 pub use driver::Driver;
-pub use endpoint::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};
+pub use driver::completion::{Completion, Completions, Outcome};
+pub use driver::info::Info;
+pub use driver::operation::{CloseMode, Operation, Payload, Room};
+pub use driver::submitter::Submitter;
 pub use faulty::Faulty;
-pub use info::Info;
-pub use operation::{CloseMode, Operation, Payload, Room};
-pub use provider::{FeatureState, Provider};
-pub use stats::{Latency, Stats, leaked_operations};
-pub use submitter::Submitter;
+pub use memory::buffer::{Buffer, PoolState};
+pub use socket::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};

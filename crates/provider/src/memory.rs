@@ -14,6 +14,7 @@
 //! On drop: the region is freed when owner and all loans are gone, in whatever order and on whatever threads.
 #![allow(unsafe_code)]
 
+pub(crate) mod buffer;
 mod returns;
 mod span;
 #[cfg(test)]

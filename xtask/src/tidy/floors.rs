@@ -30,15 +30,15 @@ const HOUSES: &[House] = &[House {
     floors: &[
         &["base"],
         &["config"],
-        &["memory", "buffer"],
+        &["memory"],
         &["platform"],
-        &["endpoint"],
-        &["merge", "operation", "provider", "ready_queue", "stats"],
-        &["completion", "driver", "info", "mailbox", "socket", "submitter", "readiness"],
+        &["socket"],
+        &["contract"],
+        &["driver"],
         &["backend", "faulty"],
     ],
-    wings: [&["completion", "driver", "info", "mailbox", "socket", "submitter"], &["backend", "readiness"]],
-    climbs: &[("config", "backend"), ("endpoint", "backend"), ("driver", "backend"), ("platform", "backend")],
+    wings: [&["driver"], &["backend"]],
+    climbs: &[("config", "backend"), ("socket", "backend"), ("driver", "backend"), ("platform", "backend")],
 }];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

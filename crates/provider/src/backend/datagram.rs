@@ -11,10 +11,10 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::absence::{reason, trial, uninterrupted};
+use crate::backend::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 use crate::base::error::Error;
+use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanMut, Target};
-use crate::merge::MergingProbe;
-use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 
 /// An IPv6 address in the system's form, the longest that comes.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();

@@ -8,10 +8,10 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::completion::Outcome;
-use crate::endpoint::{AcceptedSocket, Endpoint};
-use crate::provider::{Action, Provider};
-use crate::socket::{Body, Flags, Operation};
+use crate::contract::{Action, Provider};
+use crate::driver::completion::Outcome;
+use crate::driver::socket::{Body, Flags, Operation};
+use crate::socket::{AcceptedSocket, Endpoint};
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
 const BACKOFF_MS_MIN: u16 = 10;

@@ -12,13 +12,13 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::completion::{Completion, Completions, Outcome};
-use crate::endpoint::Endpoint;
-use crate::mailbox::Message;
-use crate::operation::CloseMode;
-use crate::provider::Provider;
-use crate::socket::{Body, Flags, Operation};
-use crate::stats;
+use crate::contract::Provider;
+use crate::contract::stats;
+use crate::driver::completion::{Completion, Completions, Outcome};
+use crate::driver::mailbox::Message;
+use crate::driver::operation::CloseMode;
+use crate::driver::socket::{Body, Flags, Operation};
+use crate::socket::Endpoint;
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
 /// flooding sockets leave a quiet one waiting for no more (STARVE-1).

@@ -7,12 +7,12 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::completion::Outcome;
-use crate::endpoint::Endpoint;
+use crate::contract::stats::LatencyKind;
+use crate::contract::{Action, Provider};
+use crate::driver::completion::Outcome;
+use crate::driver::socket::{Body, Flags};
 use crate::memory::Span;
-use crate::provider::{Action, Provider};
-use crate::socket::{Body, Flags};
-use crate::stats::LatencyKind;
+use crate::socket::Endpoint;
 
 /// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
 const AGAIN_MS_MIN: u16 = 1;

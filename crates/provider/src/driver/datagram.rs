@@ -15,16 +15,16 @@ use crate::base::setting::Setting;
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::buffer::{Buffer, Section};
-use crate::completion::Outcome;
 use crate::config::holds;
-use crate::endpoint::{BindOptions, Endpoint};
+use crate::contract::merge::MERGED_BYTES_MAX;
+use crate::contract::stats::LatencyKind;
+use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice, Provider};
+use crate::driver::completion::Outcome;
+use crate::driver::operation::Payload;
+use crate::driver::socket::{Body, Flags, Operation};
+use crate::memory::buffer::{Buffer, Section};
 use crate::memory::{SpanList, Target};
-use crate::merge::MERGED_BYTES_MAX;
-use crate::operation::Payload;
-use crate::provider::{Action, DATAGRAM_OVERHEAD_BYTES, Notice, Provider};
-use crate::socket::{Body, Flags, Operation};
-use crate::stats::LatencyKind;
+use crate::socket::{BindOptions, Endpoint};
 
 impl<P: Provider> Driver<P> {
     /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.

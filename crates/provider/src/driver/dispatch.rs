@@ -3,9 +3,9 @@
 use super::Driver;
 use crate::base::address::canonical;
 use crate::base::error::Error;
-use crate::completion::Outcome;
-use crate::provider::{Event, EventResult, Provider};
-use crate::socket::Body;
+use crate::contract::{Event, EventResult, Provider};
+use crate::driver::completion::Outcome;
+use crate::driver::socket::Body;
 
 impl<P: Provider> Driver<P> {
     /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.

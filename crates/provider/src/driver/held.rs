@@ -5,9 +5,9 @@ use super::Driver;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::OperationId;
 use crate::base::slots::NONE;
-use crate::completion::{Completion, Outcome};
-use crate::provider::Provider;
-use crate::socket::Entry;
+use crate::contract::Provider;
+use crate::driver::completion::{Completion, Outcome};
+use crate::driver::socket::Entry;
 
 #[derive(Default)]
 pub(super) struct Held {

@@ -11,12 +11,12 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::id::DriverNumber;
 use crate::base::setting::Setting;
 use crate::base::timer::Timers;
-use crate::buffer::BufferPool;
 use crate::config::Config;
-use crate::endpoint::Endpoint;
-use crate::mailbox::Mailbox;
-use crate::provider::Provider;
-use crate::stats::Counters;
+use crate::contract::Provider;
+use crate::contract::stats::Counters;
+use crate::driver::mailbox::Mailbox;
+use crate::memory::buffer::BufferPool;
+use crate::socket::Endpoint;
 
 /// What a turn has places for at first: requests, events, completions, sockets to send on.
 const TURN_FIRST: usize = 1024;

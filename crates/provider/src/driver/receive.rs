@@ -4,14 +4,14 @@ use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
-use crate::buffer::Buffer;
-use crate::completion::Outcome;
-use crate::endpoint::Endpoint;
-use crate::operation::{REQUEST_BYTES_MAX, Room};
-use crate::provider::is_about_the_past;
-use crate::provider::{Action, Provider};
-use crate::socket::{Body, Flags, Operation};
-use crate::stats::LatencyKind;
+use crate::contract::is_about_the_past;
+use crate::contract::stats::LatencyKind;
+use crate::contract::{Action, Provider};
+use crate::driver::completion::Outcome;
+use crate::driver::operation::{REQUEST_BYTES_MAX, Room};
+use crate::driver::socket::{Body, Flags, Operation};
+use crate::memory::buffer::Buffer;
+use crate::socket::Endpoint;
 
 /// Full receives in a row before a socket gets larger buffers, and small ones in a row before it loses them.
 const BULK_AFTER: u8 = 2;

@@ -9,13 +9,14 @@ use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
-use crate::completion::{Completion, Outcome};
-use crate::endpoint::Endpoint;
+use crate::contract::GATHER_PIECES_MAX;
+use crate::contract::stats::LatencyKind;
+use crate::contract::{Action, Notice, Provider};
+use crate::driver::completion::{Completion, Outcome};
+use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
+use crate::driver::socket::{Body, Flags, Operation};
 use crate::memory::{Span, SpanList};
-use crate::operation::{GATHER_PIECES_MAX, Payload, REQUEST_BYTES_MAX};
-use crate::provider::{Action, Notice, Provider};
-use crate::socket::{Body, Flags, Operation};
-use crate::stats::LatencyKind;
+use crate::socket::Endpoint;
 
 /// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
 const BATCH_BYTES_MAX: usize = 256 * 1024;

@@ -20,10 +20,10 @@ use std::collections::VecDeque;
 
 use super::Driver;
 use crate::base::slots::{Key, NONE, Slots};
-use crate::buffer::Section;
 use crate::config::Config;
-use crate::provider::{Action, Arrival, Provider, Shots};
-use crate::socket::{Body, Entry, Flags};
+use crate::contract::{Action, Arrival, Provider, Shots};
+use crate::driver::socket::{Body, Entry, Flags};
+use crate::memory::buffer::Section;
 
 /// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a
 /// turn by default. Work on it takes some milliseconds, which is what everybody else then waits.

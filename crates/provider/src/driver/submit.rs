@@ -9,13 +9,13 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::completion::{Completion, Outcome};
-use crate::endpoint::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
-use crate::mailbox::Message;
-use crate::operation::{Operation, Payload, Room};
-use crate::provider::{Action, Provider, Request};
-use crate::socket::{Body, Entry, Flags, Operation as Queued};
-use crate::stats::LatencyKind;
+use crate::contract::stats::LatencyKind;
+use crate::contract::{Action, Provider, Request};
+use crate::driver::completion::{Completion, Outcome};
+use crate::driver::mailbox::Message;
+use crate::driver::operation::{Operation, Payload, Room};
+use crate::driver::socket::{Body, Entry, Flags, Operation as Queued};
+use crate::socket::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
 
 impl<P: Provider> Driver<P> {
     /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:

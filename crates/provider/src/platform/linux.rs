@@ -98,7 +98,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
     use super::*;
-    use crate::endpoint::{ConnectOptions, Endpoint};
+    use crate::socket::{ConnectOptions, Endpoint};
 
     #[test]
     fn a_port_is_chosen_when_the_peer_is_known() {

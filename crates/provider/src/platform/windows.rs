@@ -270,7 +270,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
     use super::*;
-    use crate::endpoint::{BindOptions, Endpoint, ListenOptions};
+    use crate::socket::{BindOptions, Endpoint, ListenOptions};
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -2,7 +2,7 @@
 
 mod sys;
 
-use crate::readiness::Readiness;
+use crate::backend::readiness::Readiness;
 
 /// The epoll back end.
 pub type Epoll = Readiness<sys::EpollSelector>;

@@ -14,14 +14,14 @@ use socket2::{SockRef, Socket};
 use crate::backend::absence::{Trial, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
+use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::wake::Waker;
+use crate::contract::FeatureState;
+use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanList, SpanMut};
-use crate::merge::MergingProbe;
 use crate::platform::RawHandle;
-use crate::provider::FeatureState;
-use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
 
 /// Data of the waker's registration; sockets have their index.
 const WAKE: u64 = u64::MAX;

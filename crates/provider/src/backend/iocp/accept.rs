@@ -22,9 +22,9 @@ use super::blocks::{BlockId, Blocks, Job, ROOM_BYTES, Started, Use, last_error};
 use super::extension::Extensions;
 use super::port::Port;
 use crate::base::error::{Error, ErrorKind};
-use crate::endpoint::{AcceptedSocket, AnySocket};
+use crate::contract::{Event, EventResult, RequestKey};
 use crate::platform::{self, RawHandle};
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::socket::{AcceptedSocket, AnySocket};
 
 /// Connections accepted from one listener per turn, before others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;

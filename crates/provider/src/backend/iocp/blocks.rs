@@ -24,8 +24,8 @@ use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0};
 use super::port::{Port, key};
 use crate::base::error::Error;
 use crate::base::slots::NONE;
+use crate::contract::{Notice, RequestKey};
 use crate::platform::RawHandle;
-use crate::provider::{Notice, RequestKey};
 
 /// Blocks per allocation.
 const CHUNK_BLOCKS: usize = 256;

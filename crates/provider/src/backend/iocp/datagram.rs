@@ -8,10 +8,10 @@ use super::message::{self, Label, Posted};
 use super::transfer::Tried;
 use super::{Awaited, Iocp};
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{Buffer, BufferPool, Section};
+use crate::contract::is_about_the_past;
+use crate::contract::{Event, EventResult, RequestKey};
 use crate::memory::SpanMut;
-use crate::provider::is_about_the_past;
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 
 /// Where datagrams of one socket arrive, one at a time.
 pub(super) struct Stash {

@@ -6,8 +6,8 @@ use super::associate;
 use super::precise::PreciseTimer;
 use crate::base::error::{Error, Feature};
 use crate::config::Config;
+use crate::contract::FeatureState;
 use crate::platform::{new_socket, raw_handle};
-use crate::provider::FeatureState;
 
 const SWITCHED_OFF: &str = "switched off in the configuration";
 

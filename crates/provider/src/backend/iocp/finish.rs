@@ -5,7 +5,7 @@ use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 use super::blocks::{Job, Use};
 use super::{Iocp, connect};
 use crate::base::error::{Error, ErrorKind};
-use crate::provider::{Event, EventResult};
+use crate::contract::{Event, EventResult};
 
 impl Iocp {
     /// A completion that the port has brought.

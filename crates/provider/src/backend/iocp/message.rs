@@ -11,10 +11,10 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::blocks::{Blocks, ROOM_BYTES, Started, last_error, started};
 use super::extension::Extensions;
 use super::transfer::{Pieces, Tried};
+use crate::backend::readiness::UNSPECIFIED;
 use crate::base::error::{Error, ErrorKind};
 use crate::memory::{SpanMut, Target};
 use crate::platform::RawHandle;
-use crate::readiness::UNSPECIFIED;
 
 /// What came with one datagram.
 #[derive(Clone, Copy, Debug)]

@@ -49,12 +49,12 @@ use self::transfer::Pieces;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::wake::Waker;
-use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::operation::GATHER_PIECES_MAX;
+use crate::contract::GATHER_PIECES_MAX;
+use crate::contract::ready_queue::ReadyQueue;
+use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots};
+use crate::memory::buffer::{BufferPool, Section};
 use crate::platform::{RawHandle, raw_handle};
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots};
-use crate::ready_queue::ReadyQueue;
 
 /// Longest wait before a cancel that has found nothing is repeated. Mostly the completion is in the port and ends it at once.
 const CANCEL_WAIT: Duration = Duration::from_millis(1);

@@ -4,10 +4,10 @@ use super::Iocp;
 use super::blocks::{Job, Started, Use};
 use super::transfer::{self, Tried};
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{Buffer, BufferPool, Section};
+use crate::contract::ready_queue::SHARE_BYTES_MIN;
+use crate::contract::{Event, EventResult, RequestKey, Shots};
 use crate::memory::SpanMut;
-use crate::provider::{Event, EventResult, RequestKey, Shots};
-use crate::ready_queue::SHARE_BYTES_MIN;
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 
 impl Iocp {
     /// Waits until the socket has something; a socket that has is tried in this turn or the next.

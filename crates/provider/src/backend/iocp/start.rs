@@ -4,8 +4,8 @@ use super::accept::Surroundings;
 use super::blocks::{BlockId, Job, Started, Use};
 use super::{Awaited, Input, Iocp, connect, message, transfer};
 use crate::base::error::{Error, ErrorKind};
+use crate::contract::{Action, Event, EventResult, Notice, Request, RequestKey};
 use crate::memory::{Span, SpanList, SpanMut, Target};
-use crate::provider::{Action, Event, EventResult, Notice, Request, RequestKey};
 
 impl Iocp {
     pub(super) fn start(&mut self, request: Request, events: &mut Vec<Event>) {

@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::id::SocketId;
-use crate::completion::{Completions, Outcome};
 use crate::config::{Backend, IocpConfig};
 use crate::driver::Driver;
-use crate::endpoint::{AcceptedSocket, BindOptions, ListenOptions};
-use crate::operation::CloseMode;
+use crate::driver::completion::{Completions, Outcome};
+use crate::driver::operation::CloseMode;
+use crate::socket::{AcceptedSocket, BindOptions, ListenOptions};
 use crate::{ErrorKind, Feature, Operation, Room};
 
 type Iocps = Driver<Iocp>;

@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SocketAddrAny};
 use socket2::{SockRef, Socket};
 
+use crate::backend::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 use crate::base::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::platform::{self, RawHandle};
-use crate::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
 
 /// Takes one waiting connection. Its flags are set one by one, for not every kernel has accept4(2); one that has ended
 /// already takes them all the same.

@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector, Tried};
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::wake::{Wake, Waker};
+use crate::contract::FeatureState;
+use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanList, SpanMut};
-use crate::merge::MergingProbe;
 use crate::platform::RawHandle;
-use crate::provider::FeatureState;
-use crate::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector, Tried};
 
 #[cfg(raon_kqueue_shim)]
 use self::shim::Queue;

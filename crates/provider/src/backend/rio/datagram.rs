@@ -9,9 +9,9 @@ use super::queues::Side;
 use super::receive::is_passing;
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{BufferPool, Section};
-use crate::provider::is_about_the_past;
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::contract::is_about_the_past;
+use crate::contract::{Event, EventResult, RequestKey};
+use crate::memory::buffer::{BufferPool, Section};
 
 /// In front of each datagram: a SOCKADDR_INET (28 bytes), rounded up so that what follows is aligned.
 pub(super) const ADDRESS_BYTES: usize = 32;

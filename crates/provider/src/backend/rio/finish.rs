@@ -6,8 +6,8 @@ use super::queues::{Side, status};
 use super::start::ended;
 use crate::base::error::Error;
 use crate::base::slots::Key;
-use crate::buffer::BufferPool;
-use crate::provider::{Event, EventResult};
+use crate::contract::{Event, EventResult};
+use crate::memory::buffer::BufferPool;
 
 impl Rio {
     /// Dequeues until there is no more, and goes on with all lines that something has happened to.

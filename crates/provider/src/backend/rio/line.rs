@@ -6,9 +6,9 @@ use windows_sys::Win32::Networking::WinSock::RIO_RQ;
 
 use super::queues::Side;
 use crate::base::error::Error;
-use crate::buffer::Section;
+use crate::contract::{Event, RequestKey, Shots};
+use crate::memory::buffer::Section;
 use crate::memory::{Span, SpanList, SpanMut, Target};
-use crate::provider::{Event, RequestKey, Shots};
 
 /// A request queue and its socket; without a socket, once that is closed and completions are still to come.
 pub(super) struct Line {

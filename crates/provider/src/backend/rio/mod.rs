@@ -46,11 +46,11 @@ use crate::base::setting::Setting;
 use crate::base::slots::{CAPACITY_MAX, Key, Slots};
 use crate::base::time::DRAIN_MAX;
 use crate::base::wake::Waker;
-use crate::buffer::BufferPool;
 use crate::config::{Config, RioConfig};
+use crate::contract::stats;
+use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request};
+use crate::memory::buffer::BufferPool;
 use crate::platform::{RawHandle, raw_handle};
-use crate::provider::{Event, FeatureState, Provider, ProviderCounters, Request};
-use crate::stats;
 
 /// How long the system gets before a request that it had no memory for is posted again.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);

@@ -5,8 +5,8 @@ use super::line::{Asked, Context, Inlet};
 use super::queues::Side;
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{Buffer, BufferPool, Section};
-use crate::provider::{Event, EventResult, Shots};
+use crate::contract::{Event, EventResult, Shots};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 
 impl Rio {
     pub(super) fn ask(&mut self, index: u32, asked: Asked, pool: &mut BufferPool, events: &mut Vec<Event>) {

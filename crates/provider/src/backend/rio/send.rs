@@ -6,7 +6,7 @@ use super::queues::Side;
 use super::receive::is_passing;
 use super::start::ended;
 use crate::base::error::Error;
-use crate::provider::{Event, EventResult};
+use crate::contract::{Event, EventResult};
 
 impl Rio {
     /// Posts as much of the send as may be under way, and reports it if it has ended.

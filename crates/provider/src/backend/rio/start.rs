@@ -5,8 +5,8 @@ use super::line::{Asked, Line, Pending, Sending, Source};
 use super::queues::Side;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::Key;
-use crate::buffer::BufferPool;
-use crate::provider::{Action, Event, EventResult, Request, RequestKey};
+use crate::contract::{Action, Event, EventResult, Request, RequestKey};
+use crate::memory::buffer::BufferPool;
 
 impl Rio {
     pub(super) fn start(&mut self, request: Request, pool: &mut BufferPool, events: &mut Vec<Event>) {

@@ -15,10 +15,10 @@ use super::names::is_nobodys;
 use super::pipe::{Cargo, Pipe};
 use super::stream::{Phase, Stream};
 use super::world::{Body, Happening, World};
+use crate::backend::readiness::Tried;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::{self, nanoseconds};
-use crate::readiness::Tried;
 
 /// A socket that waits for connections.
 pub(super) struct Listener {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use super::names::with_port;
 use super::world::{Body, Happening, World};
+use crate::backend::readiness::Tried;
 use crate::base::address::{Address, unmapped};
 use crate::base::error::{Error, ErrorKind};
-use crate::endpoint::BindOptions;
-use crate::readiness::Tried;
+use crate::socket::BindOptions;
 
 /// The longest payload that UDP carries over IPv4.
 pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;

@@ -30,17 +30,17 @@ use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use crate::backend::readiness::Tried;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::time;
 use crate::base::wake::Waker;
-use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::memory::{Span, SpanList, SpanMut};
-use crate::provider::{
+use crate::contract::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
 };
-use crate::readiness::Tried;
+use crate::memory::buffer::{BufferPool, Section};
+use crate::memory::{Span, SpanList, SpanMut};
 
 use bell::Bell;
 use fault::escapable;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
-use crate::endpoint::ListenOptions;
+use crate::socket::ListenOptions;
 
 /// Ports that are given to whoever asks for none.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;

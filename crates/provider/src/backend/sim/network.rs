@@ -13,7 +13,7 @@ use super::world::World;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time;
-use crate::endpoint::{AcceptedSocket, AnySocket, ListenOptions};
+use crate::socket::{AcceptedSocket, AnySocket, ListenOptions};
 
 /// A network in memory, with a clock of its own, that drivers and scripted peers share.
 ///

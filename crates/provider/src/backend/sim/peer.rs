@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::SimNetwork;
 use super::socket::SimSocket;
+use crate::backend::readiness::Tried;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
-use crate::endpoint::{AcceptedSocket, AnySocket, ConnectOptions, Endpoint, ListenOptions};
-use crate::readiness::Tried;
+use crate::socket::{AcceptedSocket, AnySocket, ConnectOptions, Endpoint, ListenOptions};
 
 /// One end of a simulated connection, played by a test. Nothing here waits; dropping it closes the connection as `close(2)`
 /// would: in order, or with a reset if bytes that had arrived were not read.

@@ -9,12 +9,12 @@ use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
 use super::stream::Stream;
 use super::world::Body;
+use crate::backend::readiness::Tried;
 use crate::base::address::{Address, unmapped};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::nanoseconds;
-use crate::endpoint::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 use crate::platform::RawHandle;
-use crate::readiness::Tried;
+use crate::socket::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
 
 /// A handle to one socket of a simulated network. Closes on drop.
 pub struct SimSocket {

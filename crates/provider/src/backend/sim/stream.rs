@@ -9,10 +9,10 @@
 
 use super::pipe::{Cargo, Pipe};
 use super::world::{Body, Happening, World};
+use crate::backend::readiness::Tried;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
-use crate::readiness::Tried;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::datagram::DATAGRAM_BYTES_MAX;
 use super::fault::escapable;
 use super::world::{Happening, World};
-use crate::buffer::Buffer;
+use crate::backend::readiness::Tried;
+use crate::contract::{EventResult, Notice};
+use crate::memory::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
-use crate::provider::{EventResult, Notice};
-use crate::readiness::Tried;
 
 /// Whether a completion that could come now is kept back by the plan, and until when.
 pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World) -> bool {

@@ -10,7 +10,7 @@ use super::entries::{self, Tag};
 use crate::base::capacity;
 use crate::base::error::Error;
 use crate::base::setting::Setting;
-use crate::provider::RequestKey;
+use crate::contract::RequestKey;
 
 /// What the kernel has of each operation slot, and the cancels that have not found it.
 pub(super) struct UnderWay {

@@ -6,12 +6,12 @@ use super::entries::{self, Patience, Tag};
 use super::finish::failed;
 use super::ring::{Parcel, Reaped};
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{Buffer, BufferPool, Section};
+use crate::contract::DATAGRAM_OVERHEAD_BYTES;
+use crate::contract::merge::MERGED_BYTES_MAX;
+use crate::contract::{Arrival, EventResult, Notice, RequestKey};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 use crate::memory::{SpanList, Target};
-use crate::merge::MERGED_BYTES_MAX;
 use crate::platform::RawHandle;
-use crate::provider::DATAGRAM_OVERHEAD_BYTES;
-use crate::provider::{Arrival, EventResult, Notice, RequestKey};
 
 impl Uring {
     pub(super) fn start_receive_datagrams(

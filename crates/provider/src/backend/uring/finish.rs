@@ -4,9 +4,9 @@ use super::Uring;
 use super::entries::{self, Tag};
 use super::ring::{self, Reaped};
 use crate::base::error::{Error, ErrorKind};
-use crate::buffer::{Buffer, BufferPool, Section};
-use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::provider::{Event, EventResult, RequestKey};
+use crate::contract::{Event, EventResult, RequestKey};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
+use crate::socket::{AcceptedSocket, AnySocket};
 
 /// Times in a row that the kernel calls an accept invalid, after which accepts are asked for one by one: a filter or a kernel
 /// that knows single accepts only. Other errors, such as a want of descriptors, pass and say nothing about the flag.
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::base::kind::Kind;
     use crate::config::Config;
-    use crate::provider::Provider;
+    use crate::contract::Provider;
 
     /// Whether a driver that asks for streams of accepts still does so after these results.
     fn asks_for_streams_after(code: i32, times: u32) -> bool {

@@ -3,7 +3,7 @@
 use super::Uring;
 use super::entries::{self, Tag};
 use crate::base::slots::Key;
-use crate::buffer::{BufferPool, Section};
+use crate::memory::buffer::{BufferPool, Section};
 
 /// How many buffers of a section the kernel has at a time. It uses them in turn, first in first out: the more it has, the
 /// colder each is when its turn comes. So it gets four times what a turn has used, from the pool's hot end.

@@ -36,10 +36,10 @@ use crate::base::kind::Kind;
 use crate::base::setting::Setting;
 use crate::base::slots::Key;
 use crate::base::wake::Waker;
-use crate::buffer::BufferPool;
 use crate::config::{Config, Rung};
+use crate::contract::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey};
+use crate::memory::buffer::BufferPool;
 use crate::platform::RawHandle;
-use crate::provider::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey};
 
 /// Completions that deferred work yields per enter, IO_LOCAL_TW_DEFAULT_MAX: if there are as many, there may be more.
 const DEFERRED_PER_ENTER: usize = 20;

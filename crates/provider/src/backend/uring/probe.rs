@@ -19,11 +19,11 @@ use crate::backend::datagram;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::setting::Setting;
-use crate::buffer::{BufferPool, Section};
 use crate::config::{Config, PoolConfig, Rung, UringConfig};
+use crate::contract::FeatureState;
+use crate::contract::merge::{self, Merging};
+use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::{Span, Target};
-use crate::merge::{self, Merging};
-use crate::provider::FeatureState;
 
 /// The features that differ between kernels, after the probe.
 #[derive(Clone, Debug)]

@@ -20,11 +20,11 @@ use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
 use crate::backend::datagram::{self, SegmentControl};
+use crate::backend::readiness::UNSPECIFIED;
 use crate::base::capacity;
 use crate::base::setting::Setting;
+use crate::contract::merge::RUN_SPANS_MAX;
 use crate::memory::{Region, Span, SpanList, SpanMut, Target};
-use crate::merge::RUN_SPANS_MAX;
-use crate::readiness::UNSPECIFIED;
 
 // Flags of io_uring_enter(2).
 const ENTER_GETEVENTS: u32 = 1;

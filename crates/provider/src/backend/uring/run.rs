@@ -17,9 +17,9 @@ use super::entries::{self, Tag};
 use super::finish::failed;
 use crate::base::error::Error;
 use crate::base::slots::Key;
+use crate::contract::merge::{self, RUN_MAX, Segment};
+use crate::contract::{Action, Event, EventResult, Notice, Request};
 use crate::memory::{SpanList, Target};
-use crate::merge::{self, RUN_MAX, Segment};
-use crate::provider::{Action, Event, EventResult, Notice, Request};
 
 /// The runs that are under way.
 #[derive(Default)]
@@ -160,10 +160,10 @@ mod tests {
     use super::super::ring::Reaped;
     use super::*;
     use crate::base::kind::Kind;
-    use crate::buffer::BufferPool;
     use crate::config::Config;
+    use crate::contract::Provider;
     use crate::memory::Span;
-    use crate::provider::Provider;
+    use crate::memory::buffer::BufferPool;
 
     fn requests(lists: &[SpanList]) -> Vec<Request> {
         let request = |(index, list): (u32, &SpanList)| Request {

@@ -4,10 +4,10 @@ use io_uring::squeue;
 
 use super::Uring;
 use super::entries::{self, Patience, Tag};
-use crate::buffer::Section;
+use crate::contract::{Action, Notice, Request, RequestKey, Shots};
+use crate::memory::buffer::Section;
 use crate::memory::{Span, SpanList, Target};
 use crate::platform::RawHandle;
-use crate::provider::{Action, Notice, Request, RequestKey, Shots};
 
 impl Uring {
     /// False: the queue has no room for it in this turn.

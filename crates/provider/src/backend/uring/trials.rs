@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::entries::{self, Patience};
 use super::probe::zeroes;
 use super::ring::{Reaped, Ring};
-use crate::buffer::{BufferPool, Section};
 use crate::config::PoolConfig;
 use crate::memory::Span;
+use crate::memory::buffer::{BufferPool, Section};
 
 /// Longest wait for a completion that is due.
 const PATIENCE: Duration = Duration::from_millis(500);

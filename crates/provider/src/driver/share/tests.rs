@@ -12,10 +12,10 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::id::SocketId;
 use crate::base::kind::Kind;
 use crate::base::wake::{Wake, Waker};
-use crate::buffer::BufferPool;
-use crate::completion::Completions;
-use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::provider::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey};
+use crate::contract::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey};
+use crate::driver::completion::Completions;
+use crate::memory::buffer::BufferPool;
+use crate::socket::{AcceptedSocket, AnySocket};
 
 /// Report of one receive in a turn.
 #[derive(Clone, Copy)]
@@ -288,7 +288,7 @@ fn more_bulk_streams_than_bulk_buffers_receive_one_at_a_time() {
     let bulk = |shots| (Section::Bulk, shots);
     assert_eq!(shots, [bulk(Shots::Many), bulk(Shots::Many), bulk(Shots::One)]);
     // One of them closes: the two others may have streams again.
-    rig.driver.close(rig.sockets[0], crate::operation::CloseMode::Abort, 0).unwrap();
+    rig.driver.close(rig.sockets[0], crate::driver::operation::CloseMode::Abort, 0).unwrap();
     (0..3).for_each(|_| drop(rig.turn(&[])));
     rig.turn(&[(2, Say::FullAndLast)]);
     assert_eq!(rig.turn(&[]), [Asked { socket: 2, section: Section::Bulk, shots: Shots::Many }]);

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::error::Refused;
-use crate::mailbox::{Mailbox, Message};
-use crate::operation::Operation;
+use crate::driver::mailbox::{Mailbox, Message};
+use crate::driver::operation::Operation;
 
 /// Submits to a driver from any thread. Bounded: a value that does not fit comes back. Cheap to clone.
 ///

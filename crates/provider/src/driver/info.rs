@@ -3,8 +3,8 @@
 use crate::base::error::{Error, Feature};
 use crate::base::kind::Kind;
 use crate::config::Config;
+use crate::contract::{FeatureState, Provider};
 use crate::platform;
-use crate::provider::{FeatureState, Provider};
 
 /// What a driver runs on, and with which limits.
 #[derive(Clone, Debug)]

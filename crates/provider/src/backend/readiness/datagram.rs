@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use super::{Readiness, Selector, Tried, UNSPECIFIED, event};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
-use crate::buffer::{Buffer, BufferPool, Section};
+use crate::contract::is_about_the_past;
+use crate::contract::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
+use crate::contract::{Event, EventResult, Notice, RequestKey};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut, Target};
-use crate::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
-use crate::provider::is_about_the_past;
-use crate::provider::{Event, EventResult, Notice, RequestKey};
 
 /// Messages per system call.
 pub(crate) const BATCH_MAX: usize = 32;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::base::address::Address;
 use crate::base::id::SocketId;
-use crate::buffer::Buffer;
-use crate::endpoint::{AcceptedSocket, ConnectOptions};
+use crate::contract::GATHER_PIECES_MAX;
+use crate::memory::buffer::Buffer;
 use crate::memory::{Span, SpanMut};
+use crate::socket::{AcceptedSocket, ConnectOptions};
 
 /// Bytes to send, owned by the driver from acceptance to completion.
 //= OWN-1
@@ -101,8 +102,6 @@ impl Payload {
     }
 }
 
-/// IOV_MAX of Linux, see limits.h(0p) and writev(2).
-pub(crate) const GATHER_PIECES_MAX: usize = 1024;
 /// Most bytes that a request moves; longer sends leave in several. Systems count the bytes of a call in 31 bits, and Linux
 /// moves 2 GiB less a page at most, see write(2).
 pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 30;

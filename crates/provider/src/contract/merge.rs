@@ -13,9 +13,9 @@
 use std::net::SocketAddr;
 
 use crate::base::error::{Error, Feature};
+use crate::contract::{Action, FeatureState, Notice, Request, RequestKey};
 use crate::memory::Target;
 use crate::platform::MergeRefusal;
-use crate::provider::{Action, FeatureState, Notice, Request, RequestKey};
 
 /// Bytes of one merged message at most, sent or received: the longest IP packet, rounded up. A receive buffer of this size
 /// cuts none of them short.
@@ -25,7 +25,7 @@ const RUN_BYTES_MAX: usize = 65_507;
 /// Datagrams in one message to send: UDP_MAX_SEGMENTS of the kernels that have the fewest.
 pub(crate) const RUN_MAX: usize = 64;
 /// Spans of one message: IOV_MAX.
-pub(crate) const RUN_SPANS_MAX: usize = crate::operation::GATHER_PIECES_MAX;
+pub(crate) const RUN_SPANS_MAX: usize = crate::contract::GATHER_PIECES_MAX;
 
 /// Routes on which something was refused that are remembered. A refusal that is forgotten costs one system call.
 const REFUSED_MAX: usize = 16;

@@ -25,16 +25,16 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::kind::Kind;
 use crate::base::setting::Setting;
 use crate::base::wake::Waker;
-use crate::buffer::{BufferPool, Section};
 use crate::config::Config;
-use crate::endpoint::{AcceptedSocket, AnySocket};
-use crate::memory::{Span, SpanList, SpanMut};
-use crate::merge::{self, Merging, MergingProbe};
-use crate::platform::{self, RawHandle, raw_handle};
-use crate::provider::{
+use crate::contract::merge::{self, Merging, MergingProbe};
+use crate::contract::ready_queue::{ReadyQueue, SHARE_BYTES_MIN};
+use crate::contract::{
     Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
 };
-use crate::ready_queue::{ReadyQueue, SHARE_BYTES_MIN};
+use crate::memory::buffer::{BufferPool, Section};
+use crate::memory::{Span, SpanList, SpanMut};
+use crate::platform::{self, RawHandle, raw_handle};
+use crate::socket::{AcceptedSocket, AnySocket};
 
 /// Where a datagram without a sender comes from.
 pub(crate) const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -430,7 +430,7 @@ impl<S: Selector> Readiness<S> {
             self.counters.kernel_entries += 1;
             let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
             let length = match S::receive(state.handle, SpanMut::of(&mut buffer[..room])) {
-                Tried::Done(0) => break EventResult::Received(crate::buffer::Buffer::empty()),
+                Tried::Done(0) => break EventResult::Received(crate::memory::buffer::Buffer::empty()),
                 Tried::Done(length) => length,
                 Tried::Later => {
                     state.readable = false;

@@ -24,7 +24,7 @@ use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::setting::Setting;
 use crate::base::wake::Waker;
-use crate::operation::Operation;
+use crate::driver::operation::Operation;
 
 /// What the mailbox carries.
 pub(crate) enum Message {

@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 
 use super::*;
 use crate::base::slots::Key;
-use crate::completion::Completions;
 use crate::config::PoolConfig;
 use crate::driver::Driver;
-use crate::submitter::Submitter;
+use crate::driver::completion::Completions;
+use crate::driver::submitter::Submitter;
 
 /// Every socket is readable at the first wait, and has bytes without end.
 struct Endless {
@@ -138,7 +138,7 @@ fn no_socket_gets_more_than_its_share_of_a_turn() {
 
 #[test]
 fn who_had_nothing_of_a_turn_comes_first_in_the_next() {
-    let all = crate::ready_queue::BYTES_PER_TURN / PoolConfig::default().buffer_bytes as usize;
+    let all = crate::contract::ready_queue::BYTES_PER_TURN / PoolConfig::default().buffer_bytes as usize;
     let mut pair = Pair::new(all as u32);
     // One that has had its share is served in every turn besides.
     assert_eq!([pair.shares(), pair.shares(), pair.shares()], [[all, 0], [all, all], [0, all]]);

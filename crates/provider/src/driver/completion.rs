@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use crate::base::error::Error;
 use crate::base::id::{OperationId, SocketId};
-use crate::buffer::Buffer;
-use crate::endpoint::AcceptedSocket;
-use crate::operation::{Operation, Payload, Room};
+use crate::driver::operation::{Operation, Payload, Room};
+use crate::memory::buffer::Buffer;
+use crate::socket::AcceptedSocket;
 
 /// The report on one operation (or one item of a stream operation), at most 96 bytes.
 #[derive(Debug)]

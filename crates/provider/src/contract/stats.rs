@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::provider::ProviderCounters;
+use crate::contract::ProviderCounters;
 
 /// Operations whose latency is measured, from submission to completion. Streams have none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,11 @@
-//! What a back end must write: a handful of functions, called once per turn with a batch of requests.
+//! Contract of a back end: a handful of functions, called once per turn with a batch of requests.
 //!
 //! A back end knows neither queues nor order nor close: it starts a request, ends it with exactly one final [`Event`],
 //! and stops it on `Cancel`. Everything that users see is built from that in `driver/`, once for all.
+
+pub(crate) mod merge;
+pub(crate) mod ready_queue;
+pub(crate) mod stats;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,11 +14,11 @@ use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::slots::Key;
 use crate::base::wake::Waker;
-use crate::buffer::{Buffer, BufferPool, Section};
 use crate::config::Config;
-use crate::endpoint::{AcceptedSocket, Endpoint};
+use crate::memory::buffer::{Buffer, BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::platform::RawHandle;
+use crate::socket::{AcceptedSocket, Endpoint};
 
 /// One request to the operating system. Spans stay valid until the request's final event (OWN-1).
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +82,7 @@ pub enum Shots {
 pub enum Arrival {
     /// One at a time.
     Single,
-    /// Perhaps several as one, up to [`MERGED_BYTES_MAX`](crate::merge::MERGED_BYTES_MAX) together, with their common length
+    /// Perhaps several as one, up to [`MERGED_BYTES_MAX`](crate::contract::merge::MERGED_BYTES_MAX) together, with their common length
     /// beside them.
     Merged,
 }
@@ -220,3 +224,6 @@ pub(crate) fn is_about_the_past(error: Error) -> bool {
     use ErrorKind::{ConnectionRefused, ConnectionReset, MessageTooLong, TimedOut, Unreachable};
     matches!(error.kind(), ConnectionRefused | ConnectionReset | MessageTooLong | TimedOut | Unreachable)
 }
+
+/// Pieces of one send at most: IOV_MAX of Linux, see limits.h(0p) and writev(2).
+pub(crate) const GATHER_PIECES_MAX: usize = 1024;
