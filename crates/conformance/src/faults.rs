@@ -66,6 +66,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     exception("datagram::a_refused_peer_does_not_end_the_stream", CALLS, "binds to addresses of its own"),
     exception("datagram::only_what_fits_the_socket_is_accepted", CALLS, "binds to addresses of its own"),
     exception("endpoints::options_reach_the_sockets", CALLS, "connects with options of its own"),
+    exception("merged::parts_outlive_their_driver", CALLS, "has a driver without a rig"),
     exception("lifetime::a_drop_with_a_thousand_operations_in_flight", CALLS, "has a driver without a rig"),
     exception("threads::eight_threads_while_the_driver_shuts_down", CALLS, "has a driver without a rig"),
     exception("lifetime::rings_that_come_and_go_do_not_disturb_a_wait", POLLS, "measures how long a poll takes"),
