@@ -121,7 +121,7 @@ pub(super) const LEGS: &[Leg] = &[
     Leg {
         name: "provider",
         cargo: &["--package", "raon-provider"],
-        includes: &["slots::"],
+        includes: &["base::slots::"],
         leaves_to_others: &[],
         leaves_out: &[],
     },
