@@ -16,7 +16,7 @@ use crate::platform::RawHandle;
 
 pub use options::{BindOptions, ConnectOptions, ListenOptions};
 
-/// What a socket is there for.
+/// Purpose of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     /// A connection.
@@ -35,7 +35,7 @@ pub enum AnySocket {
     Sim(SimSocket),
 }
 
-/// Where sockets of any make are made.
+/// Place in which sockets of any make are made.
 #[derive(Clone)]
 pub enum AnyNetwork {
     /// In the operating system.
@@ -47,7 +47,7 @@ pub enum AnyNetwork {
 /// A socket as the common part needs it, whatever it is made of.
 #[allow(private_interfaces, reason = "written by the back ends of this crate only")]
 pub trait Endpoint: Sized {
-    /// Where such sockets are made; nothing for the operating system, which is everywhere.
+    /// Place in which such sockets are made; nothing for the operating system, which is everywhere.
     type Network;
 
     /// A bound, listening socket.
@@ -65,7 +65,7 @@ pub trait Endpoint: Sized {
     fn of_any_ref(socket: &AnySocket) -> Option<&Self>;
     /// Unattached again.
     fn into_any(self) -> AnySocket;
-    /// What it is there for. Errors: `InvalidInput` for what no driver can use.
+    /// Purpose of the socket. Errors: `InvalidInput` for what no driver can use.
     fn class(&self) -> Result<Class, Error>;
     /// True if its addresses are those of IPv6.
     fn is_v6(&self) -> bool;
@@ -102,7 +102,7 @@ pub trait Endpoint: Sized {
 //= THREAD-1
 pub struct AcceptedSocket {
     pub(crate) socket: AnySocket,
-    /// What is known of its blocking mode; `None`: nothing.
+    /// Blocking mode of the socket; `None` if it is not known.
     pub(crate) nonblocking: Option<bool>,
     /// True if it came out of an accept, so that nothing about its kind needs to be asked.
     pub(crate) is_fresh: bool,

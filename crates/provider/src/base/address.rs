@@ -1,4 +1,4 @@
-//! Where sockets are: an IP address and port, or a name in the file system or in the abstract space of Unix sockets.
+//! Addresses of sockets: an IP address and port, or a name in the file system or in the abstract space of Unix sockets.
 
 use std::ffi::OsStr;
 use std::fmt;

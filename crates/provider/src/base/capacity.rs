@@ -10,7 +10,7 @@ use crate::base::error::Error;
 use crate::base::setting::Setting;
 use crate::base::slots::Slots;
 
-/// What must be left beside a large piece: several times what a driver takes in small ones.
+/// Memory that must be left beside a large piece: several times as much as a driver takes in small ones.
 const HEADROOM_BYTES: usize = 1 << 20;
 
 /// An empty vector with room for `count`. Errors: `OutOfMemory`.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::base::setting::Setting;
 
-/// What went wrong, in two machine words. `Display` names the cause and the remedy.
+/// Error with its cause, in two machine words. `Display` names the cause and the remedy.
 ///
 /// ```
 /// use raon_provider::{Error, ErrorKind};

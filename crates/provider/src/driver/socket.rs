@@ -17,7 +17,7 @@ use crate::base::slots::NONE;
 use crate::driver::operation::{Payload, Room};
 use crate::memory::Span;
 
-/// What is true of a socket. One bit each.
+/// States of a socket, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flags(u32);
 
@@ -164,7 +164,7 @@ impl<E> Entry<E> {
         }
     }
 
-    /// What comes for its receive stream is held until it is resumed.
+    /// Input of its receive stream is held until the stream is resumed.
     pub(crate) fn is_holding(&self) -> bool {
         self.is(Flags::PAUSED) && !self.is(Flags::PASSING)
     }
@@ -192,7 +192,7 @@ pub(crate) struct Envelope {
     pub(crate) spans: Vec<Span>,
 }
 
-/// What an operation is about.
+/// Subject of an operation, with all that it owns.
 pub(crate) enum Body {
     Accept,
     /// The peer's address in the system's form; boxed, so that it stays in place.
