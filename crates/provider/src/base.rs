@@ -1,6 +1,7 @@
 //! Ground floor of the provider: words that every other room uses. Nothing here knows another room of the crate.
 
 pub(crate) mod address;
+pub(crate) mod attempt;
 pub(crate) mod capacity;
 pub(crate) mod error;
 pub(crate) mod id;

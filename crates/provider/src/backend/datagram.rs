@@ -11,7 +11,8 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::absence::{reason, trial, uninterrupted};
-use crate::backend::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
+use crate::backend::readiness::{BATCH_MAX, Label, Message, UNSPECIFIED};
+use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanMut, Target};
@@ -85,7 +86,7 @@ pub(crate) fn set_option(handle: RawFd, level: i32, option: i32, value: i32) -> 
 }
 
 /// Receives what is there, one datagram per span, at most [`BATCH_MAX`], and says how many came.
-pub(crate) fn receive(handle: RawFd, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize> {
+pub(crate) fn receive(handle: RawFd, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
     // SAFETY: recvmmsg(2) — structures of zeroes are valid: no name, no buffers, no control data.
     let (mut headers, mut vectors, mut names): ([libc::mmsghdr; BATCH_MAX], [libc::iovec; BATCH_MAX], _) =
         unsafe { (zeroed(), zeroed(), [[0u8; NAME_BYTES]; BATCH_MAX]) };
@@ -108,7 +109,7 @@ pub(crate) fn receive(handle: RawFd, spans: &[SpanMut], labels: &mut [Label; BAT
             libc::recvmmsg(handle, headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         }
     });
-    if let Tried::Done(came) = came {
+    if let Attempt::Done(came) = came {
         for at in 0..came {
             let header = &headers[at];
             let name = &names[at][..(header.msg_hdr.msg_namelen as usize).min(NAME_BYTES)];
@@ -125,7 +126,7 @@ pub(crate) fn receive(handle: RawFd, spans: &[SpanMut], labels: &mut [Label; BAT
 }
 
 /// Sends messages of one socket, at most [`BATCH_MAX`], and says how many went, from the first on. Their spans lie in a row.
-pub(crate) fn send(handle: RawFd, messages: &[Message], spans: &[Span]) -> Tried<usize> {
+pub(crate) fn send(handle: RawFd, messages: &[Message], spans: &[Span]) -> Attempt<usize> {
     // SAFETY: sendmmsg(2) — headers of zeroes are valid.
     let mut headers: [libc::mmsghdr; BATCH_MAX] = unsafe { zeroed() };
     let mut controls = [const { None }; BATCH_MAX];
@@ -151,16 +152,16 @@ pub(crate) fn send(handle: RawFd, messages: &[Message], spans: &[Span]) -> Tried
     call(|| unsafe { libc::sendmmsg(handle, headers.as_mut_ptr(), count as u32, flags as _) })
 }
 
-fn call(mut system_call: impl FnMut() -> i32) -> Tried<usize> {
+fn call(mut system_call: impl FnMut() -> i32) -> Attempt<usize> {
     loop {
         let result = system_call();
         if result >= 0 {
-            return Tried::Done(result as usize);
+            return Attempt::Done(result as usize);
         }
         match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
             libc::EINTR => {}
-            libc::EAGAIN => return Tried::Later,
-            code => return Tried::Failed(Error::from_os(code)),
+            libc::EAGAIN => return Attempt::Later,
+            code => return Attempt::Failed(Error::from_os(code)),
         }
     }
 }
@@ -228,9 +229,9 @@ impl Loopback {
         let address = SockAddr::from(self.receiver.local_addr()?);
         let message = Message { count: 2, segment_bytes: 4, spans: 1, target: Target::of(Some(&address)) };
         match send(self.sender.as_raw_fd(), &[message], &[Span::of(b"raonraon")]) {
-            Tried::Done(went) => Ok(went == 1),
-            Tried::Later => Ok(false),
-            Tried::Failed(error) => Err(io::Error::from_raw_os_error(error.os_code())),
+            Attempt::Done(went) => Ok(went == 1),
+            Attempt::Later => Ok(false),
+            Attempt::Failed(error) => Err(io::Error::from_raw_os_error(error.os_code())),
         }
     }
 
@@ -240,7 +241,7 @@ impl Loopback {
         let (mut labels, mut room) = ([Label::NONE; BATCH_MAX], [0; 16]);
         let came = receive(self.receiver.as_raw_fd(), &[SpanMut::of(&mut room)], &mut labels);
         let Label { length, segment_bytes, .. } = labels[0];
-        matches!(came, Tried::Done(1)) && (length, segment_bytes) == (expected.length, expected.segment_bytes)
+        matches!(came, Attempt::Done(1)) && (length, segment_bytes) == (expected.length, expected.segment_bytes)
     }
 }
 

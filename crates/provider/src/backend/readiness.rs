@@ -20,6 +20,7 @@ use socket2::Socket;
 
 pub(crate) use self::datagram::{BATCH_MAX, Label, Message};
 use self::datagram::{OUTBOX_MAX, Outbox};
+use crate::base::attempt::Attempt;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::kind::Kind;
@@ -54,16 +55,6 @@ pub struct Edge {
     pub is_broken_up: bool,
 }
 
-/// What the operating system answers to a try.
-pub enum Tried<T> {
-    /// Done.
-    Done(T),
-    /// Not now: an edge will follow.
-    Later,
-    /// Failed.
-    Failed(Error),
-}
-
 /// What differs between readiness interfaces.
 pub trait Selector: Sized {
     /// The back end's kind.
@@ -85,22 +76,22 @@ pub trait Selector: Sized {
     /// Puts a listener into non-blocking mode again, if somebody who shares it has changed that.
     fn never_block(handle: RawHandle);
     /// Takes one waiting connection, in non-blocking mode.
-    fn accept(handle: RawHandle) -> Tried<Socket>;
+    fn accept(handle: RawHandle) -> Attempt<Socket>;
     /// Starts to connect; `Later`: under way, the socket becomes writable; `Busy`: the listener has no room, and no edge
     /// will tell of it.
-    fn connect(handle: RawHandle, address: Span) -> Tried<()>;
+    fn connect(handle: RawHandle, address: Span) -> Attempt<()>;
     /// How a connect that was under way has ended.
-    fn connect_result(handle: RawHandle) -> Tried<()>;
+    fn connect_result(handle: RawHandle) -> Attempt<()>;
     /// Receives into the span.
-    fn receive(handle: RawHandle, span: SpanMut) -> Tried<usize>;
+    fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize>;
     /// Sends from the span.
-    fn send(handle: RawHandle, span: Span) -> Tried<usize>;
+    fn send(handle: RawHandle, span: Span) -> Attempt<usize>;
     /// Sends from the spans, in order.
-    fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize>;
+    fn send_list(handle: RawHandle, list: SpanList) -> Attempt<usize>;
     /// Receives datagrams, one per span, and says how many came.
-    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize>;
+    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize>;
     /// Sends messages, whose spans lie in a row, and says how many went, from the first on.
-    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize>;
+    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Attempt<usize>;
     /// Whether merged messages can be sent, and received.
     fn probe_merging() -> MergingProbe;
 }
@@ -281,13 +272,13 @@ impl<S: Selector> Readiness<S> {
             Action::Connect(address) => {
                 self.counters.kernel_entries += 1;
                 match S::connect(handle, address) {
-                    Tried::Done(()) => events.push(event(key, false, EventResult::Connected)),
-                    Tried::Later => {
+                    Attempt::Done(()) => events.push(event(key, false, EventResult::Connected)),
+                    Attempt::Later => {
                         let state = &mut self.sockets[socket as usize];
                         state.writable = false;
                         state.output = Some((key, Output::Connect));
                     }
-                    Tried::Failed(error) => events.push(event(key, false, EventResult::Failed(error))),
+                    Attempt::Failed(error) => events.push(event(key, false, EventResult::Failed(error))),
                 }
             }
             Action::Cancel => {
@@ -361,13 +352,13 @@ impl<S: Selector> Readiness<S> {
             Output::SendList(list) => (S::send_list(state.handle, list), false),
         };
         let result = match tried {
-            Tried::Done(_) if is_connect => EventResult::Connected,
-            Tried::Done(bytes) => EventResult::Sent(bytes),
-            Tried::Later => {
+            Attempt::Done(_) if is_connect => EventResult::Connected,
+            Attempt::Done(bytes) => EventResult::Sent(bytes),
+            Attempt::Later => {
                 state.writable = false;
                 return;
             }
-            Tried::Failed(error) => EventResult::Failed(error),
+            Attempt::Failed(error) => EventResult::Failed(error),
         };
         state.output = None;
         events.push(event(key, false, result));
@@ -394,15 +385,15 @@ impl<S: Selector> Readiness<S> {
         for _ in 0..ACCEPTS_PER_TURN {
             self.counters.kernel_entries += 1;
             match S::accept(state.handle) {
-                Tried::Done(accepted) => {
+                Attempt::Done(accepted) => {
                     let accepted = AcceptedSocket::fresh(AnySocket::Os(accepted), true);
                     events.push(event(key, true, EventResult::Accepted(accepted)));
                 }
-                Tried::Later => {
+                Attempt::Later => {
                     state.readable = false;
                     return;
                 }
-                Tried::Failed(error) => {
+                Attempt::Failed(error) => {
                     state.input = None;
                     return events.push(event(key, false, EventResult::Failed(error)));
                 }
@@ -430,13 +421,13 @@ impl<S: Selector> Readiness<S> {
             self.counters.kernel_entries += 1;
             let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
             let length = match S::receive(state.handle, SpanMut::of(&mut buffer[..room])) {
-                Tried::Done(0) => break EventResult::Received(crate::memory::buffer::Buffer::empty()),
-                Tried::Done(length) => length,
-                Tried::Later => {
+                Attempt::Done(0) => break EventResult::Received(crate::memory::buffer::Buffer::empty()),
+                Attempt::Done(length) => length,
+                Attempt::Later => {
                     state.readable = false;
                     return;
                 }
-                Tried::Failed(error) => break EventResult::Failed(error),
+                Attempt::Failed(error) => break EventResult::Failed(error),
             };
             let is_drained = length < room && !state.is_broken_up;
             buffer.set_len(length);
@@ -461,25 +452,25 @@ impl<S: Selector> Readiness<S> {
         let state = &mut self.sockets[socket as usize];
         self.counters.kernel_entries += 1;
         let result = match S::receive(state.handle, span) {
-            Tried::Done(length) => {
+            Attempt::Done(length) => {
                 state.readable = length == span.length || state.is_broken_up;
                 EventResult::ReceivedInto(length)
             }
-            Tried::Later => {
+            Attempt::Later => {
                 state.readable = false;
                 return;
             }
-            Tried::Failed(error) => EventResult::Failed(error),
+            Attempt::Failed(error) => EventResult::Failed(error),
         };
         state.input = None;
         events.push(event(key, false, result));
     }
 }
 
-fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
+fn map<T, U>(tried: Attempt<T>, change: impl FnOnce(T) -> U) -> Attempt<U> {
     match tried {
-        Tried::Done(value) => Tried::Done(change(value)),
-        Tried::Later => Tried::Later,
-        Tried::Failed(error) => Tried::Failed(error),
+        Attempt::Done(value) => Attempt::Done(change(value)),
+        Attempt::Later => Attempt::Later,
+        Attempt::Failed(error) => Attempt::Failed(error),
     }
 }

@@ -14,7 +14,8 @@ use socket2::{SockRef, Socket};
 use crate::backend::absence::{Trial, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::backend::event_fd::EventFd;
-use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector, Tried};
+use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::wake::Waker;
@@ -108,44 +109,44 @@ impl Selector for EpollSelector {
         let _ = SockRef::from(&borrow(&handle)).set_nonblocking(true);
     }
 
-    fn accept(handle: RawHandle) -> Tried<Socket> {
+    fn accept(handle: RawHandle) -> Attempt<Socket> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         tried(|| net::accept_with(borrow(&handle), flags).map(Socket::from))
     }
 
-    fn connect(handle: RawHandle, address: Span) -> Tried<()> {
+    fn connect(handle: RawHandle, address: Span) -> Attempt<()> {
         let storage = address.pointer.cast::<net::addr::SocketAddrStorage>();
         // SAFETY: OWN-1 — the driver keeps the address, in the system's form, in the operation's slot until the final event.
         let address = unsafe { net::SocketAddrAny::read(storage, address.length as u32) };
         match net::connect(borrow(&handle), &address) {
-            Ok(()) => Tried::Done(()),
-            Err(Errno::INPROGRESS | Errno::INTR) => Tried::Later,
+            Ok(()) => Attempt::Done(()),
+            Err(Errno::INPROGRESS | Errno::INTR) => Attempt::Later,
             // A Unix listener's backlog is full: the socket is not connecting, and its readiness means nothing.
-            Err(Errno::AGAIN) => Tried::Failed(os(Errno::AGAIN).with_kind(ErrorKind::Busy)),
-            Err(errno) => Tried::Failed(os(errno)),
+            Err(Errno::AGAIN) => Attempt::Failed(os(Errno::AGAIN).with_kind(ErrorKind::Busy)),
+            Err(errno) => Attempt::Failed(os(errno)),
         }
     }
 
-    fn connect_result(handle: RawHandle) -> Tried<()> {
+    fn connect_result(handle: RawHandle) -> Attempt<()> {
         match net::sockopt::socket_error(borrow(&handle)) {
-            Ok(Ok(())) => Tried::Done(()),
-            Ok(Err(errno)) | Err(errno) => Tried::Failed(os(errno)),
+            Ok(Ok(())) => Attempt::Done(()),
+            Ok(Err(errno)) | Err(errno) => Attempt::Failed(os(errno)),
         }
     }
 
-    fn receive(handle: RawHandle, span: SpanMut) -> Tried<usize> {
+    fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
         // SAFETY: OWN-1 — the room is the operation's or a pool buffer in our hands; nobody else sees it now.
         let bytes = unsafe { std::slice::from_raw_parts_mut(span.pointer, span.length) };
         tried(|| net::recv(borrow(&handle), &mut *bytes, RecvFlags::DONTWAIT).map(|(length, _)| length))
     }
 
-    fn send(handle: RawHandle, span: Span) -> Tried<usize> {
+    fn send(handle: RawHandle, span: Span) -> Attempt<usize> {
         // SAFETY: OWN-1 — the driver keeps the payload in the operation's slot until the final event.
         let bytes = unsafe { std::slice::from_raw_parts(span.pointer, span.length) };
         tried(|| net::send(borrow(&handle), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
     }
 
-    fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize> {
+    fn send_list(handle: RawHandle, list: SpanList) -> Attempt<usize> {
         // SAFETY: OWN-1 — list and payloads are kept until the final event; readv(2) — a Span is laid out as an iovec,
         // and so is an IoSlice.
         let slices = unsafe { std::slice::from_raw_parts(list.pointer.cast::<IoSlice<'_>>(), list.count) };
@@ -153,11 +154,11 @@ impl Selector for EpollSelector {
         tried(|| net::sendmsg(borrow(&handle), slices, &mut SendAncillaryBuffer::default(), flags))
     }
 
-    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize> {
+    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
         datagram::receive(handle, spans, labels)
     }
 
-    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize> {
+    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Attempt<usize> {
         datagram::send(handle, messages, spans)
     }
 
@@ -221,13 +222,13 @@ fn os(errno: Errno) -> Error {
     Error::from_os(errno.raw_os_error())
 }
 
-fn tried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Tried<T> {
+fn tried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Attempt<T> {
     loop {
         match call() {
-            Ok(value) => return Tried::Done(value),
+            Ok(value) => return Attempt::Done(value),
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Tried::Later,
-            Err(errno) => return Tried::Failed(os(errno)),
+            Err(Errno::AGAIN) => return Attempt::Later,
+            Err(errno) => return Attempt::Failed(os(errno)),
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use super::blocks::{Job, Started, Use};
 use super::message::{self, Label, Posted};
-use super::transfer::Tried;
 use super::{Awaited, Iocp};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::is_about_the_past;
 use crate::contract::{Event, EventResult, RequestKey};
@@ -101,28 +101,28 @@ impl Iocp {
                 return self.end_input(socket, EventResult::Failed(Error::new(ErrorKind::NoBuffers)), events);
             };
             let tried = match self.take_stashed(socket, &mut buffer) {
-                Some(label) => Tried::Done(label),
+                Some(label) => Attempt::Done(label),
                 None => {
                     self.counters.kernel_entries += 1;
                     message::receive_now(&self.extensions, handle, SpanMut::of(&mut buffer))
                 }
             };
             match tried {
-                Tried::Done(label) => {
+                Attempt::Done(label) => {
                     share = share.saturating_sub(label.length.max(1));
                     self.queue.used(label.length.max(1));
                     events.push(Event { key, more: true, result: datagram(buffer, label) });
                 }
-                Tried::Later => {
+                Attempt::Later => {
                     let length = buffer.len();
                     drop(buffer);
                     return self.post_datagram(socket, length, events);
                 }
-                Tried::Failed(error) if is_about_the_past(error) => {
+                Attempt::Failed(error) if is_about_the_past(error) => {
                     share = share.saturating_sub(1);
                     events.push(Event { key, more: true, result: EventResult::Failed(error) });
                 }
-                Tried::Failed(error) => return self.end_input(socket, EventResult::Failed(error), events),
+                Attempt::Failed(error) => return self.end_input(socket, EventResult::Failed(error), events),
             }
         }
         self.enqueue_busy(socket);

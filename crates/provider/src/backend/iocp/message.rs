@@ -10,8 +10,9 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use super::blocks::{Blocks, ROOM_BYTES, Started, last_error, started};
 use super::extension::Extensions;
-use super::transfer::{Pieces, Tried};
+use super::transfer::Pieces;
 use crate::backend::readiness::UNSPECIFIED;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::memory::{SpanMut, Target};
 use crate::platform::RawHandle;
@@ -119,9 +120,9 @@ pub(super) fn received(blocks: &Blocks, index: u32, result: Result<u32, Error>) 
 }
 
 /// Receives a datagram that is there.
-pub(super) fn receive_now(extensions: &Extensions, handle: RawHandle, span: SpanMut) -> Tried<Label> {
+pub(super) fn receive_now(extensions: &Extensions, handle: RawHandle, span: SpanMut) -> Attempt<Label> {
     let Some(receive) = extensions.receive_message else {
-        return Tried::Failed(Error::new(ErrorKind::BackendUnavailable));
+        return Attempt::Failed(Error::new(ErrorKind::BackendUnavailable));
     };
     let mut envelope = std::mem::MaybeUninit::<Envelope>::uninit();
     let mut received = 0;
@@ -134,10 +135,10 @@ pub(super) fn receive_now(extensions: &Extensions, handle: RawHandle, span: Span
         (result, envelope.assume_init())
     };
     match if result == 0 { 0 } else { last_error() } {
-        0 => Tried::Done(label(&envelope, received, false)),
-        WSAEMSGSIZE => Tried::Done(label(&envelope, envelope.piece.len, true)),
-        WSAEWOULDBLOCK | WSA_IO_PENDING => Tried::Later,
-        code => Tried::Failed(Error::from_os(code)),
+        0 => Attempt::Done(label(&envelope, received, false)),
+        WSAEMSGSIZE => Attempt::Done(label(&envelope, envelope.piece.len, true)),
+        WSAEWOULDBLOCK | WSA_IO_PENDING => Attempt::Later,
+        code => Attempt::Failed(Error::from_os(code)),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::Iocp;
 use super::blocks::{Job, Started, Use};
-use super::transfer::{self, Tried};
+use super::transfer;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::ready_queue::SHARE_BYTES_MIN;
 use crate::contract::{Event, EventResult, RequestKey, Shots};
@@ -66,10 +67,10 @@ impl Iocp {
             self.counters.kernel_entries += 1;
             let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
             let length = match transfer::receive_now(handle, SpanMut::of(&mut buffer[..room])) {
-                Tried::Done(0) => break EventResult::Received(Buffer::empty()),
-                Tried::Done(length) => length,
-                Tried::Later => return self.arm(socket, events),
-                Tried::Failed(error) => break EventResult::Failed(error),
+                Attempt::Done(0) => break EventResult::Received(Buffer::empty()),
+                Attempt::Done(length) => length,
+                Attempt::Later => return self.arm(socket, events),
+                Attempt::Failed(error) => break EventResult::Failed(error),
             };
             let is_drained = length < room;
             buffer.set_len(length);

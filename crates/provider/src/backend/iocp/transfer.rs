@@ -5,17 +5,10 @@ use windows_sys::Win32::Networking::WinSock::{SOCKET, WSABUF, WSAEWOULDBLOCK, WS
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::blocks::{Started, last_error, started};
+use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
-
-/// What a call says that does not wait.
-pub(super) enum Tried<T> {
-    Done(T),
-    /// There is nothing.
-    Later,
-    Failed(Error),
-}
 
 /// The pieces of one send as the system wants them. It takes a copy of the list, so it need not stay.
 pub(super) struct Pieces(Vec<WSABUF>);
@@ -73,14 +66,14 @@ pub(super) fn receive(handle: RawHandle, span: SpanMut, overlapped: *mut OVERLAP
 }
 
 /// Receives what is there.
-pub(super) fn receive_now(handle: RawHandle, span: SpanMut) -> Tried<usize> {
+pub(super) fn receive_now(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
     let length = i32::try_from(span.length).unwrap_or(i32::MAX);
     // SAFETY: Win32: recv — the span is a pool buffer in our hands, `length` bytes long; the socket does not wait.
     match unsafe { recv(handle as SOCKET, span.pointer, length, 0) } {
-        bytes @ 0.. => Tried::Done(bytes as usize),
+        bytes @ 0.. => Attempt::Done(bytes as usize),
         _ => match last_error() {
-            WSAEWOULDBLOCK => Tried::Later,
-            code => Tried::Failed(Error::from_os(code)),
+            WSAEWOULDBLOCK => Attempt::Later,
+            code => Attempt::Failed(Error::from_os(code)),
         },
     }
 }

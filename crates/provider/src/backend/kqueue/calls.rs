@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SocketAddrAny};
 use socket2::{SockRef, Socket};
 
-use crate::backend::readiness::{BATCH_MAX, Label, Message, Tried, UNSPECIFIED};
+use crate::backend::readiness::{BATCH_MAX, Label, Message, UNSPECIFIED};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::platform::{self, RawHandle};
@@ -21,7 +22,7 @@ pub(super) fn never_block(handle: RawHandle) {
     let _ = SockRef::from(&borrow(&handle)).set_nonblocking(true);
 }
 
-pub(super) fn accept(handle: RawHandle) -> Tried<Socket> {
+pub(super) fn accept(handle: RawHandle) -> Attempt<Socket> {
     let listener = borrow(&handle);
     tried(|| {
         let (socket, _) = SockRef::from(&listener).accept_raw().map_err(|error| errno(&error))?;
@@ -30,51 +31,55 @@ pub(super) fn accept(handle: RawHandle) -> Tried<Socket> {
     })
 }
 
-pub(super) fn connect(handle: RawHandle, address: Span) -> Tried<()> {
+pub(super) fn connect(handle: RawHandle, address: Span) -> Attempt<()> {
     let storage = address.pointer.cast::<net::addr::SocketAddrStorage>();
     // SAFETY: OWN-1 — the driver keeps the address, in the system's form, in the operation's slot until the final event.
     let address = unsafe { SocketAddrAny::read(storage, address.length as u32) };
     match net::connect(borrow(&handle), &address) {
-        Ok(()) => Tried::Done(()),
-        Err(Errno::INPROGRESS | Errno::INTR) => Tried::Later,
+        Ok(()) => Attempt::Done(()),
+        Err(Errno::INPROGRESS | Errno::INTR) => Attempt::Later,
         // A Unix listener's backlog is full, where the system says so: nothing will tell when it is not.
-        Err(Errno::AGAIN) => Tried::Failed(os(Errno::AGAIN).with_kind(ErrorKind::Busy)),
-        Err(errno) => Tried::Failed(os(errno)),
+        Err(Errno::AGAIN) => Attempt::Failed(os(Errno::AGAIN).with_kind(ErrorKind::Busy)),
+        Err(errno) => Attempt::Failed(os(errno)),
     }
 }
 
-pub(super) fn connect_result(handle: RawHandle) -> Tried<()> {
+pub(super) fn connect_result(handle: RawHandle) -> Attempt<()> {
     match net::sockopt::socket_error(borrow(&handle)) {
-        Ok(Ok(())) => Tried::Done(()),
-        Ok(Err(errno)) | Err(errno) => Tried::Failed(os(errno)),
+        Ok(Ok(())) => Attempt::Done(()),
+        Ok(Err(errno)) | Err(errno) => Attempt::Failed(os(errno)),
     }
 }
 
-pub(super) fn receive(handle: RawHandle, span: SpanMut) -> Tried<usize> {
+pub(super) fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
     span.with(|bytes| tried(|| net::recv(borrow(&handle), &mut *bytes, RecvFlags::DONTWAIT).map(|(length, _)| length)))
 }
 
-pub(super) fn send(handle: RawHandle, span: Span) -> Tried<usize> {
+pub(super) fn send(handle: RawHandle, span: Span) -> Attempt<usize> {
     span.with(|bytes| tried(|| net::send(borrow(&handle), bytes, platform::SEND_FLAGS)))
 }
 
-pub(super) fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize> {
+pub(super) fn send_list(handle: RawHandle, list: SpanList) -> Attempt<usize> {
     list.with(|spans| tried(|| net::sendmsg(borrow(&handle), slices(spans), &mut none(), platform::SEND_FLAGS)))
 }
 
 /// One datagram: an error that followed another one here, about what was sent before, would be lost.
-pub(super) fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize> {
+pub(super) fn receive_datagrams(
+    handle: RawHandle,
+    spans: &[SpanMut],
+    labels: &mut [Label; BATCH_MAX],
+) -> Attempt<usize> {
     match spans[0].with(|bytes| receive_datagram(handle, bytes)) {
-        Tried::Done(label) => {
+        Attempt::Done(label) => {
             labels[0] = label;
-            Tried::Done(1)
+            Attempt::Done(1)
         }
-        Tried::Later => Tried::Later,
-        Tried::Failed(error) => Tried::Failed(error),
+        Attempt::Later => Attempt::Later,
+        Attempt::Failed(error) => Attempt::Failed(error),
     }
 }
 
-fn receive_datagram(handle: RawHandle, bytes: &mut [u8]) -> Tried<Label> {
+fn receive_datagram(handle: RawHandle, bytes: &mut [u8]) -> Attempt<Label> {
     tried(|| {
         let mut slices = [IoSliceMut::new(&mut *bytes)];
         let mut control = RecvAncillaryBuffer::default();
@@ -90,7 +95,7 @@ fn receive_datagram(handle: RawHandle, bytes: &mut [u8]) -> Tried<Label> {
 }
 
 /// One message per call of the system, until one does not go. Each is one datagram: nothing is merged here.
-pub(super) fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize> {
+pub(super) fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Attempt<usize> {
     let (mut went, mut spans) = (0, spans);
     for message in messages.iter().take(BATCH_MAX) {
         let (own, rest) = spans.split_at(message.spans);
@@ -100,14 +105,14 @@ pub(super) fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Sp
             None => net::sendmsg(borrow(&handle), slices(own), &mut none(), platform::SEND_FLAGS),
         });
         match sent {
-            Tried::Done(_) => went += 1,
+            Attempt::Done(_) => went += 1,
             // It is asked for again; an error about the past is told once or not at all, as by sendmmsg(2).
             _ if went > 0 => break,
-            Tried::Later => return Tried::Later,
-            Tried::Failed(error) => return Tried::Failed(error),
+            Attempt::Later => return Attempt::Later,
+            Attempt::Failed(error) => return Attempt::Failed(error),
         }
     }
-    Tried::Done(went)
+    Attempt::Done(went)
 }
 
 /// A peer that is gone is an error of the send, not a signal, whoever has made the socket.
@@ -138,13 +143,13 @@ fn os(errno: Errno) -> Error {
     Error::from_os(errno.raw_os_error())
 }
 
-fn tried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Tried<T> {
+fn tried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Attempt<T> {
     loop {
         match call() {
-            Ok(value) => return Tried::Done(value),
+            Ok(value) => return Attempt::Done(value),
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Tried::Later,
-            Err(errno) => return Tried::Failed(os(errno)),
+            Err(Errno::AGAIN) => return Attempt::Later,
+            Err(errno) => return Attempt::Failed(os(errno)),
         }
     }
 }

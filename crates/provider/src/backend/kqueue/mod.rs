@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector, Tried};
+use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector};
+use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::wake::{Wake, Waker};
@@ -117,35 +118,35 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
         calls::never_block(handle);
     }
 
-    fn accept(handle: RawHandle) -> Tried<Socket> {
+    fn accept(handle: RawHandle) -> Attempt<Socket> {
         calls::accept(handle)
     }
 
-    fn connect(handle: RawHandle, address: Span) -> Tried<()> {
+    fn connect(handle: RawHandle, address: Span) -> Attempt<()> {
         calls::connect(handle, address)
     }
 
-    fn connect_result(handle: RawHandle) -> Tried<()> {
+    fn connect_result(handle: RawHandle) -> Attempt<()> {
         calls::connect_result(handle)
     }
 
-    fn receive(handle: RawHandle, span: SpanMut) -> Tried<usize> {
+    fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
         calls::receive(handle, span)
     }
 
-    fn send(handle: RawHandle, span: Span) -> Tried<usize> {
+    fn send(handle: RawHandle, span: Span) -> Attempt<usize> {
         calls::send(handle, span)
     }
 
-    fn send_list(handle: RawHandle, list: SpanList) -> Tried<usize> {
+    fn send_list(handle: RawHandle, list: SpanList) -> Attempt<usize> {
         calls::send_list(handle, list)
     }
 
-    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Tried<usize> {
+    fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
         calls::receive_datagrams(handle, spans, labels)
     }
 
-    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Tried<usize> {
+    fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Attempt<usize> {
         calls::send_messages(handle, messages, spans)
     }
 

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::{Readiness, Selector, Tried, UNSPECIFIED, event};
+use super::{Readiness, Selector, UNSPECIFIED, event};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
 use crate::contract::is_about_the_past;
@@ -167,11 +168,11 @@ impl<S: Selector> Readiness<S> {
                 self.outbox.pack(done, alone_until, &mut self.merging);
                 S::send_messages(state.handle, &self.outbox.messages, &self.outbox.spans)
             } else {
-                Tried::Later
+                Attempt::Later
             };
             match tried {
-                Tried::Done(went) => done = self.posted_went(done, went, events),
-                Tried::Failed(error) => {
+                Attempt::Done(went) => done = self.posted_went(done, went, events),
+                Attempt::Failed(error) => {
                     let (count, first) = (self.outbox.messages[0].count, self.outbox.posted[done]);
                     let is_merged = count > 1;
                     if is_merged && self.merging.refused(merge::refusal(error), first.key, &first.segment(socket)) {
@@ -182,7 +183,7 @@ impl<S: Selector> Readiness<S> {
                     events.push(event(first.key, false, EventResult::Failed(error)));
                     done += 1;
                 }
-                Tried::Later => {
+                Attempt::Later => {
                     state.writable = false;
                     let parked = self.outbox.posted[done..].iter().map(|posted| (socket, *posted));
                     state.parked += parked.len() as u32;
@@ -251,22 +252,22 @@ impl<S: Selector> Readiness<S> {
             self.counters.kernel_entries += 1;
             let mut labels = [Label::NONE; BATCH_MAX];
             match S::receive_datagrams(state.handle, batch.spans(), &mut labels) {
-                Tried::Done(came) => {
+                Attempt::Done(came) => {
                     wanted = if came == wanted { BATCH_MAX.min(wanted * 2) } else { 1 };
                     let bytes: usize = labels[..came].iter().map(|label| label.length.max(1)).sum();
                     share = share.saturating_sub(bytes);
                     self.queue.used(bytes);
                     events.extend(batch.filled(labels, came).map(|result| event(key, true, result)));
                 }
-                Tried::Later => {
+                Attempt::Later => {
                     state.readable = false;
                     return;
                 }
-                Tried::Failed(error) if is_about_the_past(error) => {
+                Attempt::Failed(error) if is_about_the_past(error) => {
                     share = share.saturating_sub(1);
                     events.push(event(key, true, EventResult::Failed(error)));
                 }
-                Tried::Failed(error) => {
+                Attempt::Failed(error) => {
                     state.input = None;
                     return events.push(event(key, false, EventResult::Failed(error)));
                 }

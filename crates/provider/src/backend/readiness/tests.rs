@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
+use crate::base::attempt::Attempt;
 use crate::base::slots::Key;
 use crate::config::PoolConfig;
 use crate::driver::Driver;
@@ -58,36 +59,36 @@ impl Selector for Endless {
 
     fn never_block(_: RawHandle) {}
 
-    fn accept(_: RawHandle) -> Tried<Socket> {
-        Tried::Later
+    fn accept(_: RawHandle) -> Attempt<Socket> {
+        Attempt::Later
     }
 
-    fn connect(_: RawHandle, _: Span) -> Tried<()> {
-        Tried::Later
+    fn connect(_: RawHandle, _: Span) -> Attempt<()> {
+        Attempt::Later
     }
 
-    fn connect_result(_: RawHandle) -> Tried<()> {
-        Tried::Later
+    fn connect_result(_: RawHandle) -> Attempt<()> {
+        Attempt::Later
     }
 
-    fn receive(_: RawHandle, span: SpanMut) -> Tried<usize> {
-        Tried::Done(span.length)
+    fn receive(_: RawHandle, span: SpanMut) -> Attempt<usize> {
+        Attempt::Done(span.length)
     }
 
-    fn send(_: RawHandle, _: Span) -> Tried<usize> {
-        Tried::Later
+    fn send(_: RawHandle, _: Span) -> Attempt<usize> {
+        Attempt::Later
     }
 
-    fn send_list(_: RawHandle, _: SpanList) -> Tried<usize> {
-        Tried::Later
+    fn send_list(_: RawHandle, _: SpanList) -> Attempt<usize> {
+        Attempt::Later
     }
 
-    fn receive_datagrams(_: RawHandle, _: &[SpanMut], _: &mut [Label; BATCH_MAX]) -> Tried<usize> {
-        Tried::Later
+    fn receive_datagrams(_: RawHandle, _: &[SpanMut], _: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
+        Attempt::Later
     }
 
-    fn send_messages(_: RawHandle, _: &[Message], _: &[Span]) -> Tried<usize> {
-        Tried::Later
+    fn send_messages(_: RawHandle, _: &[Message], _: &[Span]) -> Attempt<usize> {
+        Attempt::Later
     }
 
     fn probe_merging() -> MergingProbe {

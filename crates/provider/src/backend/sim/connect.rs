@@ -15,8 +15,8 @@ use super::names::is_nobodys;
 use super::pipe::{Cargo, Pipe};
 use super::stream::{Phase, Stream};
 use super::world::{Body, Happening, World};
-use crate::backend::readiness::Tried;
 use crate::base::address::Address;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::{self, nanoseconds};
 
@@ -121,13 +121,13 @@ impl World {
     }
 
     /// Takes one connection out of a listener's backlog.
-    pub(super) fn accept(&mut self, number: u32, is_counted: bool) -> Tried<u32> {
+    pub(super) fn accept(&mut self, number: u32, is_counted: bool) -> Attempt<u32> {
         let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) else {
-            return Tried::Failed(Error::new(ErrorKind::InvalidInput));
+            return Attempt::Failed(Error::new(ErrorKind::InvalidInput));
         };
-        let Some(accepted) = listener.waiting.front().copied() else { return Tried::Later };
+        let Some(accepted) = listener.waiting.front().copied() else { return Attempt::Later };
         if is_counted && let Err(error) = self.take_descriptor() {
-            return Tried::Failed(error);
+            return Attempt::Failed(error);
         }
         if let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) {
             listener.waiting.pop_front();
@@ -136,16 +136,16 @@ impl World {
             node.is_counted = is_counted;
         }
         self.note(number, format_args!("accepts #{accepted}"));
-        Tried::Done(accepted)
+        Attempt::Done(accepted)
     }
 
     /// How a connect has ended.
-    pub(super) fn connect_result(&mut self, number: u32) -> Tried<()> {
-        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+    pub(super) fn connect_result(&mut self, number: u32) -> Attempt<()> {
+        let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         match stream.error.take() {
-            Some(error) => Tried::Failed(Error::new(error)),
-            None if stream.is_connecting() => Tried::Later,
-            None => Tried::Done(()),
+            Some(error) => Attempt::Failed(Error::new(error)),
+            None if stream.is_connecting() => Attempt::Later,
+            None => Attempt::Done(()),
         }
     }
 

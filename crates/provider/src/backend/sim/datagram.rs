@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::names::with_port;
 use super::world::{Body, Happening, World};
-use crate::backend::readiness::Tried;
 use crate::base::address::{Address, unmapped};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::socket::BindOptions;
 
@@ -193,14 +193,14 @@ impl World {
     }
 
     /// The oldest datagram. Errors: what the network has said about an earlier one.
-    pub(super) fn receive_datagram(&mut self, number: u32) -> Tried<(SocketAddr, Vec<u8>)> {
-        let Some(port) = self.port_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+    pub(super) fn receive_datagram(&mut self, number: u32) -> Attempt<(SocketAddr, Vec<u8>)> {
+        let Some(port) = self.port_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         if let Some(error) = port.error.take() {
-            return Tried::Failed(Error::new(error));
+            return Attempt::Failed(Error::new(error));
         }
-        let Some((from, bytes)) = port.queue.pop_front() else { return Tried::Later };
+        let Some((from, bytes)) = port.queue.pop_front() else { return Attempt::Later };
         port.queue_bytes -= bytes.len().max(1);
-        Tried::Done((from, bytes))
+        Attempt::Done((from, bytes))
     }
 }
 

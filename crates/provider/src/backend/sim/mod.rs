@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use crate::backend::readiness::Tried;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::time;
@@ -275,9 +275,9 @@ impl Sim {
             Output::SendList(list) => map(list.with(|spans| send_list(world, state.number, spans)), EventResult::Sent),
         };
         let result = match tried {
-            Tried::Done(result) => result,
-            Tried::Failed(error) => EventResult::Failed(error),
-            Tried::Later => return,
+            Attempt::Done(result) => result,
+            Attempt::Failed(error) => EventResult::Failed(error),
+            Attempt::Later => return,
         };
         state.output = None;
         events.push(event(key, false, result));
@@ -290,14 +290,14 @@ impl Sim {
                 return;
             }
             let tried = if world.random.chance(world.plan.failed_accepts) {
-                Tried::Failed(Error::new(ErrorKind::DescriptorLimit))
+                Attempt::Failed(Error::new(ErrorKind::DescriptorLimit))
             } else {
                 world.accept(state.number, true)
             };
             let (more, result) = match tried {
-                Tried::Later => return,
-                Tried::Failed(error) => (false, EventResult::Failed(error)),
-                Tried::Done(number) => {
+                Attempt::Later => return,
+                Attempt::Failed(error) => (false, EventResult::Failed(error)),
+                Attempt::Done(number) => {
                     let more = !world.random.chance(world.plan.stream_ends);
                     (more, EventResult::Accepted(self.network.unattached(number)))
                 }
@@ -336,9 +336,9 @@ impl Sim {
                     (false, EventResult::Failed(Error::new(ErrorKind::NoBuffers)))
                 }
                 Some(buffer) => match receive(world, state.number, buffer) {
-                    Tried::Later => return,
-                    Tried::Failed(error) => (false, EventResult::Failed(error)),
-                    Tried::Done(buffer) => {
+                    Attempt::Later => return,
+                    Attempt::Failed(error) => (false, EventResult::Failed(error)),
+                    Attempt::Done(buffer) => {
                         share = share.saturating_sub(buffer.len());
                         let goes_on = shots == Shots::Many && !buffer.is_empty();
                         let goes_on = goes_on && !world.random.chance(world.plan.stream_ends);
@@ -379,9 +379,9 @@ impl Sim {
                 return events.push(event(key, false, EventResult::Failed(Error::new(ErrorKind::NoBuffers))));
             };
             let result = match world.receive_datagram(state.number) {
-                Tried::Later => return,
-                Tried::Failed(error) => EventResult::Failed(error),
-                Tried::Done((from, bytes)) => {
+                Attempt::Later => return,
+                Attempt::Failed(error) => EventResult::Failed(error),
+                Attempt::Done((from, bytes)) => {
                     share = share.saturating_sub(bytes.len().max(1));
                     match buffer.fill_from(&bytes) == bytes.len() {
                         true => EventResult::Datagram(buffer, from),
@@ -412,9 +412,9 @@ impl Sim {
             world.read(state.number, &mut bytes[..length])
         });
         let result = match tried {
-            Tried::Done(length) => EventResult::ReceivedInto(length),
-            Tried::Failed(error) => EventResult::Failed(error),
-            Tried::Later => return,
+            Attempt::Done(length) => EventResult::ReceivedInto(length),
+            Attempt::Failed(error) => EventResult::Failed(error),
+            Attempt::Later => return,
         };
         state.input = None;
         events.push(event(key, false, result));

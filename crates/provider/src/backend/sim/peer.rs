@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::SimNetwork;
 use super::socket::SimSocket;
-use crate::backend::readiness::Tried;
 use crate::base::address::Address;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::socket::{AcceptedSocket, AnySocket, ConnectOptions, Endpoint, ListenOptions};
 
@@ -138,7 +138,7 @@ impl SimListener {
     /// Takes a connection, if one waits.
     pub fn accept(&mut self) -> Option<SimPeer> {
         let accepted = self.socket.network().world().accept(self.socket.number(), false);
-        let Tried::Done(number) = accepted else { return None };
+        let Attempt::Done(number) = accepted else { return None };
         Some(SimPeer::of(SimSocket::new(self.socket.network(), number)))
     }
 
@@ -148,10 +148,10 @@ impl SimListener {
     }
 }
 
-fn now<T>(tried: Tried<T>) -> Result<Option<T>, Error> {
+fn now<T>(tried: Attempt<T>) -> Result<Option<T>, Error> {
     match tried {
-        Tried::Done(value) => Ok(Some(value)),
-        Tried::Later => Ok(None),
-        Tried::Failed(error) => Err(error),
+        Attempt::Done(value) => Ok(Some(value)),
+        Attempt::Later => Ok(None),
+        Attempt::Failed(error) => Err(error),
     }
 }

@@ -9,8 +9,8 @@ use super::network::{SimNetwork, gone};
 use super::pipe::Pipe;
 use super::stream::Stream;
 use super::world::Body;
-use crate::backend::readiness::Tried;
 use crate::base::address::{Address, unmapped};
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::nanoseconds;
 use crate::platform::RawHandle;
@@ -195,7 +195,7 @@ impl Endpoint for SimSocket {
 
     fn accept_waiting(&self) -> Option<Self> {
         match self.network.world().accept(self.number, true) {
-            Tried::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
+            Attempt::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
             _ => None,
         }
     }

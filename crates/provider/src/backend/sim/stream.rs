@@ -9,8 +9,8 @@
 
 use super::pipe::{Cargo, Pipe};
 use super::world::{Body, Happening, World};
-use crate::backend::readiness::Tried;
 use crate::base::address::Address;
+use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
 
@@ -111,43 +111,43 @@ impl World {
     }
 
     /// Receives what has arrived: 0 is the end.
-    pub(super) fn read(&mut self, number: u32, into: &mut [u8]) -> Tried<usize> {
-        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+    pub(super) fn read(&mut self, number: u32, into: &mut [u8]) -> Attempt<usize> {
+        let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         let length = stream.inbound.read(into);
         if length == 0 {
             return match stream.error {
-                _ if stream.inbound.has_ended() => Tried::Done(0),
+                _ if stream.inbound.has_ended() => Attempt::Done(0),
                 Some(error) => {
                     stream.error = None;
-                    Tried::Failed(Error::new(error))
+                    Attempt::Failed(Error::new(error))
                 }
-                None if stream.is_reset => Tried::Done(0),
-                None if stream.phase == Phase::Unconnected => Tried::Failed(Error::new(ErrorKind::NotConnected)),
-                None => Tried::Later,
+                None if stream.is_reset => Attempt::Done(0),
+                None if stream.phase == Phase::Unconnected => Attempt::Failed(Error::new(ErrorKind::NotConnected)),
+                None => Attempt::Later,
             };
         }
         self.note(number, format_args!("reads {length}"));
         self.transmit(number);
         self.settle();
-        Tried::Done(length)
+        Attempt::Done(length)
     }
 
     /// Sends what there is room for.
-    pub(super) fn write(&mut self, number: u32, bytes: &[u8]) -> Tried<usize> {
+    pub(super) fn write(&mut self, number: u32, bytes: &[u8]) -> Attempt<usize> {
         let is_unix = self.is_unix(number);
-        let Some(stream) = self.stream_mut(number) else { return Tried::Failed(Error::new(ErrorKind::InvalidInput)) };
+        let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         let other = stream.other;
         if stream.is_reset && is_unix {
             // That the peer is gone. The reset is left for whoever receives.
-            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
+            return Attempt::Failed(Error::new(ErrorKind::BrokenPipe));
         }
         if let Some(error) = stream.error.take() {
-            return Tried::Failed(Error::new(error));
+            return Attempt::Failed(Error::new(error));
         }
         match stream.phase {
-            _ if stream.is_write_shut || stream.is_reset => return Tried::Failed(Error::new(ErrorKind::BrokenPipe)),
-            Phase::Unconnected => return Tried::Failed(Error::new(ErrorKind::NotConnected)),
-            Phase::Connecting => return Tried::Later,
+            _ if stream.is_write_shut || stream.is_reset => return Attempt::Failed(Error::new(ErrorKind::BrokenPipe)),
+            Phase::Unconnected => return Attempt::Failed(Error::new(ErrorKind::NotConnected)),
+            Phase::Connecting => return Attempt::Later,
             Phase::Connected => {}
         }
         let Some(reader) = self.stream_mut(other).filter(|reader| !reader.is_reset) else {
@@ -155,32 +155,32 @@ impl World {
         };
         let length = reader.inbound.write(bytes);
         if length == 0 {
-            return Tried::Later;
+            return Attempt::Later;
         }
         if self.is_recording() {
             self.note(number, format_args!("writes {length} {:08x}", checksum(&bytes[..length])));
         }
         self.transmit(other);
         self.settle();
-        Tried::Done(length)
+        Attempt::Done(length)
     }
 
     /// The other end has closed, or is broken: the bytes go out, and a reset comes back. A Unix socket knows at once.
-    fn write_to_nobody(&mut self, number: u32, length: usize) -> Tried<usize> {
+    fn write_to_nobody(&mut self, number: u32, length: usize) -> Attempt<usize> {
         if self.is_unix(number) {
-            return Tried::Failed(Error::new(ErrorKind::BrokenPipe));
+            return Attempt::Failed(Error::new(ErrorKind::BrokenPipe));
         }
         let length = self.stream(number).map_or(0, |stream| self.lost_room(stream).min(length));
         if let Some(stream) = self.stream_mut(number) {
             stream.lost_bytes += length;
         }
         if length == 0 {
-            return Tried::Later;
+            return Attempt::Later;
         }
         self.note(number, format_args!("writes {length} to nobody"));
         self.launch(number, Cargo::Reset);
         self.settle();
-        Tried::Done(length)
+        Attempt::Done(length)
     }
 
     fn is_unix(&self, number: u32) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::datagram::DATAGRAM_BYTES_MAX;
 use super::fault::escapable;
 use super::world::{Happening, World};
-use crate::backend::readiness::Tried;
+use crate::base::attempt::Attempt;
 use crate::contract::{EventResult, Notice};
 use crate::memory::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
@@ -34,7 +34,7 @@ pub(super) fn shorten(rate: f64, length: usize, least: usize, world: &mut World)
     if length > least && world.random.chance(rate) { least + world.random.below(length - least) } else { length }
 }
 
-pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tried<Buffer> {
+pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Attempt<Buffer> {
     let room = shorten(world.plan.short_reads, buffer.len(), 1, world);
     map(world.read(number, &mut buffer[..room]), |length| {
         buffer.set_len(length);
@@ -42,21 +42,21 @@ pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Tri
     })
 }
 
-pub(super) fn send(world: &mut World, number: u32, span: Span) -> Tried<usize> {
+pub(super) fn send(world: &mut World, number: u32, span: Span) -> Attempt<usize> {
     span.with(|bytes| {
         let length = shorten(escapable(world.plan.short_writes), bytes.len(), 0, world);
-        if length == 0 { Tried::Done(0) } else { world.write(number, &bytes[..length]) }
+        if length == 0 { Attempt::Done(0) } else { world.write(number, &bytes[..length]) }
     })
 }
 
 /// Piece by piece, until one does not go out whole. What has gone out counts; an error behind it comes with the next send.
-pub(super) fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Tried<usize> {
+pub(super) fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Attempt<usize> {
     let mut done = 0;
     for span in spans.iter().filter(|span| span.length > 0) {
         match send(world, number, *span) {
-            Tried::Done(length) if length == span.length => done += length,
+            Attempt::Done(length) if length == span.length => done += length,
             // What follows would not be the next bytes of the stream.
-            Tried::Done(length) => return Tried::Done(done + length),
+            Attempt::Done(length) => return Attempt::Done(done + length),
             other if done == 0 => return other,
             _ => break,
         }
@@ -64,14 +64,14 @@ pub(super) fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Tried
             break;
         }
     }
-    Tried::Done(done)
+    Attempt::Done(done)
 }
 
-pub(super) fn map<T, U>(tried: Tried<T>, change: impl FnOnce(T) -> U) -> Tried<U> {
+pub(super) fn map<T, U>(tried: Attempt<T>, change: impl FnOnce(T) -> U) -> Attempt<U> {
     match tried {
-        Tried::Done(value) => Tried::Done(change(value)),
-        Tried::Later => Tried::Later,
-        Tried::Failed(error) => Tried::Failed(error),
+        Attempt::Done(value) => Attempt::Done(change(value)),
+        Attempt::Later => Attempt::Later,
+        Attempt::Failed(error) => Attempt::Failed(error),
     }
 }
 

@@ -1,0 +1,13 @@
+//! Answer of a call that does not wait.
+
+use crate::base::error::Error;
+
+/// Answer of the operating system, or of the simulated network, to a call that does not wait.
+pub enum Attempt<T> {
+    /// Done.
+    Done(T),
+    /// Not possible yet. Whoever asked for it hears when it may be.
+    Later,
+    /// Failed.
+    Failed(Error),
+}
