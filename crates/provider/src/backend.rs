@@ -39,7 +39,7 @@ pub use self::iocp::Iocp;
 pub use self::kqueue::Kqueue;
 #[cfg(windows)]
 pub use self::rio::{Rio, RioFunctions, RioHooks};
-pub use self::sim::{FaultPlan, Sim, SimListener, SimNetwork, SimPeer, SimSocket};
+pub use self::sim::Sim;
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
 

@@ -6,10 +6,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub(crate) use self::check::holds;
-use crate::backend::{RioFunctions, SimNetwork};
+use crate::backend::RioFunctions;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
+use crate::memory::config::PoolConfig;
+use crate::socket::sim::network::SimNetwork;
 
 /// Which back end to open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -106,30 +107,6 @@ impl Config {
     pub fn simulated(network: &SimNetwork) -> Self {
         let sim = SimConfig { network: Some(network.clone()), ..SimConfig::default() };
         Config { sim, ..Config::named(Kind::Sim) }
-    }
-}
-
-/// Size of the buffer pool. Memory is reserved at start and touched when it is first used.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolConfig {
-    /// Bytes per ordinary buffer, a multiple of 4,096, at most 2^24.
-    pub buffer_bytes: u32,
-    /// Buffers for receiving, 1 to 32,768: at least the number of sockets that have bytes at the same moment.
-    pub receive_count: u32,
-    /// Buffers for the application's sends, at most as many as for receiving.
-    pub send_count: u32,
-    /// Bytes per bulk buffer, a multiple of 4,096, at most 2^24, for sockets whose receives fill an ordinary one twice in a row.
-    pub bulk_bytes: u32,
-    /// Number of bulk buffers, 1 to 32,768.
-    pub bulk_count: u32,
-}
-
-impl Default for PoolConfig {
-    /// 1,024 × 4 KiB for receiving: measured best between 64 and 1,000 busy sockets; larger rings fall out of the L2 cache.
-    /// Bulk buffers hold 64 KiB and what a kernel writes in front of a datagram: with less, merged datagrams would have to be
-    /// received one message at a time.
-    fn default() -> Self {
-        PoolConfig { buffer_bytes: 4096, receive_count: 1024, send_count: 1024, bulk_bytes: 69_632, bulk_count: 64 }
     }
 }
 

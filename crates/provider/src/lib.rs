@@ -41,8 +41,7 @@ pub use base::id::{OperationId, SocketId};
 pub use base::kind::Kind;
 pub use base::setting::Setting;
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, PoolConfig, RioConfig, Rung, SimConfig,
-    UringConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, RioConfig, Rung, SimConfig, UringConfig,
 };
 pub use contract::stats::{Latency, Stats, leaked_operations};
 pub use contract::{FeatureState, Provider};
@@ -53,4 +52,9 @@ pub use driver::operation::{CloseMode, Operation, Payload, Room};
 pub use driver::submitter::Submitter;
 pub use faulty::Faulty;
 pub use memory::buffer::{Buffer, PoolState};
+pub use memory::config::PoolConfig;
+pub use socket::sim::fault::FaultPlan;
+pub use socket::sim::network::SimNetwork;
+pub use socket::sim::peer::{SimListener, SimPeer};
+pub use socket::sim::socket::SimSocket;
 pub use socket::{AcceptedSocket, BindOptions, ConnectOptions, ListenOptions};

@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod buffer;
+pub(crate) mod config;
 mod returns;
 mod span;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod any;
 mod options;
+pub(crate) mod sim;
 mod system;
 
 use std::fmt;
@@ -9,10 +10,11 @@ use std::net::IpAddr;
 
 use socket2::Socket;
 
-use crate::backend::{SimNetwork, SimSocket};
 use crate::base::address::Address;
 use crate::base::error::Error;
 use crate::platform::RawHandle;
+use crate::socket::sim::network::SimNetwork;
+use crate::socket::sim::socket::SimSocket;
 
 pub use options::{BindOptions, ConnectOptions, ListenOptions};
 

@@ -29,16 +29,16 @@ const HOUSES: &[House] = &[House {
     source: "crates/provider/src/",
     floors: &[
         &["base"],
-        &["config"],
         &["memory"],
         &["platform"],
         &["socket"],
+        &["config"],
         &["contract"],
         &["driver"],
         &["backend", "faulty"],
     ],
     wings: [&["driver"], &["backend"]],
-    climbs: &[("config", "backend"), ("socket", "backend"), ("driver", "backend"), ("platform", "backend")],
+    climbs: &[("config", "backend"), ("driver", "backend"), ("platform", "backend")],
 }];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Config, IocpConfig, PoolConfig, RioConfig};
+use super::{Config, IocpConfig, RioConfig};
 use crate::base::error::Error;
-use crate::base::setting::Setting;
+use crate::base::setting::{Setting, holds, in_range};
 use crate::base::slots::CAPACITY_MAX;
 
 impl Config {
@@ -25,20 +25,6 @@ impl Config {
     }
 }
 
-impl PoolConfig {
-    fn check(&self) -> Result<(), Error> {
-        for (setting, bytes) in [(Setting::BufferBytes, self.buffer_bytes), (Setting::BulkBytes, self.bulk_bytes)] {
-            in_range(setting, bytes)?;
-            holds(setting, bytes % 4096 == 0)?;
-        }
-        in_range(Setting::ReceiveCount, self.receive_count)?;
-        in_range(Setting::BulkCount, self.bulk_count)?;
-        in_range(Setting::SendCount, self.send_count)?;
-        // At least half of the pool is for receiving.
-        holds(Setting::SendCount, self.send_count <= self.receive_count)
-    }
-}
-
 impl IocpConfig {
     fn check(&self) -> Result<(), Error> {
         in_range(Setting::AcceptsAhead, self.accepts_ahead)
@@ -55,16 +41,6 @@ impl RioConfig {
         in_range(Setting::RioCompletionsMax, self.completions_max)?;
         holds(Setting::RioPoll, self.poll <= Duration::from_secs(1))
     }
-}
-
-fn in_range(setting: Setting, value: u32) -> Result<(), Error> {
-    let (least, most) = setting.range();
-    holds(setting, (least..=most).contains(&u64::from(value)))
-}
-
-/// What is asked of a setting. Errors: `InvalidInput` with its name.
-pub(crate) fn holds(setting: Setting, condition: bool) -> Result<(), Error> {
-    if condition { Ok(()) } else { Err(Error::out_of_range(setting)) }
 }
 
 #[cfg(test)]

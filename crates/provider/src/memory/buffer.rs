@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::base::error::Error;
 use crate::base::wake::Waker;
-use crate::config::PoolConfig;
+use crate::memory::config::PoolConfig;
 use crate::memory::{Loan, Owner, SpanMut};
 
 pub(crate) use crate::memory::Section;

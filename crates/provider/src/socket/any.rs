@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use socket2::Socket;
 
+use super::sim::network::SimNetwork;
+use super::sim::socket::SimSocket;
 use super::{AnyNetwork, AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
-use crate::backend::{SimNetwork, SimSocket};
 use crate::base::address::Address;
 use crate::base::error::Error;
 use crate::platform::RawHandle;

@@ -5,10 +5,10 @@ use std::cell::{Cell, RefCell};
 use super::*;
 use crate::base::attempt::Attempt;
 use crate::base::slots::Key;
-use crate::config::PoolConfig;
 use crate::driver::Driver;
 use crate::driver::completion::Completions;
 use crate::driver::submitter::Submitter;
+use crate::memory::config::PoolConfig;
 
 /// Every socket is readable at the first wait, and has bytes without end.
 struct Endless {

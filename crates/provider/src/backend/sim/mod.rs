@@ -13,18 +13,7 @@
 //! On drop the inbox goes; sockets close one by one, each with its owner.
 #![forbid(unsafe_code)]
 
-mod bell;
-mod connect;
-mod datagram;
-mod fault;
-mod names;
-mod network;
-mod peer;
-mod pipe;
-mod socket;
-mod stream;
 mod transfer;
-mod world;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
@@ -41,16 +30,13 @@ use crate::contract::{
 };
 use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut};
+use crate::socket::sim::bell::Bell;
+use crate::socket::sim::fault::escapable;
+use crate::socket::sim::network::SimNetwork;
+use crate::socket::sim::socket::SimSocket;
+use crate::socket::sim::world::World;
 
-use bell::Bell;
-use fault::escapable;
 use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
-use world::World;
-
-pub use fault::FaultPlan;
-pub use network::SimNetwork;
-pub use peer::{SimListener, SimPeer};
-pub use socket::SimSocket;
 
 /// Connections accepted from one listener per turn, before others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::datagram::DATAGRAM_BYTES_MAX;
-use super::fault::escapable;
-use super::world::{Happening, World};
 use crate::base::attempt::Attempt;
 use crate::contract::{EventResult, Notice};
 use crate::memory::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
+use crate::socket::sim::datagram::DATAGRAM_BYTES_MAX;
+use crate::socket::sim::fault::escapable;
+use crate::socket::sim::world::{Happening, World};
 
 /// Whether a completion that could come now is kept back by the plan, and until when.
 pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World) -> bool {

@@ -19,10 +19,11 @@ use crate::backend::datagram;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::setting::Setting;
-use crate::config::{Config, PoolConfig, Rung, UringConfig};
+use crate::config::{Config, Rung, UringConfig};
 use crate::contract::FeatureState;
 use crate::contract::merge::{self, Merging};
 use crate::memory::buffer::{BufferPool, Section};
+use crate::memory::config::PoolConfig;
 use crate::memory::{Span, Target};
 
 /// The features that differ between kernels, after the probe.

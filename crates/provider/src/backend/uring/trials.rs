@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::entries::{self, Patience};
 use super::probe::zeroes;
 use super::ring::{Reaped, Ring};
-use crate::config::PoolConfig;
 use crate::memory::Span;
 use crate::memory::buffer::{BufferPool, Section};
+use crate::memory::config::PoolConfig;
 
 /// Longest wait for a completion that is due.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -15,34 +15,34 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Unconnected,
     Connecting,
     Connected,
 }
 
 /// One end of a connection.
-pub(super) struct Stream {
-    pub(super) phase: Phase,
-    pub(super) peer: Address,
+pub(crate) struct Stream {
+    pub(crate) phase: Phase,
+    pub(crate) peer: Address,
     /// The socket at the other end; 0: none.
-    pub(super) other: u32,
-    pub(super) inbound: Pipe,
+    pub(crate) other: u32,
+    pub(crate) inbound: Pipe,
     /// To be told, once.
-    pub(super) error: Option<ErrorKind>,
-    pub(super) is_reset: bool,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) is_reset: bool,
     is_write_shut: bool,
-    pub(super) is_linger_zero: bool,
+    pub(crate) is_linger_zero: bool,
     /// How long it waits for an answer; 0: as the plan says.
-    pub(super) user_timeout_ns: u64,
+    pub(crate) user_timeout_ns: u64,
     /// Bytes written to an end that has closed, before its reset comes.
     lost_bytes: usize,
     /// When it gives up, if a partition keeps its bytes from arriving.
-    pub(super) gives_up_ns: Option<u64>,
+    pub(crate) gives_up_ns: Option<u64>,
 }
 
 impl Stream {
-    pub(super) fn new(peer: Address, inbound: Pipe, user_timeout_ns: u64) -> Self {
+    pub(crate) fn new(peer: Address, inbound: Pipe, user_timeout_ns: u64) -> Self {
         Stream {
             phase: Phase::Unconnected,
             peer,
@@ -58,27 +58,27 @@ impl Stream {
         }
     }
 
-    pub(super) fn connected(peer: Address, other: u32, inbound: Pipe, user_timeout_ns: u64) -> Self {
+    pub(crate) fn connected(peer: Address, other: u32, inbound: Pipe, user_timeout_ns: u64) -> Self {
         Stream { phase: Phase::Connected, other, ..Stream::new(peer, inbound, user_timeout_ns) }
     }
 
-    pub(super) fn is_connecting(&self) -> bool {
+    pub(crate) fn is_connecting(&self) -> bool {
         self.phase == Phase::Connecting
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.phase == Phase::Connected && !self.is_reset
     }
 
-    pub(super) fn is_waiting_for_an_answer(&self) -> bool {
+    pub(crate) fn is_waiting_for_an_answer(&self) -> bool {
         self.is_connecting() || (self.gives_up_ns.is_some() && !self.is_reset)
     }
 
-    pub(super) fn error(&self) -> Option<ErrorKind> {
+    pub(crate) fn error(&self) -> Option<ErrorKind> {
         self.error
     }
 
-    pub(super) fn break_with(&mut self, error: ErrorKind) {
+    pub(crate) fn break_with(&mut self, error: ErrorKind) {
         (self.error, self.is_reset, self.phase) = (Some(error), true, Phase::Unconnected);
         self.inbound.purge();
     }
@@ -88,7 +88,7 @@ impl World {
     // Bytes.
 
     /// Whether a receive, or an accept, would have something to say.
-    pub(super) fn is_readable(&self, number: u32) -> bool {
+    pub(crate) fn is_readable(&self, number: u32) -> bool {
         match self.node(number).map(|node| &node.body) {
             Some(Body::Listener(listener)) => !listener.waiting.is_empty(),
             Some(Body::Datagram(port)) => port.is_readable(),
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Whether a send, or a connect, would have something to say.
-    pub(super) fn is_writable(&self, number: u32) -> bool {
+    pub(crate) fn is_writable(&self, number: u32) -> bool {
         let Some(stream) = self.stream(number) else { return true };
         let is_over = stream.error.is_some() || stream.is_reset || stream.is_write_shut;
         let lost_room = self.lost_room(stream);
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// Receives what has arrived: 0 is the end.
-    pub(super) fn read(&mut self, number: u32, into: &mut [u8]) -> Attempt<usize> {
+    pub(crate) fn read(&mut self, number: u32, into: &mut [u8]) -> Attempt<usize> {
         let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         let length = stream.inbound.read(into);
         if length == 0 {
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Sends what there is room for.
-    pub(super) fn write(&mut self, number: u32, bytes: &[u8]) -> Attempt<usize> {
+    pub(crate) fn write(&mut self, number: u32, bytes: &[u8]) -> Attempt<usize> {
         let is_unix = self.is_unix(number);
         let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         let other = stream.other;
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    pub(super) fn launch(&mut self, to: u32, cargo: Cargo) {
+    pub(crate) fn launch(&mut self, to: u32, cargo: Cargo) {
         let (now_ns, plan) = (self.now_ns, self.plan);
         let mut random = std::mem::replace(&mut self.random, Random::new(0));
         let at_ns = self.stream_mut(to).map(|stream| stream.inbound.launch(cargo, now_ns, &plan, &mut random));
@@ -231,7 +231,7 @@ impl World {
     }
 
     /// What has flown longest towards a socket is there, unless the hosts are cut off: then it comes when they no longer are.
-    pub(super) fn arrive(&mut self, number: u32) {
+    pub(crate) fn arrive(&mut self, number: u32) {
         let Some((node, stream)) = self.node(number).zip(self.stream(number)) else { return };
         let other = stream.other;
         if let Some(until_ns) = self.cut_until_ns(&node.local, &stream.peer) {
@@ -278,7 +278,7 @@ impl World {
     // The end.
 
     /// Ends the write side.
-    pub(super) fn shut_write(&mut self, number: u32) -> Result<(), Error> {
+    pub(crate) fn shut_write(&mut self, number: u32) -> Result<(), Error> {
         let Some(stream) = self.stream_mut(number).filter(|stream| stream.is_connected()) else {
             return Err(Error::new(ErrorKind::NotConnected));
         };
@@ -299,7 +299,7 @@ impl World {
     }
 
     /// Resets a connection now, with all that is queued in it. A Unix socket knows no such thing.
-    pub(super) fn reset(&mut self, number: u32) {
+    pub(crate) fn reset(&mut self, number: u32) {
         if self.is_unix(number) {
             return;
         }
@@ -312,7 +312,7 @@ impl World {
         self.settle();
     }
 
-    pub(super) fn send_reset(&mut self, to: u32) {
+    pub(crate) fn send_reset(&mut self, to: u32) {
         if let Some(stream) = self.stream_mut(to) {
             stream.inbound.purge();
             self.launch(to, Cargo::Reset);
@@ -320,7 +320,7 @@ impl World {
     }
 
     /// The socket is closed, and gone.
-    pub(super) fn close(&mut self, number: u32) {
+    pub(crate) fn close(&mut self, number: u32) {
         let Some(node) = self.remove(number) else { return };
         self.note(number, format_args!("closes"));
         match node.body {

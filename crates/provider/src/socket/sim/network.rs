@@ -131,16 +131,16 @@ impl SimNetwork {
         self.world().trace().to_owned()
     }
 
-    pub(super) fn unattached(&self, number: u32) -> AcceptedSocket {
+    pub(crate) fn unattached(&self, number: u32) -> AcceptedSocket {
         AcceptedSocket::fresh(AnySocket::Sim(SimSocket::new(self, number)), true)
     }
 
-    pub(super) fn is(&self, other: &SimNetwork) -> bool {
+    pub(crate) fn is(&self, other: &SimNetwork) -> bool {
         Arc::ptr_eq(&self.world, &other.world)
     }
 
     /// The network itself. No [`SimSocket`] may be dropped while this is held: it would wait for it.
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,6 +157,6 @@ impl fmt::Debug for SimNetwork {
 struct Guide;
 
 /// What is refused to a handle that is not of the network it was given to.
-pub(super) fn gone() -> Error {
+pub(crate) fn gone() -> Error {
     Error::new(ErrorKind::InvalidInput)
 }

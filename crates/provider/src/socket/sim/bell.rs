@@ -8,7 +8,7 @@ use crate::base::wake::Wake;
 
 /// Rung by the network when something changes for a driver, and by whoever wakes it.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -23,18 +23,18 @@ struct State {
 
 impl Bell {
     /// Something has changed: look again.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.state().is_rung = true;
         self.changed.notify_one();
     }
 
     /// True, once, if a wake has come.
-    pub(super) fn take_wake(&self) -> bool {
+    pub(crate) fn take_wake(&self) -> bool {
         std::mem::take(&mut self.state().is_woken)
     }
 
     /// Sleeps until it is rung or woken; false if that has not come within `patience` of real time.
-    pub(super) fn sleep(&self, patience: Duration) -> bool {
+    pub(crate) fn sleep(&self, patience: Duration) -> bool {
         let is_quiet = |state: &mut State| !state.is_rung && !state.is_woken;
         let slept = self.changed.wait_timeout_while(self.state(), patience, is_quiet);
         let (mut state, timeout) = slept.unwrap_or_else(PoisonError::into_inner);

@@ -17,12 +17,12 @@ use crate::base::error::{Error, ErrorKind};
 use crate::socket::BindOptions;
 
 /// The longest payload that UDP carries over IPv4.
-pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// A datagram socket.
 #[derive(Default)]
-pub(super) struct Port {
-    pub(super) peer: Option<SocketAddr>,
+pub(crate) struct Port {
+    pub(crate) peer: Option<SocketAddr>,
     is_shared: bool,
     is_dual_stack: bool,
     groups: BTreeSet<IpAddr>,
@@ -34,13 +34,13 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         !self.queue.is_empty() || self.error.is_some()
     }
 }
 
 /// A datagram on its way.
-pub(super) struct Flight {
+pub(crate) struct Flight {
     sender: u32,
     from: SocketAddr,
     to: SocketAddr,
@@ -48,7 +48,7 @@ pub(super) struct Flight {
 }
 
 impl World {
-    pub(super) fn bind(&mut self, address: &Address, options: &BindOptions) -> Result<u32, Error> {
+    pub(crate) fn bind(&mut self, address: &Address, options: &BindOptions) -> Result<u32, Error> {
         let wanted = address.ip().ok_or(Error::new(ErrorKind::InvalidInput))?;
         let is_shared = options.reuse_address || options.reuse_port;
         let taken: Vec<(u16, IpAddr, bool)> =
@@ -89,14 +89,14 @@ impl World {
         })
     }
 
-    pub(super) fn port_mut(&mut self, number: u32) -> Option<&mut Port> {
+    pub(crate) fn port_mut(&mut self, number: u32) -> Option<&mut Port> {
         match &mut self.node_mut(number)?.body {
             Body::Datagram(port) => Some(port),
             _ => None,
         }
     }
 
-    pub(super) fn set_membership(&mut self, number: u32, group: IpAddr, joins: bool) -> Result<(), Error> {
+    pub(crate) fn set_membership(&mut self, number: u32, group: IpAddr, joins: bool) -> Result<(), Error> {
         let port = self.port_mut(number).ok_or(Error::new(ErrorKind::InvalidInput))?;
         let is_changed =
             group.is_multicast() && if joins { port.groups.insert(group) } else { port.groups.remove(&group) };
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Sends one datagram; `to` of `None`: to the socket's own peer.
-    pub(super) fn send_datagram(
+    pub(crate) fn send_datagram(
         &mut self,
         number: u32,
         to: Option<SocketAddr>,
@@ -139,7 +139,7 @@ impl World {
         self.schedule(self.now_ns.saturating_add(flight_ns).saturating_add(jitter_ns), Happening::Land(flight));
     }
 
-    pub(super) fn land(&mut self, flight: Flight) {
+    pub(crate) fn land(&mut self, flight: Flight) {
         let Flight { sender, from, to, bytes } = flight;
         if self.cut_until_ns(&from.into(), &to.into()).is_some() {
             return;
@@ -193,7 +193,7 @@ impl World {
     }
 
     /// The oldest datagram. Errors: what the network has said about an earlier one.
-    pub(super) fn receive_datagram(&mut self, number: u32) -> Attempt<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn receive_datagram(&mut self, number: u32) -> Attempt<(SocketAddr, Vec<u8>)> {
         let Some(port) = self.port_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         if let Some(error) = port.error.take() {
             return Attempt::Failed(Error::new(error));

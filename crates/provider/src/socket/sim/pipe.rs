@@ -16,7 +16,7 @@ const SEGMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// What flies towards a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Cargo {
+pub(crate) enum Cargo {
     /// So many bytes, the next ones of the pipe.
     Bytes(usize),
     /// The peer has ended its direction.
@@ -30,7 +30,7 @@ pub(super) enum Cargo {
 }
 
 /// One direction.
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     bytes: VecDeque<u8>,
     arrived: usize,
     flying_bytes: usize,
@@ -39,10 +39,10 @@ pub(super) struct Pipe {
     spent: usize,
     is_deaf: bool,
     /// The writer has ended; what is queued still goes out.
-    pub(super) is_ending: bool,
+    pub(crate) is_ending: bool,
     has_ended: bool,
-    pub(super) send_bytes_max: usize,
-    pub(super) receive_bytes_max: usize,
+    pub(crate) send_bytes_max: usize,
+    pub(crate) receive_bytes_max: usize,
     latency_ns: u64,
     /// When the wire is free again.
     free_ns: u64,
@@ -51,7 +51,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(plan: &FaultPlan, random: &mut Random, latency_ns: u64) -> Self {
+    pub(crate) fn new(plan: &FaultPlan, random: &mut Random, latency_ns: u64) -> Self {
         Pipe {
             bytes: VecDeque::new(),
             arrived: 0,
@@ -72,19 +72,19 @@ impl Pipe {
     // The writer's end.
 
     /// Takes of `bytes` what there is room for.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         let length = bytes.len().min(self.room());
         self.bytes.extend(&bytes[..length]);
         length
     }
 
     /// Bytes that the writer's end still holds room for.
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.send_bytes_max.saturating_sub(self.bytes.len() - self.arrived)
     }
 
     /// What can take off next, if the window lets it.
-    pub(super) fn next_cargo(&mut self) -> Option<Cargo> {
+    pub(crate) fn next_cargo(&mut self) -> Option<Cargo> {
         let queued = self.bytes.len() - self.arrived - self.flying_bytes;
         let window = self.receive_bytes_max.saturating_sub(self.arrived + self.flying_bytes + self.spent);
         let length = queued.min(window).min(SEGMENT_BYTES_MAX);
@@ -95,7 +95,7 @@ impl Pipe {
     }
 
     /// Lets something take off; returns when it will arrive.
-    pub(super) fn launch(&mut self, cargo: Cargo, now_ns: u64, plan: &FaultPlan, random: &mut Random) -> u64 {
+    pub(crate) fn launch(&mut self, cargo: Cargo, now_ns: u64, plan: &FaultPlan, random: &mut Random) -> u64 {
         self.free_ns = self.free_ns.max(now_ns);
         let jitter_ns = random.between_ns(std::time::Duration::ZERO, plan.jitter_max);
         let mut delay_ns = self.latency_ns.saturating_add(jitter_ns);
@@ -113,7 +113,7 @@ impl Pipe {
     }
 
     /// What was not on its way yet will never be.
-    pub(super) fn purge(&mut self) {
+    pub(crate) fn purge(&mut self) {
         self.bytes.truncate(self.arrived + self.flying_bytes);
         self.is_ending = false;
     }
@@ -121,7 +121,7 @@ impl Pipe {
     // The reader's end.
 
     /// What has flown longest is here.
-    pub(super) fn land(&mut self) -> Option<Cargo> {
+    pub(crate) fn land(&mut self) -> Option<Cargo> {
         let cargo = self.flying.pop_front()?;
         match cargo {
             Cargo::Bytes(length) => {
@@ -135,7 +135,7 @@ impl Pipe {
     }
 
     /// Takes what has arrived, as much as fits.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> usize {
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> usize {
         let length = into.len().min(self.arrived);
         let (first, second) = self.bytes.as_slices();
         let part = length.min(first.len());
@@ -147,17 +147,17 @@ impl Pipe {
         length
     }
 
-    pub(super) fn arrived(&self) -> usize {
+    pub(crate) fn arrived(&self) -> usize {
         self.arrived
     }
 
     /// Everything has arrived, and the end as well.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
     /// Bytes that are on their way or wait for it.
-    pub(super) fn has_more_to_come(&self) -> bool {
+    pub(crate) fn has_more_to_come(&self) -> bool {
         self.bytes.len() > self.arrived
     }
 }

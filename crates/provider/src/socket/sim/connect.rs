@@ -21,14 +21,14 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::time::{self, nanoseconds};
 
 /// A socket that waits for connections.
-pub(super) struct Listener {
-    pub(super) backlog: usize,
-    pub(super) waiting: VecDeque<u32>,
+pub(crate) struct Listener {
+    pub(crate) backlog: usize,
+    pub(crate) waiting: VecDeque<u32>,
 }
 
 impl World {
     /// Two connected ends, the first with this address.
-    pub(super) fn pair(&mut self, near: Address, far: Address) -> (u32, u32) {
+    pub(crate) fn pair(&mut self, near: Address, far: Address) -> (u32, u32) {
         let latency_ns = self.random.between_ns(self.plan.latency_min, self.plan.latency_max);
         let first = Pipe::new(&self.plan, &mut self.random, latency_ns);
         let second = Pipe::new(&self.plan, &mut self.random, latency_ns);
@@ -44,7 +44,7 @@ impl World {
     }
 
     /// Starts to connect to the address that the socket was made for.
-    pub(super) fn connect(&mut self, number: u32) {
+    pub(crate) fn connect(&mut self, number: u32) {
         let plan = self.plan;
         let Some(stream) = self.stream_mut(number) else { return };
         stream.phase = Phase::Connecting;
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// The request of a connecting socket has come to the other end.
-    pub(super) fn knock(&mut self, client: u32) {
+    pub(crate) fn knock(&mut self, client: u32) {
         let Some((local, target)) =
             self.node(client).zip(self.stream(client)).map(|(node, stream)| (node.local.clone(), stream.peer.clone()))
         else {
@@ -121,7 +121,7 @@ impl World {
     }
 
     /// Takes one connection out of a listener's backlog.
-    pub(super) fn accept(&mut self, number: u32, is_counted: bool) -> Attempt<u32> {
+    pub(crate) fn accept(&mut self, number: u32, is_counted: bool) -> Attempt<u32> {
         let Some(Body::Listener(listener)) = self.node_mut(number).map(|node| &mut node.body) else {
             return Attempt::Failed(Error::new(ErrorKind::InvalidInput));
         };
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// How a connect has ended.
-    pub(super) fn connect_result(&mut self, number: u32) -> Attempt<()> {
+    pub(crate) fn connect_result(&mut self, number: u32) -> Attempt<()> {
         let Some(stream) = self.stream_mut(number) else { return Attempt::Failed(Error::new(ErrorKind::InvalidInput)) };
         match stream.error.take() {
             Some(error) => Attempt::Failed(Error::new(error)),
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Nobody has answered in time.
-    pub(super) fn give_up(&mut self, number: u32) {
+    pub(crate) fn give_up(&mut self, number: u32) {
         let Some(stream) = self.stream_mut(number).filter(|stream| stream.is_waiting_for_an_answer()) else { return };
         let other = stream.other;
         self.refuse(number, ErrorKind::TimedOut);

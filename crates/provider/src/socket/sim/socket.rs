@@ -23,20 +23,20 @@ pub struct SimSocket {
 }
 
 impl SimSocket {
-    pub(super) fn new(network: &SimNetwork, number: u32) -> Self {
+    pub(crate) fn new(network: &SimNetwork, number: u32) -> Self {
         SimSocket { network: network.clone(), number }
     }
 
-    pub(super) fn network(&self) -> &SimNetwork {
+    pub(crate) fn network(&self) -> &SimNetwork {
         &self.network
     }
 
-    pub(super) fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
     /// A socket that listens there; one of a driver's is counted.
-    pub(super) fn listen(
+    pub(crate) fn listen(
         network: &SimNetwork,
         address: &Address,
         options: &ListenOptions,
@@ -59,7 +59,7 @@ impl SimSocket {
     }
 
     /// A socket that is to connect there.
-    pub(super) fn connector_of(
+    pub(crate) fn connector_of(
         network: &SimNetwork,
         address: &Address,
         options: &ConnectOptions,

@@ -27,11 +27,11 @@ use crate::base::random::Random;
 use crate::base::time::LAST_NS;
 
 /// All of a network.
-pub(super) struct World {
-    pub(super) now_ns: u64,
-    pub(super) random: Random,
-    pub(super) plan: FaultPlan,
-    pub(super) names: Names,
+pub(crate) struct World {
+    pub(crate) now_ns: u64,
+    pub(crate) random: Random,
+    pub(crate) plan: FaultPlan,
+    pub(crate) names: Names,
     nodes: BTreeMap<u32, Node>,
     last_number: u32,
     agenda: BinaryHeap<Reverse<Due>>,
@@ -48,11 +48,11 @@ pub(super) struct World {
 }
 
 /// One socket.
-pub(super) struct Node {
-    pub(super) local: Address,
-    pub(super) body: Body,
+pub(crate) struct Node {
+    pub(crate) local: Address,
+    pub(crate) body: Body,
     /// Takes a place in the drivers' table of descriptors.
-    pub(super) is_counted: bool,
+    pub(crate) is_counted: bool,
     /// Its name, or port, is its own: an accepted connection shares that of its listener.
     owns_name: bool,
     /// The driver that it is attached to, and its index there.
@@ -62,7 +62,7 @@ pub(super) struct Node {
 }
 
 /// What a socket is.
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Nothing but a place in the table of descriptors.
     Reserve,
     Listener(Listener),
@@ -72,7 +72,7 @@ pub(super) enum Body {
 
 /// What happens later, to the socket of this number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Happening {
+pub(crate) enum Happening {
     /// Its request to connect reaches the other end.
     Knock(u32),
     /// What has flown longest towards it arrives.
@@ -100,7 +100,7 @@ struct Inbox {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, plan: FaultPlan) -> Self {
+    pub(crate) fn new(seed: u64, plan: FaultPlan) -> Self {
         World {
             now_ns: 0,
             random: Random::new(seed),
@@ -122,7 +122,7 @@ impl World {
 
     // Time.
 
-    pub(super) fn schedule(&mut self, at_ns: u64, happening: Happening) {
+    pub(crate) fn schedule(&mut self, at_ns: u64, happening: Happening) {
         self.scheduled += 1;
         // What would happen after the end of the clock never does; at the end itself it could happen again and again.
         if at_ns >= LAST_NS {
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// When the next thing happens, if anything will.
-    pub(super) fn next_ns(&mut self) -> Option<u64> {
+    pub(crate) fn next_ns(&mut self) -> Option<u64> {
         loop {
             let Reverse(Due { at_ns, happening, .. }) = self.agenda.peek()?;
             if self.still_matters(*happening) {
@@ -144,7 +144,7 @@ impl World {
 
     /// Moves the clock, and lets happen what is due on the way.
     //= TIME-1
-    pub(super) fn advance_to(&mut self, at_ns: u64) {
+    pub(crate) fn advance_to(&mut self, at_ns: u64) {
         let at_ns = at_ns.min(LAST_NS);
         while self.next_ns().is_some_and(|next_ns| next_ns <= at_ns) {
             let Some(Reverse(due)) = self.agenda.pop() else { break };
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// Lets happen what is due now.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.advance_to(self.now_ns);
     }
 
@@ -185,7 +185,7 @@ impl World {
     // Sockets.
 
     /// A new socket. Errors: `DescriptorLimit`, for those that are counted.
-    pub(super) fn insert(&mut self, local: Address, body: Body, is_counted: bool) -> Result<u32, Error> {
+    pub(crate) fn insert(&mut self, local: Address, body: Body, is_counted: bool) -> Result<u32, Error> {
         if is_counted {
             self.take_descriptor()?;
         }
@@ -201,7 +201,7 @@ impl World {
         Ok(self.last_number)
     }
 
-    pub(super) fn remove(&mut self, number: u32) -> Option<Node> {
+    pub(crate) fn remove(&mut self, number: u32) -> Option<Node> {
         let node = self.nodes.remove(&number)?;
         self.descriptors -= u32::from(node.is_counted);
         if node.owns_name {
@@ -211,7 +211,7 @@ impl World {
     }
 
     /// From now on the socket is counted.
-    pub(super) fn take_descriptor(&mut self) -> Result<(), Error> {
+    pub(crate) fn take_descriptor(&mut self) -> Result<(), Error> {
         if self.descriptors >= self.plan.descriptors_max {
             return Err(Error::new(ErrorKind::DescriptorLimit));
         }
@@ -219,32 +219,32 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn node(&self, number: u32) -> Option<&Node> {
+    pub(crate) fn node(&self, number: u32) -> Option<&Node> {
         self.nodes.get(&number)
     }
 
-    pub(super) fn node_mut(&mut self, number: u32) -> Option<&mut Node> {
+    pub(crate) fn node_mut(&mut self, number: u32) -> Option<&mut Node> {
         self.nodes.get_mut(&number)
     }
 
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (u32, &Node)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (u32, &Node)> {
         self.nodes.iter().map(|(number, node)| (*number, node))
     }
 
-    pub(super) fn add_flight(&mut self, flight: Flight) -> u32 {
+    pub(crate) fn add_flight(&mut self, flight: Flight) -> u32 {
         self.last_flight += 1;
         self.flights.insert(self.last_flight, flight);
         self.last_flight
     }
 
-    pub(super) fn stream(&self, number: u32) -> Option<&Stream> {
+    pub(crate) fn stream(&self, number: u32) -> Option<&Stream> {
         match &self.nodes.get(&number)?.body {
             Body::Stream(stream) => Some(stream),
             _ => None,
         }
     }
 
-    pub(super) fn stream_mut(&mut self, number: u32) -> Option<&mut Stream> {
+    pub(crate) fn stream_mut(&mut self, number: u32) -> Option<&mut Stream> {
         match &mut self.nodes.get_mut(&number)?.body {
             Body::Stream(stream) => Some(stream),
             _ => None,
@@ -253,25 +253,25 @@ impl World {
 
     // Drivers.
 
-    pub(super) fn add_driver(&mut self, bell: Arc<Bell>) -> u32 {
+    pub(crate) fn add_driver(&mut self, bell: Arc<Bell>) -> u32 {
         self.last_driver += 1;
         self.inboxes.insert(self.last_driver, Inbox { indices: VecDeque::new(), bell });
         self.last_driver
     }
 
-    pub(super) fn remove_driver(&mut self, driver: u32) {
+    pub(crate) fn remove_driver(&mut self, driver: u32) {
         self.inboxes.remove(&driver);
     }
 
     /// From now on what changes for the socket is told to that driver, or to nobody.
-    pub(super) fn watch(&mut self, number: u32, watcher: Option<(u32, u32)>) {
+    pub(crate) fn watch(&mut self, number: u32, watcher: Option<(u32, u32)>) {
         if let Some(node) = self.nodes.get_mut(&number) {
             (node.watcher, node.is_noted) = (watcher, false);
         }
     }
 
     /// Something may have changed for the socket.
-    pub(super) fn touch(&mut self, number: u32) {
+    pub(crate) fn touch(&mut self, number: u32) {
         let Some(Node { watcher: Some((driver, index)), is_noted, .. }) = self.nodes.get_mut(&number) else { return };
         let Some(inbox) = self.inboxes.get_mut(driver) else { return };
         if !std::mem::replace(is_noted, true) {
@@ -281,13 +281,13 @@ impl World {
     }
 
     /// Empties the inbox of a driver into `indices`.
-    pub(super) fn take_touched(&mut self, driver: u32, indices: &mut Vec<u32>) {
+    pub(crate) fn take_touched(&mut self, driver: u32, indices: &mut Vec<u32>) {
         indices.clear();
         indices.extend(self.inboxes.get_mut(&driver).into_iter().flat_map(|inbox| inbox.indices.drain(..)));
     }
 
     /// The driver looks at the socket now: the next change is to be told again.
-    pub(super) fn looked_at(&mut self, number: u32) {
+    pub(crate) fn looked_at(&mut self, number: u32) {
         if let Some(node) = self.nodes.get_mut(&number) {
             node.is_noted = false;
         }
@@ -296,7 +296,7 @@ impl World {
     // Partitions.
 
     /// Cuts two hosts off from each other for some time.
-    pub(super) fn cut(&mut self, first: IpAddr, second: IpAddr, until_ns: u64) {
+    pub(crate) fn cut(&mut self, first: IpAddr, second: IpAddr, until_ns: u64) {
         let now_ns = self.now_ns;
         self.cuts.retain(|(_, _, until_ns)| *until_ns > now_ns);
         self.cuts.push((first, second, until_ns));
@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Until when the two cannot reach each other, if so.
-    pub(super) fn cut_until_ns(&self, first: &Address, second: &Address) -> Option<u64> {
+    pub(crate) fn cut_until_ns(&self, first: &Address, second: &Address) -> Option<u64> {
         let (first, second) = (first.ip()?.ip(), second.ip()?.ip());
         let cut = |(one, other, until_ns): &(IpAddr, IpAddr, u64)| {
             let is_cut = (*one, *other) == (first, second) || (*one, *other) == (second, first);
@@ -315,20 +315,20 @@ impl World {
 
     // The trace.
 
-    pub(super) fn record(&mut self) {
+    pub(crate) fn record(&mut self) {
         self.trace.get_or_insert_default();
     }
 
-    pub(super) fn trace(&self) -> &str {
+    pub(crate) fn trace(&self) -> &str {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn is_recording(&self) -> bool {
+    pub(crate) fn is_recording(&self) -> bool {
         self.trace.is_some()
     }
 
     /// One line of the trace, if there is one.
-    pub(super) fn note(&mut self, number: u32, what: Arguments<'_>) {
+    pub(crate) fn note(&mut self, number: u32, what: Arguments<'_>) {
         let now_ns = self.now_ns;
         if let Some(trace) = &mut self.trace {
             // A string takes everything.

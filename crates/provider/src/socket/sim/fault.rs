@@ -167,7 +167,7 @@ impl FaultPlan {
 
 impl Random {
     /// Some time between the two, in nanoseconds.
-    pub(super) fn between_ns(&mut self, min: Duration, max: Duration) -> u64 {
+    pub(crate) fn between_ns(&mut self, min: Duration, max: Duration) -> u64 {
         let (min_ns, max_ns) = (nanoseconds(min), nanoseconds(max));
         let range = max_ns.saturating_sub(min_ns);
         if range == 0 { min_ns } else { min_ns + self.below(range as usize + 1) as u64 }
@@ -175,7 +175,7 @@ impl Random {
 }
 
 /// The rate of a fault that would stop everything if it were certain: at most nine in ten.
-pub(super) fn escapable(rate: f64) -> f64 {
+pub(crate) fn escapable(rate: f64) -> f64 {
     if rate > 0.9 { 0.9 } else { rate }
 }
 

@@ -14,7 +14,7 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// The names of one network.
 #[derive(Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     listeners: BTreeMap<Address, Vec<Bound>>,
     ports: BTreeSet<(u16, IpAddr)>,
     last_port: u16,
@@ -28,7 +28,7 @@ struct Bound {
 
 impl Names {
     /// Makes a socket the listener, or one of the listeners, of an address; returns it with its port.
-    pub(super) fn listen(&mut self, number: u32, address: &Address, options: &ListenOptions) -> Result<Address, Error> {
+    pub(crate) fn listen(&mut self, number: u32, address: &Address, options: &ListenOptions) -> Result<Address, Error> {
         let address = match address {
             Address::Ip(ip) => Address::Ip(self.local(*ip)?),
             Address::Unnamed => return Err(Error::new(ErrorKind::InvalidInput)),
@@ -47,7 +47,7 @@ impl Names {
     }
 
     /// The local address of a socket that connects to `target`, from `bind` if that is given.
-    pub(super) fn connect_from(&mut self, target: &Address, bind: Option<SocketAddr>) -> Result<Address, Error> {
+    pub(crate) fn connect_from(&mut self, target: &Address, bind: Option<SocketAddr>) -> Result<Address, Error> {
         let Some(target) = target.ip() else {
             let is_named = *target != Address::Unnamed;
             return if is_named { Ok(Address::Unnamed) } else { Err(Error::new(ErrorKind::InvalidInput)) };
@@ -65,7 +65,7 @@ impl Names {
     }
 
     /// The listener that a connect to this address reaches, one of them if they share it.
-    pub(super) fn find(&self, target: &Address, random: &mut Random) -> Option<u32> {
+    pub(crate) fn find(&self, target: &Address, random: &mut Random) -> Option<u32> {
         let exact = self.listeners.get(target);
         let bound = exact.or_else(|| {
             let target = target.ip()?;
@@ -82,7 +82,7 @@ impl Names {
     }
 
     /// The socket of this number and name is gone.
-    pub(super) fn release(&mut self, number: u32, address: &Address) {
+    pub(crate) fn release(&mut self, number: u32, address: &Address) {
         let Some(bound) = self.listeners.get_mut(address) else {
             return self.release_port(address);
         };
@@ -117,13 +117,13 @@ impl Names {
     }
 
     /// The address, if it is that of some host.
-    pub(super) fn own_host(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
+    pub(crate) fn own_host(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
         let is_nobodys = is_nobodys(address.ip());
         if is_nobodys { Err(Error::new(ErrorKind::AddressNotAvailable)) } else { Ok(address) }
     }
 
     /// The next port that is free.
-    pub(super) fn free_port(
+    pub(crate) fn free_port(
         &mut self,
         address: SocketAddr,
         is_free: impl Fn(u16) -> bool,
@@ -141,13 +141,13 @@ impl Names {
 }
 
 /// The same host, its scope included, with another port.
-pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+pub(crate) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
 }
 
 /// TEST-NET-3 of RFC 5737: an address for tests that belongs to no host.
-pub(super) fn is_nobodys(address: IpAddr) -> bool {
+pub(crate) fn is_nobodys(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.octets()[..3] == [203, 0, 113])
 }
 

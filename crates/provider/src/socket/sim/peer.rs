@@ -30,11 +30,11 @@ pub struct SimPeer {
 }
 
 impl SimPeer {
-    pub(super) fn of(socket: SimSocket) -> Self {
+    pub(crate) fn of(socket: SimSocket) -> Self {
         SimPeer { socket: Ok(socket) }
     }
 
-    pub(super) fn connect(network: &SimNetwork, host: Option<IpAddr>, address: &Address) -> Self {
+    pub(crate) fn connect(network: &SimNetwork, host: Option<IpAddr>, address: &Address) -> Self {
         let bind = host.map(|host| SocketAddr::new(host, 0));
         let options = ConnectOptions { bind, ..ConnectOptions::default() };
         let socket = SimSocket::connector_of(network, address, &options, false);
@@ -131,7 +131,7 @@ pub struct SimListener {
 }
 
 impl SimListener {
-    pub(super) fn listen(network: &SimNetwork, address: &Address, options: &ListenOptions) -> Result<Self, Error> {
+    pub(crate) fn listen(network: &SimNetwork, address: &Address, options: &ListenOptions) -> Result<Self, Error> {
         Ok(SimListener { socket: SimSocket::listen(network, address, options, false)? })
     }
 
