@@ -38,10 +38,12 @@ pub use self::iocp::Iocp;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 pub use self::kqueue::Kqueue;
 #[cfg(windows)]
-pub use self::rio::{Rio, RioFunctions, RioHooks};
+pub use self::rio::Rio;
 pub use self::sim::Sim;
 #[cfg(target_os = "linux")]
 pub use self::{epoll::Epoll, uring::Uring};
+#[cfg(windows)]
+pub use crate::platform::rio::RioHooks;
 
 /// Calls a macro with all back ends of this platform, best first and the simulated one last: variant, kind, type.
 #[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
@@ -78,11 +80,6 @@ macro_rules! for_each_backend {
         $macro! { IoUring => $crate::Uring, Epoll => $crate::Epoll, Kqueue => $crate::Kqueue, Sim => $crate::Sim, }
     };
 }
-
-/// The functions of registered I/O, which is of Windows: there are none here.
-#[cfg(not(windows))]
-#[derive(Clone, Copy, Debug)]
-pub enum RioFunctions {}
 
 macro_rules! any_provider {
     ($($kind:ident => $provider:ty,)*) => {

@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub(crate) mod id;
 pub(crate) mod kind;
 pub(crate) mod random;
+pub(crate) mod range;
 pub(crate) mod setting;
 pub(crate) mod slots;
 pub(crate) mod time;

@@ -6,10 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::backend::RioFunctions;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::memory::config::PoolConfig;
+use crate::platform::rio::RioFunctions;
 use crate::socket::sim::network::SimNetwork;
 
 /// Which back end to open.

@@ -53,6 +53,7 @@ pub use driver::submitter::Submitter;
 pub use faulty::Faulty;
 pub use memory::buffer::{Buffer, PoolState};
 pub use memory::config::PoolConfig;
+pub use platform::rio::RioFunctions;
 pub use socket::sim::fault::FaultPlan;
 pub use socket::sim::network::SimNetwork;
 pub use socket::sim::peer::{SimListener, SimPeer};

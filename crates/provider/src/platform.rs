@@ -17,6 +17,13 @@ mod bsd;
 mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) mod option;
+#[cfg(not(windows))]
+#[path = "platform/no_rio.rs"]
+pub(crate) mod rio;
+#[cfg(windows)]
+pub(crate) mod rio;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

@@ -38,7 +38,7 @@ const HOUSES: &[House] = &[House {
         &["backend", "faulty"],
     ],
     wings: [&["driver"], &["backend"]],
-    climbs: &[("config", "backend"), ("driver", "backend"), ("platform", "backend")],
+    climbs: &[("driver", "backend")],
 }];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -10,9 +10,11 @@ use super::tree::{File, Tree};
 const RULE: &str = "unsafe";
 
 /// The files that talk to the kernel, own raw memory or take pointers from C.
-const MARKED: [&str; 22] = [
+const MARKED: [&str; 24] = [
     "crates/provider/src/memory.rs",
     "crates/provider/src/memory/span.rs",
+    "crates/provider/src/platform/option.rs",
+    "crates/provider/src/platform/rio.rs",
     "crates/provider/src/platform/windows.rs",
     "crates/provider/src/backend/uring/ring.rs",
     "crates/provider/src/backend/epoll/sys.rs",

@@ -16,6 +16,7 @@ use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanMut, Target};
+use crate::platform::option::set_coalescing;
 
 /// An IPv6 address in the system's form, the longest that comes.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
@@ -70,19 +71,6 @@ pub(crate) fn segment_bytes(mut control: &[u8]) -> u16 {
         }
     }
     0
-}
-
-/// Asks for merged messages or for none. Errors: an old kernel does not know the option.
-pub(crate) fn set_coalescing(handle: RawFd, is_wanted: bool) -> io::Result<()> {
-    set_option(handle, libc::SOL_UDP, libc::UDP_GRO, i32::from(is_wanted))
-}
-
-/// Sets an option of a socket, whatever its kind, that is an int.
-pub(crate) fn set_option(handle: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
-    let bytes = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: setsockopt(2) — the value is an int on this stack.
-    let result = unsafe { libc::setsockopt(handle, level, option, (&raw const value).cast(), bytes) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Receives what is there, one datagram per span, at most [`BATCH_MAX`], and says how many came.
@@ -284,7 +272,7 @@ mod tests {
         for kind in [Kind::IoUring, Kind::Epoll] {
             let mut driver = Driver::<AnyProvider>::open(&Config::named(kind)).unwrap();
             let plain = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            set_option(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+            crate::platform::option::set_option(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
             let unchecked = driver.adopt(plain).unwrap();
             let checked = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
             let far = driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::base::error::Error;
 use crate::base::slots::CAPACITY_MAX;
 
 /// A field of the configuration, or of a socket's options, as an [`Error`](crate::Error) names it.
@@ -149,15 +148,4 @@ impl fmt::Display for Setting {
         let (least, most) = self.range();
         write!(f, "{} is out of range: choose from {least} to {most}{}", self.name(), self.condition())
     }
-}
-
-/// Checks a value against the range of its setting. Errors: `InvalidInput` with the name of the setting.
-pub(crate) fn in_range(setting: Setting, value: u32) -> Result<(), Error> {
-    let (least, most) = setting.range();
-    holds(setting, (least..=most).contains(&u64::from(value)))
-}
-
-/// Checks a condition on a setting. Errors: `InvalidInput` with the name of the setting.
-pub(crate) fn holds(setting: Setting, condition: bool) -> Result<(), Error> {
-    if condition { Ok(()) } else { Err(Error::out_of_range(setting)) }
 }

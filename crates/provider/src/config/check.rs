@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Config, IocpConfig, RioConfig};
 use crate::base::error::Error;
-use crate::base::setting::{Setting, holds, in_range};
+use crate::base::range::{holds, in_range};
+use crate::base::setting::Setting;
 use crate::base::slots::CAPACITY_MAX;
 
 impl Config {

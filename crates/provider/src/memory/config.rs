@@ -1,7 +1,8 @@
 //! Size of the buffer pool.
 
 use crate::base::error::Error;
-use crate::base::setting::{Setting, holds, in_range};
+use crate::base::range::{holds, in_range};
+use crate::base::setting::Setting;
 
 /// Size of the buffer pool. Memory is reserved at start and touched when it is first used.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::MergeRefusal;
+use super::option;
 use super::raw_handle;
-use crate::backend::datagram;
 use crate::base::address::Address;
 use crate::base::error::Error;
 
@@ -55,7 +55,7 @@ pub(crate) fn set_user_timeout(socket: &Socket, after: Duration) -> Result<(), E
 /// IPv6 as well.
 pub(crate) fn choose_port_late(socket: &Socket) {
     // Before 4.2 there is no such option, and the bind chooses.
-    let _ = datagram::set_option(raw_handle(socket), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+    let _ = option::set_option(raw_handle(socket), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
 }
 
 /// Of every send: it does not wait, and a peer that is gone is an error.
@@ -69,7 +69,7 @@ pub(crate) fn raise_no_signal(_socket: &Socket) {}
 /// UDP_GRO, see udp(7), if the kernel has it.
 pub(crate) fn set_coalescing(socket: &Socket, is_wanted: bool) {
     // Without it datagrams come one by one.
-    let _ = datagram::set_coalescing(raw_handle(socket), is_wanted);
+    let _ = option::set_coalescing(raw_handle(socket), is_wanted);
 }
 
 /// What the errno of a message with UDP_SEGMENT says about it: see udp(7) and sendmsg(2). EIO: the route's device cannot

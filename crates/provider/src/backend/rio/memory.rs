@@ -14,11 +14,11 @@
 
 use windows_sys::Win32::Networking::WinSock::{RIO_BUF, RIO_BUFFERID};
 
-use super::queues::RioFunctions;
 use crate::backend::iocp::blocks::last_error;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::setting::Setting;
 use crate::memory::Region;
+use crate::platform::rio::RioFunctions;
 
 /// Bytes of the first region, at least.
 const REGION_BYTES_MIN: usize = 256 * 1024;

@@ -37,7 +37,6 @@ use windows_sys::Win32::Networking::WinSock::RIORESULT;
 use self::line::Line;
 use self::memory::Slices;
 use self::queues::{Queues, RESULTS_PER_CALL, Side};
-pub use self::queues::{RioFunctions, RioHooks};
 use super::Iocp;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};
@@ -50,6 +49,7 @@ use crate::config::{Config, RioConfig};
 use crate::contract::stats;
 use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request};
 use crate::memory::buffer::BufferPool;
+use crate::platform::rio::RioFunctions;
 use crate::platform::{RawHandle, raw_handle};
 
 /// How long the system gets before a request that it had no memory for is posted again.

@@ -12,98 +12,18 @@
 
 use std::ptr::{from_ref, null};
 
-use socket2::{Domain, Protocol, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    RIO_BUF, RIO_CORRUPT_CQ, RIO_CQ, RIO_EXTENSION_FUNCTION_TABLE, RIO_IOCP_COMPLETION, RIO_MAX_CQ_SIZE,
-    RIO_MSG_COMMIT_ONLY, RIO_MSG_DEFER, RIO_NOTIFICATION_COMPLETION, RIO_NOTIFICATION_COMPLETION_0,
-    RIO_NOTIFICATION_COMPLETION_0_1, RIO_RQ, RIORESULT, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, SOCKET,
-    WSAEALREADY, WSAID_MULTIPLE_RIO, WSAIoctl,
+    RIO_BUF, RIO_CORRUPT_CQ, RIO_CQ, RIO_IOCP_COMPLETION, RIO_MAX_CQ_SIZE, RIO_MSG_COMMIT_ONLY, RIO_MSG_DEFER,
+    RIO_NOTIFICATION_COMPLETION, RIO_NOTIFICATION_COMPLETION_0, RIO_NOTIFICATION_COMPLETION_0_1, RIO_RQ, RIORESULT,
+    SOCKET, WSAEALREADY,
 };
-use windows_sys::core::{BOOL, GUID};
+use windows_sys::core::BOOL;
 
 use crate::backend::iocp::blocks::last_error;
 use crate::backend::iocp::port::{Port, key};
-use crate::base::error::{Error, ErrorKind, Feature};
-use crate::platform::{self, RawHandle};
-
-/// The functions of registered I/O, as the system or a test gives them.
-#[derive(Clone, Copy)]
-pub struct RioFunctions {
-    pub(super) table: RIO_EXTENSION_FUNCTION_TABLE,
-    /// What a double must know beside it; the system knows that by itself.
-    pub(super) hooks: Option<RioHooks>,
-}
-
-/// What a double of the functions is told about sockets.
-#[derive(Clone, Copy, Debug)]
-pub struct RioHooks {
-    /// A socket was made, with these flags of `WSASocketW`.
-    pub socket_made: fn(usize, u32),
-    /// A socket is about to be closed.
-    pub socket_closing: fn(usize),
-    /// Whether a socket that others have made can have a request queue; the system says so when it is tried.
-    pub is_registered: fn(usize) -> bool,
-}
-
-impl RioFunctions {
-    /// Functions that take the place of the system's, for tests. From here on all sockets that drivers make are told to
-    /// `hooks`.
-    ///
-    /// # Safety
-    /// Each function of the table is there, and keeps what the manual says of the one whose place it takes.
-    pub unsafe fn new(table: RIO_EXTENSION_FUNCTION_TABLE, hooks: RioHooks) -> Self {
-        platform::watch_sockets(hooks.socket_made);
-        RioFunctions { table, hooks: Some(hooks) }
-    }
-
-    /// Asks the system. Errors: `BackendUnavailable` with what is missing.
-    //= FALL-1
-    pub(super) fn of_system() -> Result<Self, Error> {
-        let unavailable = Error::new(ErrorKind::BackendUnavailable).with_feature(Feature::RegisteredIo);
-        let socket = platform::new_socket(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(|_| unavailable)?;
-        let bytes = size_of::<RIO_EXTENSION_FUNCTION_TABLE>() as u32;
-        let mut table = RIO_EXTENSION_FUNCTION_TABLE { cbSize: bytes, ..Default::default() };
-        let (name, mut returned) = (WSAID_MULTIPLE_RIO, 0);
-        // SAFETY: WSAIoctl(2) — reads a name and writes a table of functions, both on this stack, their lengths told.
-        let result = unsafe {
-            WSAIoctl(
-                platform::raw_handle(&socket) as SOCKET,
-                SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER,
-                from_ref(&name).cast(),
-                size_of::<GUID>() as u32,
-                (&raw mut table).cast(),
-                bytes,
-                &raw mut returned,
-                std::ptr::null_mut(),
-                None,
-            )
-        };
-        let functions = RioFunctions { table, hooks: None };
-        if result == 0 && functions.is_complete() { Ok(functions) } else { Err(unavailable) }
-    }
-
-    /// True if none is missing that is used here.
-    pub(super) fn is_complete(&self) -> bool {
-        let table = &self.table;
-        let transfers = table.RIOReceive.is_some() && table.RIOSend.is_some();
-        let datagrams = table.RIOReceiveEx.is_some() && table.RIOSendEx.is_some();
-        let completions = table.RIOCreateCompletionQueue.is_some()
-            && table.RIOCloseCompletionQueue.is_some()
-            && table.RIOResizeCompletionQueue.is_some()
-            && table.RIODequeueCompletion.is_some()
-            && table.RIONotify.is_some();
-        let others = table.RIOCreateRequestQueue.is_some()
-            && table.RIORegisterBuffer.is_some()
-            && table.RIODeregisterBuffer.is_some();
-        transfers && datagrams && completions && others
-    }
-}
-
-impl std::fmt::Debug for RioFunctions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.hooks.is_some() { "RioFunctions(of a test)" } else { "RioFunctions(of the system)" })
-    }
-}
+use crate::base::error::{Error, ErrorKind};
+use crate::platform::RawHandle;
+use crate::platform::rio::RioFunctions;
 
 /// A direction of a request queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
