@@ -8,11 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// Steps of `raon-bench micro` that run in one thread, and how much their numbers may differ, in per cent.
-const STEPS: [(&str, f64); 9] = [
-    ("timer, submit to completion, Driver<Uring>", WITH_KERNEL_PERCENT),
-    ("64-byte message over loopback, Driver<Uring>", WITH_KERNEL_PERCENT),
-    ("64-byte message over loopback, AnyProvider", WITH_KERNEL_PERCENT),
-    ("64-byte message over loopback, Driver<Epoll>", WITH_KERNEL_PERCENT),
+const STEPS: [(&str, f64); 8] = [
+    ("timer, submit to completion, io_uring", WITH_KERNEL_PERCENT),
+    ("64-byte message over loopback, io_uring", WITH_KERNEL_PERCENT),
+    ("64-byte message over loopback, epoll", WITH_KERNEL_PERCENT),
     ("buffer, lent and returned on the owner's thread", WITH_KERNEL_PERCENT),
     ("message echoed by Packet, engine in a simulated network", SIMULATED_PERCENT),
     ("message pushed by a handle, engine in a simulated network", SIMULATED_PERCENT),

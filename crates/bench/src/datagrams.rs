@@ -10,7 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, BindOptions, Completions, Config, Driver, Outcome, SocketId};
+use raon_provider::{BindOptions, Completions, Config, Driver, Outcome, SocketId};
 
 use crate::generator::{Faults, Window, random_block};
 use crate::rounds::Load;
@@ -89,7 +89,7 @@ impl Exchange {
     /// Binds the sockets and sends what is to be in flight.
     fn start(address: SocketAddr, workload: DatagramWorkload) -> io::Result<Self> {
         let DatagramWorkload { sockets, size_bytes, in_flight, .. } = workload;
-        let driver = Driver::<AnyProvider>::open(&Config::default()).map_err(io::Error::other)?;
+        let driver = Driver::open(&Config::default()).map_err(io::Error::other)?;
         let completions = Completions::with_capacity(1024);
         let (peers, contents, faults) = (Vec::with_capacity(sockets), Contents::new(size_bytes), Faults::default());
         let look_ns = driver.now_ns() + LOOK_NS;
@@ -263,8 +263,7 @@ mod tests {
     #[test]
     fn only_what_was_sent_fits() {
         let contents = Contents::new(64);
-        let mut buffer =
-            Driver::<AnyProvider>::open(&Config::default()).expect("opens").buffer().expect("there is one");
+        let mut buffer = Driver::open(&Config::default()).expect("opens").buffer().expect("there is one");
         contents.fill(3, 70_000, &mut buffer);
         assert_eq!(contents.sequence(3, &buffer), Some(70_000));
         assert_eq!(contents.sequence(4, &buffer), None, "another socket's");

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use raon_provider::{AnyProvider, CloseMode, Completions, Config, Driver, Outcome, SocketId};
+use raon_provider::{CloseMode, Completions, Config, Driver, Outcome, SocketId};
 
 use crate::socket;
 
@@ -17,7 +17,7 @@ pub(crate) struct Swarm {
 impl Swarm {
     /// No connections yet.
     pub(crate) fn new() -> io::Result<Self> {
-        let driver = Driver::<AnyProvider>::open(&Config::default()).map_err(io::Error::other)?;
+        let driver = Driver::open(&Config::default()).map_err(io::Error::other)?;
         Ok(Swarm { driver, completions: Completions::with_capacity(1024), sockets: Vec::new() })
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{AnyProvider, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
+use raon_provider::{Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
 
 use crate::child;
 use crate::peer::{self, Peer};
@@ -191,7 +191,7 @@ pub fn a_listener_may_be_shared_with_other_back_ends(setup: &Setup) {
     let (address, shared) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
     let mut rigs = vec![Rig::new(setup)];
     for kind in platform::KINDS {
-        if let Ok(driver) = Driver::<AnyProvider>::open(&Config::named(*kind)) {
+        if let Ok(driver) = Driver::open(&Config::named(*kind)) {
             rigs.push(Rig::of(*setup, driver, 64));
         }
     }

@@ -4,7 +4,7 @@
 
 use std::thread;
 
-use raon_provider::{AnyProvider, Backend, Config, Driver, ErrorKind, Feature, Kind, for_each_backend};
+use raon_provider::{Backend, Config, Driver, ErrorKind, Feature, Kind};
 
 use crate::platform::{self, forbid};
 use crate::rig::Rig;
@@ -23,23 +23,9 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
     assert_eq!((info.sockets_max, info.operations_max), (config.sockets_max, config.operations_max));
     assert_eq!(info.receive_buffers, (config.pool.receive_count, config.pool.buffer_bytes));
     assert_eq!(info.pool_bytes, (256 + 128) * 4096 + 16 * 69_632);
-    // By type as well as by name.
-    assert_eq!(kind_by_type(setup.kind, &config), setup.kind);
     assert_eq!(setup.kind.name().parse::<Kind>().unwrap(), setup.kind);
     assert_eq!(setup.kind.name().to_uppercase().parse::<Backend>().unwrap(), Backend::Named(setup.kind));
-    assert!("netmap".parse::<Backend>().is_err() && Driver::<AnyProvider>::open(&config).is_ok());
-}
-
-fn kind_by_type(kind: Kind, config: &Config) -> Kind {
-    macro_rules! open {
-        ($($name:ident => $provider:ty,)*) => {
-            match kind {
-                $(Kind::$name => Driver::<$provider>::open(config).unwrap().info().kind,)*
-                other => panic!("{other} is no back end of this system"),
-            }
-        };
-    }
-    for_each_backend!(open)
+    assert!("netmap".parse::<Backend>().is_err() && Driver::open(&config).is_ok());
 }
 
 /// In a thread that may not use io_uring.
@@ -48,7 +34,7 @@ pub fn what_is_named_is_never_replaced(setup: &Setup) {
     let auto = Config { backend: Backend::Auto, ..named.clone() };
     let forbidden = move || {
         let code = forbid("one EPERM");
-        match (kind, Driver::<AnyProvider>::open(&named)) {
+        match (kind, Driver::open(&named)) {
             (Kind::IoUring, Err(error)) => {
                 assert_eq!((error.kind(), error.os_code()), (ErrorKind::BlockedBySeccomp, code));
                 assert_eq!(error.feature(), Some(Feature::Ring), "what is missing is named");
@@ -56,7 +42,7 @@ pub fn what_is_named_is_never_replaced(setup: &Setup) {
             (Kind::IoUring, Ok(driver)) => panic!("it was replaced in silence by {}", driver.info().kind),
             (_, driver) => assert_eq!(driver.unwrap().info().kind, kind),
         }
-        let info = Driver::<AnyProvider>::open(&auto).unwrap().info();
+        let info = Driver::open(&auto).unwrap().info();
         let [(passed_over, error)] = info.passed_over[..] else { panic!("{:?}", info.passed_over) };
         let reason = (info.kind, passed_over, error.kind());
         assert_eq!(reason, (Kind::Epoll, Kind::IoUring, ErrorKind::BlockedBySeccomp));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, Completions, Config, Driver, ErrorKind};
+use raon_provider::{Completions, Config, Driver, ErrorKind};
 
 use crate::child;
 use crate::ownership::tracked;
@@ -66,7 +66,7 @@ pub fn a_passed_drain_deadline_leaks_and_counts(setup: &Setup) {
 pub fn leak(setup: Setup) {
     let leaked = raon_provider::leaked_operations();
     let config = Config { drain_deadline: Duration::ZERO, ..setup.config() };
-    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let mut driver = Driver::open(&config).unwrap();
     let dropped = Arc::new(AtomicUsize::new(0));
     let (near, _peer) = crate::peer::connection(&setup, 8192, 8192);
     let socket = driver.adopt(near).unwrap();

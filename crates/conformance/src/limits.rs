@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{AnyProvider, Config, Driver, ErrorKind, Outcome};
+use raon_provider::{Config, Driver, ErrorKind, Outcome};
 
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
@@ -178,7 +178,7 @@ pub fn a_wrong_configuration_is_refused(setup: &Setup) {
     for (place, change) in changes.iter().enumerate() {
         let mut config = setup.config();
         change(&mut config);
-        let opened = Driver::<AnyProvider>::open(&config);
+        let opened = Driver::open(&config);
         assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::InvalidInput), "change {place}");
     }
     let mut rig = Rig::with(setup, |config| {

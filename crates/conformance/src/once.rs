@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{AnyProvider, Completions, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
+use raon_provider::{Completions, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
 
 use crate::random::{Random, assert_pattern, pattern};
 use crate::rig::{ANY, Rig, refusal};
@@ -38,7 +38,7 @@ pub fn a_failed_turn_delivers_what_has_ended_first(setup: &Setup) {
     const ROUNDS: u64 = 200;
     let faults = Faults { seed: 1, rates: FaultRates { turn_fails: 900, ..FaultRates::default() } };
     let config = Config { faults: Some(faults), ..setup.config() };
-    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let mut driver = Driver::open(&config).unwrap();
     let mut completions = Completions::with_capacity(64);
     let mut told = 0;
     for token in 0..ROUNDS {

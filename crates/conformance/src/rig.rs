@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use raon_provider::{
-    AcceptedSocket, Address, AnyProvider, BindOptions, CloseMode, Completion, Completions, Config, Driver, Error,
-    ErrorKind, ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
+    AcceptedSocket, Address, BindOptions, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind,
+    ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
 };
 
 use crate::ledger::{Ledger, Manner};
@@ -49,8 +49,7 @@ impl Rig {
     pub fn with(setup: &Setup, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = setup.config();
         change(&mut config);
-        let driver =
-            Driver::<AnyProvider>::open(&config).unwrap_or_else(|error| panic!("{setup:?} cannot be opened: {error}"));
+        let driver = Driver::open(&config).unwrap_or_else(|error| panic!("{setup:?} cannot be opened: {error}"));
         setup.check(&driver);
         Rig::of(*setup, driver, 1024)
     }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use raon_provider::{
-    AnyProvider, Backend, BindOptions, CloseMode, Completions, Config, Driver, ErrorKind, Feature, Kind, UringConfig,
+    Backend, BindOptions, CloseMode, Completions, Config, Driver, ErrorKind, Feature, Kind, UringConfig,
 };
 
 use crate::child::{self, BACKEND};
@@ -87,7 +87,7 @@ pub fn play(role: &str, argument: &str) {
         "late seccomp" => late_seccomp(argument),
         "seccomp named by the environment" => {
             forbid(argument);
-            let opened = Driver::<AnyProvider>::open(&Config::default());
+            let opened = Driver::open(&Config::default());
             assert_eq!(refusal(opened), ErrorKind::BlockedBySeccomp, "what is named is never replaced in silence");
         }
         "coarse waits" => coarse_waits(argument),
@@ -116,7 +116,7 @@ fn late_seccomp(argument: &str) {
     const COUNT: u64 = 64;
     let uring = UringConfig { submission_entries: 8, ..UringConfig::default() };
     let config = Config { uring, drain_deadline: Duration::from_millis(200), ..Config::named(Kind::IoUring) };
-    let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+    let mut driver = Driver::open(&config).unwrap();
     let peers: Vec<_> = (0..COUNT).map(|_| peer::connection(&URING_DEFER, 0, 0)).collect();
     let (sockets, _peers): (Vec<_>, Vec<_>) =
         peers.into_iter().map(|(near, far)| (driver.adopt(near).unwrap(), far)).unzip();
@@ -149,8 +149,7 @@ fn late_seccomp(argument: &str) {
 /// Without precise waits a driver says why, and neither a short nor an endless timer is an error.
 fn coarse_waits(error: &str) {
     platform::forbid_precise_waits(error);
-    let mut driver =
-        Driver::<AnyProvider>::open(&Config::named(Kind::Epoll)).expect("epoll waits in milliseconds, too");
+    let mut driver = Driver::open(&Config::named(Kind::Epoll)).expect("epoll waits in milliseconds, too");
     let features = driver.info().features;
     let precise = features.iter().find(|state| state.feature == Feature::PreciseWait).expect("epoll has it");
     let word = if error == "EPERM" { "seccomp" } else { "lacks" };
@@ -178,7 +177,7 @@ fn coarse_waits(error: &str) {
 
 /// `auto` runs on epoll and says why; io_uring by name fails with the reason; epoll by name is as ever.
 fn assert_passed_over(kind: ErrorKind, os_code: i32) {
-    let driver = Driver::<AnyProvider>::open(&Config::default()).expect("auto finds epoll");
+    let driver = Driver::open(&Config::default()).expect("auto finds epoll");
     let info = driver.info();
     assert_eq!(info.kind, Kind::Epoll);
     let [(passed_over, error)] = info.passed_over[..] else { panic!("{:?}", info.passed_over) };
@@ -186,7 +185,7 @@ fn assert_passed_over(kind: ErrorKind, os_code: i32) {
     assert_eq!(error.feature(), Some(Feature::Ring));
     assert_echoes(Rig::of(EPOLL, driver, 64));
 
-    let error = Driver::<AnyProvider>::open(&Config::named(Kind::IoUring)).err().expect("no silent fallback");
+    let error = Driver::open(&Config::named(Kind::IoUring)).err().expect("no silent fallback");
     assert_eq!((error.kind(), error.os_code()), (kind, os_code));
     let word = if kind == ErrorKind::DisabledBySysctl { "kernel.io_uring_disabled" } else { "seccomp" };
     assert!(error.to_string().contains(word), "cause and remedy are named: {error}");
@@ -194,7 +193,7 @@ fn assert_passed_over(kind: ErrorKind, os_code: i32) {
     assert_eq!(Kind::best().unwrap(), Kind::Epoll);
     let available = Kind::available();
     assert_eq!(available[0].error.map(|error| error.kind()), Some(kind));
-    let named = Driver::<AnyProvider>::open(&Config::named(Kind::Epoll)).unwrap();
+    let named = Driver::open(&Config::named(Kind::Epoll)).unwrap();
     assert!(named.info().passed_over.is_empty());
 }
 
@@ -207,7 +206,7 @@ fn assert_echoes(mut rig: Rig) {
 
 fn environment(name: &str) {
     let best = Kind::best().unwrap();
-    let auto = Driver::<AnyProvider>::open(&Config::default());
+    let auto = Driver::open(&Config::default());
     let available = Kind::available();
     let here = |kind: Kind| available.iter().find(|each| each.kind == kind);
     match name.parse::<Backend>() {
@@ -226,7 +225,7 @@ fn environment(name: &str) {
         Err(_) => assert_eq!(refusal(auto), ErrorKind::UnknownBackend),
     }
     for each in available.iter().filter(|each| each.error.is_none()) {
-        let named = Driver::<AnyProvider>::open(&Config::named(each.kind)).unwrap();
+        let named = Driver::open(&Config::named(each.kind)).unwrap();
         assert_eq!(named.info().kind, each.kind, "a named back end stays");
     }
 }
@@ -235,12 +234,12 @@ fn available() {
     let available = Kind::available();
     assert_eq!(available.iter().map(|each| each.kind).collect::<Vec<_>>(), platform::KINDS, "best first");
     for each in &available {
-        let opened = Driver::<AnyProvider>::open(&Config::named(each.kind));
+        let opened = Driver::open(&Config::named(each.kind));
         assert_eq!(opened.err().map(|error| error.kind()), each.error.map(|error| error.kind()));
         assert_eq!(each.features.is_empty(), each.error.is_some());
     }
     let first = available.iter().position(|each| each.error.is_none()).expect("one works");
     assert_eq!(Kind::best().unwrap(), available[first].kind);
-    let auto = Driver::<AnyProvider>::open(&Config::default()).unwrap();
+    let auto = Driver::open(&Config::default()).unwrap();
     assert_eq!((auto.info().kind, auto.info().passed_over.len()), (available[first].kind, first));
 }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use raon_provider::{
-    AnyProvider, BindOptions, CloseMode, Completions, Config, ConnectOptions, Driver, Error, ErrorKind, FaultRates,
-    Faults, Kind, ListenOptions, Outcome, Rung,
+    BindOptions, CloseMode, Completions, Config, ConnectOptions, Driver, Error, ErrorKind, FaultRates, Faults, Kind,
+    ListenOptions, Outcome, Rung,
 };
 
 use crate::bounds::is_first_of_its_kind;
@@ -142,7 +142,7 @@ pub fn faults_of_any_rate_leave_a_way_out(setup: &Setup) {
 
 /// Opens a driver; what opens exchanges bytes and ends.
 fn try_out(setup: &Setup, config: &Config) {
-    match Driver::<AnyProvider>::open(config) {
+    match Driver::open(config) {
         Ok(driver) => exchange(setup, driver, config),
         Err(error) => assert_named(error, config),
     }
@@ -289,7 +289,7 @@ pub fn run_out_of_memory(setup: Setup) {
         for limit in absolute.into_iter().chain(beyond) {
             let result = {
                 let _limit = MemoryLimit::set(limit);
-                Driver::<AnyProvider>::open(&config)
+                Driver::open(&config)
             };
             match result {
                 Ok(_) => opened += 1,

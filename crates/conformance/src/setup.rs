@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use raon_provider::{
-    Address, AnyProvider, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, IocpConfig, Kind, PoolConfig,
-    RioConfig, Rung, SimConfig, UringConfig,
+    Address, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, IocpConfig, Kind, PoolConfig, RioConfig, Rung,
+    SimConfig, UringConfig,
 };
 
 use crate::{platform, simulated};
@@ -300,7 +300,7 @@ impl Setup {
 
     /// A driver of this configuration.
     pub fn open(&self) -> Driver {
-        Driver::<AnyProvider>::open(&self.config()).unwrap_or_else(|error| panic!("{self:?} cannot be opened: {error}"))
+        Driver::open(&self.config()).unwrap_or_else(|error| panic!("{self:?} cannot be opened: {error}"))
     }
 
     /// The network reads the caller's memory itself: what the peer has not taken stays with the kernel, also after a cancel.

@@ -8,9 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use raon_provider::{
-    AcceptedSocket, AnyProvider, Buffer, Completions, Driver, ErrorKind, Operation, Outcome, SocketId, Submitter,
-};
+use raon_provider::{AcceptedSocket, Buffer, Completions, Driver, ErrorKind, Operation, Outcome, SocketId, Submitter};
 
 use crate::ownership::tracked;
 use crate::peer::Peer;
@@ -35,7 +33,7 @@ pub fn what_may_go_anywhere_and_what_may_not(setup: &Setup) {
     anywhere::<Operation>();
     anywhere::<SocketId>();
     // Ambiguous, so no program, if a driver could be sent away.
-    <Driver<AnyProvider> as NotSend<_>>::none();
+    <Driver as NotSend<_>>::none();
     drop(Rig::new(setup));
 }
 

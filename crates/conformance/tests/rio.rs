@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use raon_conformance::platform::{rio_functions, stream_socket};
 use raon_conformance::setup::RIO;
 use raon_provider::{
-    AnyProvider, Completion, Completions, Config, ConnectOptions, Driver, ErrorKind, Feature, Kind, ListenOptions,
-    Outcome, RioConfig, SocketId,
+    Completion, Completions, Config, ConnectOptions, Driver, ErrorKind, Feature, Kind, ListenOptions, Outcome,
+    RioConfig, SocketId,
 };
 use rio_double::{Faults, Remains, remains, set_faults, socket_made};
 use socket2::{Domain, Socket, Type};
@@ -28,7 +28,7 @@ impl Rig {
     fn new(change: impl FnOnce(&mut RioConfig)) -> Self {
         let mut config = RIO.config();
         change(&mut config.rio);
-        Rig { driver: Driver::<AnyProvider>::open(&config).unwrap(), seen: Vec::new() }
+        Rig { driver: Driver::open(&config).unwrap(), seen: Vec::new() }
     }
 
     /// Turns until a completion is as wanted, which is taken out.
@@ -206,7 +206,7 @@ fn it_may_look_again_and_again_before_it_sleeps() {
 fn without_the_systems_functions_it_is_named_as_missing() {
     assert!(rio_functions().is_some());
     // A machine that has them opens it: then there is nothing to be named.
-    if let Err(error) = Driver::<AnyProvider>::open(&Config::named(Kind::Rio)) {
+    if let Err(error) = Driver::open(&Config::named(Kind::Rio)) {
         assert_eq!((error.kind(), error.feature()), (ErrorKind::BackendUnavailable, Some(Feature::RegisteredIo)));
     }
 }

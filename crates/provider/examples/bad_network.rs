@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{AnyProvider, Completions, Config, Driver, FaultPlan, ListenOptions, Outcome, SimNetwork};
+use raon_provider::{Completions, Config, Driver, FaultPlan, ListenOptions, Outcome, SimNetwork};
 
 /// Sends a line through a network that is slow, loses segments and cuts every transfer into pieces; returns when it had
 /// come back, in virtual time, and all that happened.
@@ -10,7 +10,7 @@ fn echo(seed: u64) -> Result<(Duration, String), raon_provider::Error> {
     let plan = FaultPlan { latency_max: Duration::from_millis(80), lost_segments: 0.2, ..FaultPlan::rough() };
     let network = SimNetwork::with_faults(seed, plan);
     network.record();
-    let mut server = Driver::<AnyProvider>::open(&Config::simulated(&network))?;
+    let mut server = Driver::open(&Config::simulated(&network))?;
     let listener = server.listen(([10, 0, 0, 1], 9000), &ListenOptions::default())?;
     server.accept(listener, 0)?;
     let mut client = network.connect(([10, 0, 0, 1], 9000));

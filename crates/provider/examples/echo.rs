@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use raon_provider::{Address, AnyProvider, CloseMode, Completions, Config, Driver, Error, ErrorKind};
+use raon_provider::{Address, CloseMode, Completions, Config, Driver, Error, ErrorKind};
 use raon_provider::{ListenOptions, Outcome, Payload, SocketId};
 
 const LISTENER: u64 = 0;
@@ -21,7 +21,7 @@ struct Backlog {
 fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9000".into());
     let address: Address = address.parse().expect("an address such as 127.0.0.1:9000 or unix:/tmp/echo.sock");
-    let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+    let mut driver = Driver::open(&Config::default())?;
     let listener = driver.listen(address, &ListenOptions::default())?;
     driver.accept(listener, LISTENER)?;
     println!("listening on {} ({})", driver.local_address(listener)?, driver.info().kind);

@@ -7,22 +7,24 @@ pub(crate) mod merge;
 pub(crate) mod ready_queue;
 pub(crate) mod stats;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::slots::Key;
 use crate::base::wake::Waker;
-use crate::config::Config;
 use crate::memory::buffer::{Buffer, BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 use crate::platform::RawHandle;
-use crate::socket::{AcceptedSocket, Endpoint};
+use crate::socket::sim::network::SimNetwork;
+use crate::socket::{AcceptedSocket, AnyNetwork, AnySocket};
 
 /// One request to the operating system. Spans stay valid until the request's final event (OWN-1).
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Names the request in events and in `Cancel`.
     pub key: RequestKey,
     /// Index of the socket that it is about.
@@ -38,7 +40,7 @@ pub(crate) type RequestKey = Key;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Accept connections until cancelled.
     Accept,
     /// Connect to the address that the span holds in the system's form.
@@ -61,7 +63,7 @@ pub enum Action {
 
 /// When the driver needs to know that a send has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// As soon as it has: something waits for it.
     Prompt,
     /// With whatever is reported next: all of it is quiet, and nothing is queued behind it. A wait need not end for it.
@@ -70,7 +72,7 @@ pub enum Notice {
 
 /// Number of buffers that a receive stream delivers before its request ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Shots {
+pub(crate) enum Shots {
     /// One buffer: its event is the request's last.
     One,
     /// Any number.
@@ -79,7 +81,7 @@ pub enum Shots {
 
 /// How datagrams come out of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// One at a time.
     Single,
     /// Perhaps several as one, up to [`MERGED_BYTES_MAX`](crate::contract::merge::MERGED_BYTES_MAX) together, with their common length
@@ -89,7 +91,7 @@ pub enum Arrival {
 
 /// What a request has come to.
 #[derive(Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Which request.
     pub key: RequestKey,
     /// False: the request has ended and its spans are free.
@@ -100,7 +102,7 @@ pub struct Event {
 
 /// The result in an event.
 #[derive(Debug)]
-pub enum EventResult {
+pub(crate) enum EventResult {
     /// A connection.
     Accepted(AcceptedSocket),
     /// Connected.
@@ -123,16 +125,30 @@ pub enum EventResult {
 }
 
 /// Counters that only the back end can know.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProviderCounters {
+#[derive(Debug, Default)]
+pub(crate) struct ProviderCounters {
     /// System calls made to submit, wait, or transfer.
-    pub kernel_entries: u64,
+    pub(crate) kernel_entries: Count,
     /// Receives ended for want of a buffer.
-    pub no_buffers: u64,
+    pub(crate) no_buffers: Count,
     /// Multishot requests that the kernel ended and that were armed again.
-    pub rearms: u64,
+    pub(crate) rearms: Count,
     /// Datagrams that left together with others, as one message.
-    pub merged_sent: u64,
+    pub(crate) merged_sent: Count,
+}
+
+/// A number that the back end adds to and the driver reads, both on one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Count(Cell<u64>);
+
+impl Count {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.set(self.0.get() + count);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// State of one feature, for `Info`.
@@ -146,42 +162,16 @@ pub struct FeatureState {
     pub reason: &'static str,
 }
 
-/// The contract between the driver and a back end.
+/// The contract between the driver and a back end, which its `open` hands over as a part of [`Opened`].
 ///
 /// The driver promises: all calls come from the thread that called `open`; at most one receive-like and, of streams, one
 /// send-like request per socket is in the kernel at a time; spans live until the final event; `detach` comes after the last event.
-#[allow(private_interfaces, reason = "written by the back ends of this crate only")]
-pub trait Provider: Sized {
-    /// Its sockets.
-    type Endpoint: Endpoint;
-
-    /// Where they are made.
-    fn network(&self) -> &<Self::Endpoint as Endpoint>::Network;
-
-    /// Which back end this is.
-    fn kind(&self) -> Kind;
-
-    /// Sets it up on the calling thread.
-    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error>;
-
-    /// True if accepted and adopted sockets are to be in non-blocking mode.
-    fn is_nonblocking(&self) -> bool;
-
-    /// True if the system tells only one of those that accept on a shared listener that a connection has come.
-    fn is_told_alone(&self) -> bool {
-        false
-    }
-
-    /// A socket joins. Its index stays its own until `detach`.
-    fn attach(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error>;
-
-    /// A socket joins that was not made by this crate, so perhaps not as the back end would have it.
-    fn attach_foreign(&mut self, index: u32, socket: &Self::Endpoint) -> Result<(), Error> {
-        self.attach(index, socket)
-    }
+pub(crate) trait Provider {
+    /// A socket joins. Its index stays its own until `detach`. Errors: the system's.
+    fn attach(&mut self, index: u32, socket: &AnySocket, origin: Origin) -> Result<(), Error>;
 
     /// A socket leaves; its handle is closed right after.
-    fn detach(&mut self, index: u32, socket: &Self::Endpoint);
+    fn detach(&mut self, index: u32);
 
     /// One turn: hands over all requests, waits at most `wait` (`None`: no limit) unless something is there already, and
     /// appends what has happened. Requests are taken out of the vector, also when an error is returned.
@@ -192,26 +182,106 @@ pub trait Provider: Sized {
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
     ) -> Result<(), Error>;
+}
 
-    /// What wakes a waiting `turn`.
-    fn waker(&self) -> Waker;
+/// A test keeps a hand on the back end that its driver owns.
+#[cfg(test)]
+impl<P: Provider> Provider for Rc<std::cell::RefCell<P>> {
+    fn attach(&mut self, index: u32, socket: &AnySocket, origin: Origin) -> Result<(), Error> {
+        self.borrow_mut().attach(index, socket, origin)
+    }
 
-    /// The monotonic clock, in nanoseconds since some start.
-    //= TIME-1
-    fn now_ns(&self) -> u64;
+    fn detach(&mut self, index: u32) {
+        self.borrow_mut().detach(index);
+    }
 
-    /// Which features are in use, which are not and why.
-    fn features(&self) -> Vec<FeatureState>;
+    fn turn(
+        &mut self,
+        requests: &mut Vec<Request>,
+        wait: Option<Duration>,
+        pool: &mut BufferPool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        self.borrow_mut().turn(requests, wait, pool, events)
+    }
+}
 
-    /// Its counters so far.
-    fn counters(&self) -> ProviderCounters;
+/// Maker of a socket that joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// This crate, which has made it as the back ends need it.
+    Own,
+    /// The caller, who may have left out a flag that a back end needs.
+    Foreign,
+}
 
+/// A back end, opened on the calling thread.
+pub(crate) struct Opened {
+    pub(crate) profile: Profile,
+    pub(crate) provider: Box<dyn Provider>,
+}
+
+/// Properties of an open back end that do not change.
+pub(crate) struct Profile {
+    pub(crate) kind: Kind,
+    /// Place in which its sockets are made.
+    pub(crate) network: AnyNetwork,
+    pub(crate) clock: Clock,
+    /// Ends the wait of a `turn`, from any thread.
+    pub(crate) waker: Waker,
+    /// Features in use, and those that are not, with the reason.
+    pub(crate) features: Vec<FeatureState>,
     /// Requests handed over per kernel entry, at most.
-    fn depth(&self) -> u32;
-
+    pub(crate) depth: u32,
+    /// True if accepted and adopted sockets are to be in non-blocking mode.
+    pub(crate) is_nonblocking: bool,
+    /// True if the system tells only one of those that accept on a shared listener that a connection has come.
+    pub(crate) is_told_alone: bool,
+    /// Counters that the back end adds to.
+    pub(crate) counters: Rc<ProviderCounters>,
     /// Better back ends that were tried first, and why they were not taken.
-    fn passed_over(&self) -> &[(Kind, Error)] {
-        &[]
+    pub(crate) passed_over: Vec<(Kind, Error)>,
+}
+
+impl Profile {
+    /// Profile of a back end on the operating system's sockets and clock, which are in non-blocking mode, and which are
+    /// served by one system call per request.
+    pub(crate) fn system(kind: Kind, waker: Waker, features: Vec<FeatureState>) -> Self {
+        Profile {
+            kind,
+            network: AnyNetwork::Os,
+            clock: Clock::system(),
+            waker,
+            features,
+            depth: 1,
+            is_nonblocking: true,
+            is_told_alone: false,
+            counters: Rc::default(),
+            passed_over: Vec::new(),
+        }
+    }
+}
+
+/// Monotonic clock of a driver.
+pub(crate) enum Clock {
+    /// Time of the operating system since the driver was opened.
+    System(Instant),
+    /// Time of a simulated network.
+    Simulated(SimNetwork),
+}
+
+impl Clock {
+    pub(crate) fn system() -> Self {
+        Clock::System(Instant::now())
+    }
+
+    /// Time now, in nanoseconds since some start.
+    //= TIME-1
+    pub(crate) fn now_ns(&self) -> u64 {
+        match self {
+            Clock::System(start) => start.elapsed().as_nanos() as u64,
+            Clock::Simulated(network) => network.now_ns(),
+        }
     }
 }
 

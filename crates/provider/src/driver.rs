@@ -34,7 +34,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::AnyProvider;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::{DriverNumber, OperationId, SocketId};
@@ -43,7 +42,7 @@ use crate::base::time;
 use crate::base::timer::{Due, Timers};
 use crate::config::Config;
 use crate::contract::stats::{Counters, Stats};
-use crate::contract::{Event, Provider, Request};
+use crate::contract::{Event, Profile, Provider, Request};
 use crate::driver::completion::{Completion, Completions, Outcome};
 use crate::driver::info::Info;
 use crate::driver::mailbox::Mailbox;
@@ -51,7 +50,7 @@ use crate::driver::socket::{Entry, Envelope, Flags, Operation};
 use crate::driver::submitter::Submitter;
 use crate::memory::Span;
 use crate::memory::buffer::{Buffer, BufferPool, PoolState};
-use crate::socket::Endpoint;
+use crate::socket::AnySocket;
 
 use held::Held;
 use share::Shares;
@@ -65,19 +64,20 @@ use share::Shares;
 /// It stays on the thread that opened it:
 ///
 /// ```compile_fail
-/// use raon_provider::{AnyProvider, Config, Driver};
-/// let driver = Driver::<AnyProvider>::open(&Config::default()).unwrap();
+/// use raon_provider::{Config, Driver};
+/// let driver = Driver::open(&Config::default()).unwrap();
 /// std::thread::spawn(move || drop(driver));
 /// ```
 ///
 /// An echo server that loses nothing, whatever its clients do:
 #[doc = concat!("```no_run\n", include_str!("../examples/echo.rs"), "\n```")]
-pub struct Driver<P: Provider = AnyProvider> {
-    provider: P,
+pub struct Driver {
+    provider: Box<dyn Provider>,
+    profile: Profile,
     pool: BufferPool,
     config: Config,
     number: DriverNumber,
-    sockets: Slots<Entry<P::Endpoint>>,
+    sockets: Slots<Entry>,
     operations: Slots<Operation>,
     requests: Vec<Request>,
     events: Vec<Event>,
@@ -104,14 +104,14 @@ pub struct Driver<P: Provider = AnyProvider> {
     /// Sends handed over in this turn.
     batches: usize,
     /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
-    reserve: Option<P::Endpoint>,
+    reserve: Option<AnySocket>,
     /// Error of the last turn, if that had completions to deliver first.
     trouble: Option<Error>,
     is_shut: bool,
     _pinned: PhantomData<*const ()>,
 }
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// One turn: hands over what was submitted, waits until something has ended or `timeout` is over (`None`: no limit;
     /// zero: no wait), and puts what has ended into `completions`. Returns how many are there: none at the time-out, and
     /// when [`Submitter::wake`] ended the wait.
@@ -122,7 +122,7 @@ impl<P: Provider> Driver<P> {
         let deadline_ns = match timeout {
             None => Some(time::NEVER_NS),
             Some(Duration::ZERO) => None,
-            Some(timeout) => Some(time::after(self.provider.now_ns(), timeout)),
+            Some(timeout) => Some(time::after(self.profile.clock.now_ns(), timeout)),
         };
         loop {
             let room = completions.capacity().saturating_sub(completions.len());
@@ -158,6 +158,7 @@ impl<P: Provider> Driver<P> {
     }
 
     /// A buffer of the pool's send quota, or `None` when all are lent.
+    #[inline]
     pub fn buffer(&mut self) -> Option<Buffer> {
         self.pool.lend_send()
     }
@@ -174,14 +175,14 @@ impl<P: Provider> Driver<P> {
 
     /// Counters and latencies so far.
     pub fn stats(&mut self) -> Stats {
-        let mut stats = self.counters.snapshot(self.provider.counters(), self.user_operations, self.sockets.len());
+        let mut stats = self.counters.snapshot(&self.profile.counters, self.user_operations, self.sockets.len());
         stats.wakes = self.mailbox.wakes();
         stats
     }
 
     /// What this driver runs on.
     pub fn info(&self) -> Info {
-        Info::new(&self.provider, &self.config)
+        Info::new(&self.profile, &self.config)
     }
 
     /// The driver's clock, in nanoseconds since some start: that of the last turn.
@@ -191,7 +192,7 @@ impl<P: Provider> Driver<P> {
 
     /// The same clock, read now.
     pub fn clock_ns(&self) -> u64 {
-        self.provider.now_ns()
+        self.profile.clock.now_ns()
     }
 
     /// When the earliest timer or deadline of this driver is due, on its clock: for whoever waits in its place.
@@ -224,13 +225,6 @@ impl<P: Provider> Driver<P> {
         Ok(is_held || (!entry.is(Flags::ENDED) && entry.endpoint.has_input()))
     }
 
-    /// The back end, for its own tests.
-    #[cfg(test)]
-    #[cfg_attr(not(windows), allow(dead_code, reason = "of those of one platform"))]
-    pub(crate) fn provider(&self) -> &P {
-        &self.provider
-    }
-
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         self.take_mail();
         self.pool.collect();
@@ -240,7 +234,7 @@ impl<P: Provider> Driver<P> {
         let wait = self.wait_for(deadline_ns);
         let turned = self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events);
         self.mailbox.awake();
-        self.now_ns = self.provider.now_ns();
+        self.now_ns = self.profile.clock.now_ns();
         self.counters.totals.turns += 1;
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
@@ -264,7 +258,7 @@ impl<P: Provider> Driver<P> {
         }
         let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
         let has_end = until_ns != time::NEVER_NS;
-        let wait_ns = until_ns.saturating_sub(if has_end { self.provider.now_ns() } else { 0 });
+        let wait_ns = until_ns.saturating_sub(if has_end { self.profile.clock.now_ns() } else { 0 });
         if wait_ns == 0 || (is_short_of_buffers && !self.pool.mark_starving()) || !self.mailbox.fall_asleep() {
             return idle;
         }

@@ -18,36 +18,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Error, ErrorKind};
-use crate::base::kind::Kind;
 use crate::base::random::{Random, SharedRandom};
 use crate::base::wake::{Wake, Waker};
-use crate::config::{Config, FaultRates, Faults};
-use crate::contract::{
-    Action, Event, EventResult, FeatureState, Notice, Provider, ProviderCounters, Request, RequestKey,
-};
+use crate::config::{FaultRates, Faults};
+use crate::contract::{Action, Event, EventResult, Notice, Opened, Origin, Profile, Provider, Request, RequestKey};
 use crate::memory::buffer::BufferPool;
 use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
-use crate::socket::Endpoint;
+use crate::socket::AnySocket;
 
 /// Longest wait while wakes may be lost: whoever wakes in vain is heard at its end.
 const WAIT_MAX: Duration = Duration::from_millis(2);
 
-/// A back end in which everything goes wrong that may. It is a tool for tests.
-///
-/// [`Config::faults`] puts it around the back end that [`AnyProvider`](crate::AnyProvider) chooses; by type it goes around
-/// one that is named. A back end that is opened by its own type has no faults, whatever the configuration says.
-///
-/// ```
-/// use raon_provider::{Config, Driver, FaultRates, Faults, Faulty, Kind, Sim};
-/// let rates = FaultRates { send_short: 500, event_late: 100, turns_late_max: 3, ..FaultRates::default() };
-/// let config = Config { faults: Some(Faults { seed: 7, rates }), ..Config::named(Kind::Sim) };
-/// let driver = Driver::<Faulty<Sim>>::open(&config)?;
-/// assert_eq!(driver.info().kind, Kind::Sim);
-/// # Ok::<(), raon_provider::Error>(())
-/// ```
-pub struct Faulty<P> {
-    inner: P,
+/// A back end in which everything goes wrong that may, around one that works.
+struct Faulty {
+    inner: Box<dyn Provider>,
     rates: FaultRates,
     dice: Dice,
     waker: Arc<FaultyWake>,
@@ -66,47 +51,39 @@ pub struct Faulty<P> {
     held: Vec<(u64, Event)>,
 }
 
-#[allow(private_interfaces, reason = "as the trait")]
-impl<P: Provider> Provider for Faulty<P> {
-    type Endpoint = P::Endpoint;
+/// Puts the faults around an open back end.
+pub(crate) fn around(opened: Opened, faults: Faults) -> Opened {
+    let Faults { seed, rates } = faults;
+    let Opened { profile, provider } = opened;
+    let waker = FaultyWake { inner: profile.waker, random: SharedRandom::new(seed | 1), rates };
+    let waker = Arc::new(waker);
+    let faulty = Faulty {
+        inner: provider,
+        rates,
+        dice: Dice(Random::new(seed)),
+        waker: waker.clone(),
+        turn: 0,
+        storm: 0,
+        late: Vec::new(),
+        requests: Vec::new(),
+        streams: BTreeMap::new(),
+        ending: BTreeMap::new(),
+        taken: Vec::new(),
+        held: Vec::new(),
+    };
+    Opened { profile: Profile { waker, ..profile }, provider: Box::new(faulty) }
+}
 
-    fn network(&self) -> &<P::Endpoint as Endpoint>::Network {
-        self.inner.network()
-    }
-
-    fn kind(&self) -> Kind {
-        self.inner.kind()
-    }
-
-    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
-        let faults = config.faults.unwrap_or_default();
-        Ok(Faulty::around(P::open(&Config { faults: None, ..config.clone() }, pool)?, faults))
-    }
-
-    fn is_told_alone(&self) -> bool {
-        self.inner.is_told_alone()
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        self.inner.is_nonblocking()
-    }
-
-    fn attach(&mut self, index: u32, socket: &P::Endpoint) -> Result<(), Error> {
+impl Provider for Faulty {
+    fn attach(&mut self, index: u32, socket: &AnySocket, origin: Origin) -> Result<(), Error> {
         if self.dice.falls(self.rates.attach_refused) {
             return Err(Error::new(ErrorKind::DescriptorLimit));
         }
-        self.inner.attach(index, socket)
+        self.inner.attach(index, socket, origin)
     }
 
-    fn attach_foreign(&mut self, index: u32, socket: &P::Endpoint) -> Result<(), Error> {
-        if self.dice.falls(self.rates.attach_refused) {
-            return Err(Error::new(ErrorKind::DescriptorLimit));
-        }
-        self.inner.attach_foreign(index, socket)
-    }
-
-    fn detach(&mut self, index: u32, socket: &P::Endpoint) {
-        self.inner.detach(index, socket);
+    fn detach(&mut self, index: u32) {
+        self.inner.detach(index);
     }
 
     fn turn(
@@ -140,52 +117,9 @@ impl<P: Provider> Provider for Faulty<P> {
         self.release(events);
         turned
     }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        self.inner.features()
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        self.inner.counters()
-    }
-
-    fn depth(&self) -> u32 {
-        self.inner.depth()
-    }
-
-    fn passed_over(&self) -> &[(Kind, Error)] {
-        self.inner.passed_over()
-    }
 }
 
-impl<P: Provider> Faulty<P> {
-    pub(crate) fn around(inner: P, faults: Faults) -> Self {
-        let Faults { seed, rates } = faults;
-        let waker = FaultyWake { inner: inner.waker(), random: SharedRandom::new(seed | 1), rates };
-        Faulty {
-            inner,
-            rates,
-            dice: Dice(Random::new(seed)),
-            waker: Arc::new(waker),
-            turn: 0,
-            storm: 0,
-            late: Vec::new(),
-            requests: Vec::new(),
-            streams: BTreeMap::new(),
-            ending: BTreeMap::new(),
-            taken: Vec::new(),
-            held: Vec::new(),
-        }
-    }
-
+impl Faulty {
     /// A request comes in: it is answered, held back, or goes on.
     fn admit(&mut self, request: Request) {
         if matches!(request.action, Action::Cancel) && self.cancel_late(request.key) {

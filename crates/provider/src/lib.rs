@@ -5,8 +5,8 @@
 //! [`Completion`]s, once each. What can be relied on is written down, clause by clause, in `docs/semantics.md`.
 //!
 //! ```
-//! use raon_provider::{AnyProvider, Completions, Config, Driver, ListenOptions, Outcome};
-//! let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+//! use raon_provider::{Completions, Config, Driver, ListenOptions, Outcome};
+//! let mut driver = Driver::open(&Config::default())?;
 //! let listener = driver.listen(([127, 0, 0, 1], 0), &ListenOptions::default())?;
 //! driver.accept(listener, 1)?;
 //! let address = driver.local_address(listener)?;
@@ -23,6 +23,8 @@
 // What only the back ends of other systems use; Linux has the most of them, and there nothing may be left over.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unreachable_pub, reason = "used by back ends of Linux"))]
 
+#[macro_use]
+mod any;
 mod backend;
 mod base;
 mod config;
@@ -33,8 +35,7 @@ mod memory;
 mod platform;
 mod socket;
 
-// All that is public there: each platform has its own back ends.
-pub use backend::*;
+pub use any::Availability;
 pub use base::address::Address;
 pub use base::error::{Error, ErrorKind, Feature, Refused};
 pub use base::id::{OperationId, SocketId};
@@ -43,17 +44,17 @@ pub use base::setting::Setting;
 pub use config::{
     Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, RioConfig, Rung, SimConfig, UringConfig,
 };
+pub use contract::FeatureState;
 pub use contract::stats::{Latency, Stats, leaked_operations};
-pub use contract::{FeatureState, Provider};
 pub use driver::Driver;
 pub use driver::completion::{Completion, Completions, Outcome};
 pub use driver::info::Info;
 pub use driver::operation::{CloseMode, Operation, Payload, Room};
 pub use driver::submitter::Submitter;
-pub use faulty::Faulty;
 pub use memory::buffer::{Buffer, PoolState};
 pub use memory::config::PoolConfig;
-pub use platform::rio::RioFunctions;
+// The double of registered I/O, and its parts, are on Windows only.
+pub use platform::rio::*;
 pub use socket::sim::fault::FaultPlan;
 pub use socket::sim::network::SimNetwork;
 pub use socket::sim::peer::{SimListener, SimPeer};

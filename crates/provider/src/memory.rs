@@ -80,7 +80,7 @@ impl Drop for Region {
 
 /// The parts of the pool. Receive slots and send slots never mix: that is the quota.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
+pub(crate) enum Section {
     /// Ordinary receive buffers.
     Receive = 0,
     /// Larger receive buffers, for sockets whose bytes come in bulk.

@@ -6,95 +6,24 @@ pub(crate) mod sim;
 mod system;
 
 use std::fmt;
-use std::net::IpAddr;
 
 use socket2::Socket;
 
 use crate::base::address::Address;
 use crate::base::error::Error;
-use crate::platform::RawHandle;
-use crate::socket::sim::network::SimNetwork;
-use crate::socket::sim::socket::SimSocket;
 
+pub(crate) use any::{AnyNetwork, AnySocket};
 pub use options::{BindOptions, ConnectOptions, ListenOptions};
 
 /// Purpose of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
+pub(crate) enum Class {
     /// A connection.
     Stream,
     /// It waits for connections.
     Listener,
     /// Datagrams.
     Datagram,
-}
-
-/// A socket of any make.
-pub enum AnySocket {
-    /// Of the operating system.
-    Os(Socket),
-    /// Of a simulated network.
-    Sim(SimSocket),
-}
-
-/// Place in which sockets of any make are made.
-#[derive(Clone)]
-pub enum AnyNetwork {
-    /// In the operating system.
-    Os,
-    /// In a simulated network.
-    Sim(SimNetwork),
-}
-
-/// A socket as the common part needs it, whatever it is made of.
-#[allow(private_interfaces, reason = "written by the back ends of this crate only")]
-pub trait Endpoint: Sized {
-    /// Place in which such sockets are made; nothing for the operating system, which is everywhere.
-    type Network;
-
-    /// A bound, listening socket.
-    fn listener(network: &Self::Network, address: &Address, options: &ListenOptions) -> Result<Self, Error>;
-    /// A socket ready to connect to that address.
-    fn connector(network: &Self::Network, address: &Address, options: &ConnectOptions) -> Result<Self, Error>;
-    /// A bound datagram socket, connected if the options name a peer.
-    fn datagram(network: &Self::Network, address: &Address, options: &BindOptions) -> Result<Self, Error>;
-    /// Something that takes one place in the table of descriptors, or `None` if there is none.
-    fn reserve(network: &Self::Network) -> Option<Self>;
-
-    /// Of an unattached socket, if it is of this kind and network.
-    fn of_any(network: &Self::Network, socket: AnySocket) -> Result<Self, AnySocket>;
-    /// Of a socket of any make, if it is of this kind.
-    fn of_any_ref(socket: &AnySocket) -> Option<&Self>;
-    /// Unattached again.
-    fn into_any(self) -> AnySocket;
-    /// Purpose of the socket. Errors: `InvalidInput` for what no driver can use.
-    fn class(&self) -> Result<Class, Error>;
-    /// True if its addresses are those of IPv6.
-    fn is_v6(&self) -> bool;
-    /// Its number in requests.
-    fn handle(&self) -> RawHandle;
-    /// Whether its system calls wait.
-    fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Error>;
-    /// The address of this end.
-    fn local_address(&self) -> Result<Address, Error>;
-    /// The address of the other end.
-    fn peer_address(&self) -> Result<Address, Error>;
-    /// False if there is no peer, or none any more.
-    fn has_peer(&self) -> bool;
-    /// True if something can be received: bytes, or, where the system tells, the peer's end or an error.
-    fn has_input(&self) -> bool;
-    /// Ends the write side.
-    fn shut_write(&self) -> Result<(), Error>;
-    /// Resets a connection now, with all that is queued in it.
-    fn reset(&self);
-    /// Makes the close to come a reset.
-    fn reset_on_close(&self);
-    /// Joins or leaves a multicast group on the interface of that index, 0 for the system's choice.
-    fn set_membership(&self, group: IpAddr, interface: u32, joins: bool) -> Result<(), Error>;
-    /// Another handle of the same socket. Errors: what the system says; `InvalidInput` where there cannot be one.
-    fn try_clone(&self) -> Result<Self, Error>;
-    /// Takes a connection that waits in this listener, if one does.
-    fn accept_waiting(&self) -> Option<Self>;
 }
 
 /// A socket that is attached to no driver: goes to any thread, can be adopted by any driver, closes on drop.

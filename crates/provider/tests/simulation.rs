@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use raon_provider::{
-    AnyProvider, CloseMode, Completion, Completions, Config, ConnectOptions, Driver, ErrorKind, FaultPlan, Kind,
-    ListenOptions, OperationId, Outcome, PoolConfig, Sim, SimConfig, SimNetwork, SimPeer, SocketId,
+    CloseMode, Completion, Completions, Config, ConnectOptions, Driver, ErrorKind, FaultPlan, Kind, ListenOptions,
+    OperationId, Outcome, PoolConfig, SimConfig, SimNetwork, SimPeer, SocketId,
 };
 
 fn small(network: &SimNetwork) -> Config {
@@ -272,7 +272,7 @@ fn time_passes_only_when_somebody_waits() {
 #[test]
 fn a_wait_that_nothing_can_end_says_so() {
     let sim = SimConfig { patience: Duration::from_millis(5), ..SimConfig::default() };
-    let mut driver = Driver::<Sim>::open(&Config { sim, ..Config::named(Kind::Sim) }).unwrap();
+    let mut driver = Driver::open(&Config { sim, ..Config::named(Kind::Sim) }).unwrap();
     let mut completions = Completions::with_capacity(4);
     let error = driver.poll(None, &mut completions).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NothingToWaitFor);
@@ -291,10 +291,10 @@ fn a_socket_belongs_to_its_network() {
     let os = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(driver.adopt(os).unwrap_err().error.kind(), ErrorKind::ForeignSocket);
     // By a back end of the operating system too.
-    let refused = Driver::<AnyProvider>::open(&Config::default()).unwrap().adopt(refused.value).unwrap_err();
+    let refused = Driver::open(&Config::default()).unwrap().adopt(refused.value).unwrap_err();
     assert_eq!(refused.error.kind(), ErrorKind::ForeignSocket);
     #[cfg(target_os = "linux")]
-    let refused = Driver::<raon_provider::Epoll>::open(&Config::default()).unwrap().adopt(refused.value).unwrap_err();
+    let refused = Driver::open(&Config::named(Kind::Epoll)).unwrap().adopt(refused.value).unwrap_err();
     // The very socket comes back, and works at home.
     let mut home = open(&network);
     let socket = home.adopt(refused.value).unwrap();

@@ -142,7 +142,7 @@ impl Supply for ChunkSupply<'_> {
 
 #[cfg(test)]
 mod tests {
-    use raon_provider::{AnyProvider, Config, Kind};
+    use raon_provider::{Config, Kind};
 
     use super::*;
 
@@ -150,7 +150,7 @@ mod tests {
     fn the_pool_comes_first_and_then_the_heap() {
         let mut config = Config::named(Kind::Sim);
         config.pool.send_count = 1;
-        let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
+        let mut driver = Driver::open(&config).unwrap();
         let mut spares = Spares::default();
         let mut supply = ChunkSupply { driver: &mut driver, spares: &mut spares, relief: None };
         let mut first = supply.chunk(Need::Tail { bytes: 100 }).unwrap();

@@ -31,9 +31,7 @@ mod shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raon_provider::{
-    AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Error, Outcome, SimNetwork,
-};
+use raon_provider::{AcceptedSocket, Address, Completion, Completions, Driver, Error, Outcome, SimNetwork};
 use raon_session::{CloseReason, Pressure, Spares};
 
 use crate::application::{Application, Head, ShardInfo};
@@ -118,7 +116,7 @@ impl<A: Application> Shard<A> {
     /// Opens the driver on this thread, and the listener, and makes the application. Returns where it listens.
     pub(crate) fn open(parts: ShardParts<A>) -> Result<(Self, Option<Address>), ServerError> {
         let ShardParts { number, config, network, framing, factory, router, listen } = parts;
-        let mut driver = Driver::<AnyProvider>::open(&driver_config(&config, network.as_ref()))?;
+        let mut driver = Driver::open(&driver_config(&config, network.as_ref()))?;
         let settings = Settings::new(&config);
         let listening = Listening::open(&mut driver, &config, listen)?;
         let address = listening.socket().map(|listener| driver.local_address(listener)).transpose()?;

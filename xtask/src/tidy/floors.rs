@@ -34,11 +34,11 @@ const HOUSES: &[House] = &[House {
         &["socket"],
         &["config"],
         &["contract"],
-        &["driver"],
-        &["backend", "faulty"],
+        &["driver", "backend", "faulty"],
+        &["any"],
     ],
-    wings: [&["driver"], &["backend"]],
-    climbs: &[("driver", "backend")],
+    wings: [&["driver"], &["backend", "faulty"]],
+    climbs: &[],
 }];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raon_provider::{AnyProvider, Completions, Config, Driver, Epoll, Error, Kind, Outcome, Provider, SocketId, Uring};
+use raon_provider::{Completions, Config, Driver, Error, Kind, Outcome, SocketId};
 
 use super::{Visit, keep};
 use crate::socket::{self, CONGESTION_CONTROL};
@@ -13,15 +13,13 @@ const PAIRS: usize = 64;
 
 pub(super) fn each(visit: Visit<'_>) -> Result<(), Error> {
     let (uring, epoll) = (Config::named(Kind::IoUring), Config::named(Kind::Epoll));
-    timers(Driver::<Uring>::open(&uring)?, "timer, submit to completion, Driver<Uring>", visit);
-    timers(Driver::<AnyProvider>::open(&uring)?, "timer, submit to completion, AnyProvider", visit);
-    messages(Driver::<Uring>::open(&uring)?, "64-byte message over loopback, Driver<Uring>", visit)?;
-    messages(Driver::<AnyProvider>::open(&uring)?, "64-byte message over loopback, AnyProvider", visit)?;
-    messages(Driver::<Epoll>::open(&epoll)?, "64-byte message over loopback, Driver<Epoll>", visit)
+    timers(Driver::open(&uring)?, "timer, submit to completion, io_uring", visit);
+    messages(Driver::open(&uring)?, "64-byte message over loopback, io_uring", visit)?;
+    messages(Driver::open(&epoll)?, "64-byte message over loopback, epoll", visit)
 }
 
 /// An operation that needs nothing of the kernel: what is left is the driver, and a share of one turn.
-fn timers<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) {
+fn timers(mut driver: Driver, name: &str, visit: Visit<'_>) {
     let mut completions = Completions::with_capacity(BATCH as usize);
     visit(name, BATCH, &mut || {
         for token in 0..BATCH {
@@ -36,7 +34,7 @@ fn timers<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) {
 }
 
 /// Send and receive in one thread, kernel included: a message on each of 64 pairs per batch.
-fn messages<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) -> Result<(), Error> {
+fn messages(mut driver: Driver, name: &str, visit: Visit<'_>) -> Result<(), Error> {
     let mut completions = Completions::with_capacity(1024);
     let clients = pairs(&mut driver, &mut completions)?;
     let message = Bytes::from_static(&[7; 64]);
@@ -58,7 +56,7 @@ fn messages<P: Provider>(mut driver: Driver<P>, name: &str, visit: Visit<'_>) ->
 }
 
 /// Connected pairs; the accepted ends receive.
-fn pairs<P: Provider>(driver: &mut Driver<P>, completions: &mut Completions) -> Result<Vec<SocketId>, Error> {
+fn pairs(driver: &mut Driver, completions: &mut Completions) -> Result<Vec<SocketId>, Error> {
     let address = "127.0.0.1:0".parse().expect("an address");
     let listener = driver.adopt(socket::listener(address, Some(CONGESTION_CONTROL))?)?;
     driver.accept(listener, 0)?;

@@ -2,14 +2,14 @@
 
 use std::sync::mpsc;
 
-use raon_provider::{AnyProvider, Config, Driver, Error};
+use raon_provider::{Config, Driver, Error};
 
 use super::{Visit, keep};
 
 const BATCH: usize = 256;
 
 pub(super) fn each(visit: Visit<'_>) -> Result<(), Error> {
-    let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+    let mut driver = Driver::open(&Config::default())?;
     visit("buffer, lent and returned on the owner's thread", BATCH as u64, &mut || {
         (0..BATCH).for_each(|_| keep(driver.buffer()));
     });

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, Completions, Config, Driver, Error, Operation};
+use raon_provider::{Completions, Config, Driver, Error, Operation};
 
 use super::{Effort, Step, summary};
 
@@ -14,7 +14,7 @@ pub(super) fn measure(effort: Effort) -> Result<Vec<Step>, Error> {
 }
 
 fn open() -> Result<(Driver, Completions), Error> {
-    Ok((Driver::<AnyProvider>::open(&Config::default())?, Completions::with_capacity(1024)))
+    Ok((Driver::open(&Config::default())?, Completions::with_capacity(1024)))
 }
 
 /// What the submitting thread pays while the owner never sleeps.

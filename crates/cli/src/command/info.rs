@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use raon_provider::{AnyProvider, Availability, Backend, Completions, Config, Driver, Info, Kind};
+use raon_provider::{Availability, Backend, Completions, Config, Driver, Info, Kind};
 use serde::Serialize;
 
 use crate::failure::{Context, Failure};
@@ -121,7 +121,7 @@ pub(super) fn environment(available: &[Availability]) -> Result<Option<String>, 
             && !is_listed(kind)
         {
             // One of another system, which says so; one that is listed has its reason in the list.
-            Driver::<AnyProvider>::open(&Config::named(kind)).map(drop).context(&doing)?;
+            Driver::open(&Config::named(kind)).map(drop).context(&doing)?;
         }
     }
     Ok(environment)
@@ -130,7 +130,7 @@ pub(super) fn environment(available: &[Availability]) -> Result<Option<String>, 
 /// Opens what `auto` means, to see what it gets; not through `auto` itself, whose warning would come beside the report.
 pub(super) fn open_best(available: &[Availability], environment: Option<&str>) -> Option<Info> {
     let open = |kind| {
-        let mut driver = Driver::<AnyProvider>::open(&Config::named(kind)).ok()?;
+        let mut driver = Driver::open(&Config::named(kind)).ok()?;
         let info = driver.info();
         driver.shutdown(&mut Completions::with_capacity(1));
         Some(info)

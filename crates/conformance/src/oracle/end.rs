@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, CloseMode, Driver, ErrorKind, Operation};
+use raon_provider::{CloseMode, Driver, ErrorKind, Operation};
 
 use super::model::{End, Kind, Link, Op, Sock, WriteSide};
 use super::play::Player;
@@ -62,7 +62,7 @@ impl Player {
         self.model.shut();
         let mut config = self.setup.config();
         self.shape.apply(&mut config);
-        self.rig.replace(Driver::<AnyProvider>::open(&config).unwrap());
+        self.rig.replace(Driver::open(&config).unwrap());
         self.after_end();
     }
 

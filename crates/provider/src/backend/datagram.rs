@@ -236,7 +236,7 @@ impl Loopback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnyProvider, BindOptions, Completions, Config, Driver, Kind, Operation, Outcome};
+    use crate::{BindOptions, Completions, Config, Driver, Kind, Operation, Outcome};
 
     #[test]
     fn the_common_length_is_found_among_control_data() {
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_refused_message_goes_again_one_by_one() {
         for kind in [Kind::IoUring, Kind::Epoll] {
-            let mut driver = Driver::<AnyProvider>::open(&Config::named(kind)).unwrap();
+            let mut driver = Driver::open(&Config::named(kind)).unwrap();
             let plain = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             crate::platform::option::set_option(plain.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
             let unchecked = driver.adopt(plain).unwrap();

@@ -14,7 +14,8 @@ mod datagram;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -30,7 +31,8 @@ use crate::config::Config;
 use crate::contract::merge::{self, Merging, MergingProbe};
 use crate::contract::ready_queue::{ReadyQueue, SHARE_BYTES_MIN};
 use crate::contract::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
+    Action, Event, EventResult, FeatureState, Opened, Origin, Profile, Provider, ProviderCounters, Request, RequestKey,
+    Shots,
 };
 use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut};
@@ -44,7 +46,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 
 /// One edge.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Edge {
+pub(crate) struct Edge {
     /// Which socket.
     pub socket: u32,
     /// Bytes, a connection, an end or an error can be read.
@@ -56,7 +58,7 @@ pub struct Edge {
 }
 
 /// What differs between readiness interfaces.
-pub trait Selector: Sized {
+pub(crate) trait Selector: Sized {
     /// The back end's kind.
     const KIND: Kind;
 
@@ -127,49 +129,39 @@ struct State {
 }
 
 /// A back end over a readiness interface.
-pub struct Readiness<S: Selector> {
+pub(crate) struct Readiness<S: Selector> {
     selector: S,
     sockets: Vec<State>,
     queue: ReadyQueue,
     edges: Vec<Edge>,
     outbox: Outbox,
     merging: Merging,
-    coalescing: FeatureState,
-    counters: ProviderCounters,
-    start: Instant,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Opens a back end over the selector. Errors: the system's.
+pub(crate) fn open<S: Selector + 'static>(config: &Config) -> Result<Opened, Error> {
+    let selector = S::open()?;
+    let (segments, coalesces) = S::probe_merging();
+    let merging = Merging::new(config.datagrams.segment, segments);
+    let mut features = selector.features();
+    features.extend([merging.state(), merge::coalescing_state(config.datagrams.coalesce, coalesces)]);
+    let profile = Profile::system(S::KIND, selector.waker(), features);
+    let readiness = Readiness {
+        selector,
+        sockets: capacity::vector(config.sockets_max as usize, Setting::SocketsMax)?,
+        queue: ReadyQueue::new(config.turn_bytes_max),
+        edges: Vec::with_capacity(EDGES_PER_TURN),
+        outbox: Outbox::default(),
+        merging,
+        counters: profile.counters.clone(),
+    };
+    Ok(Opened { profile, provider: Box::new(readiness) })
 }
 
 impl<S: Selector> Provider for Readiness<S> {
-    type Endpoint = Socket;
-
-    fn network(&self) -> &() {
-        &()
-    }
-
-    fn kind(&self) -> Kind {
-        S::KIND
-    }
-
-    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
-        let (segments, coalesces) = S::probe_merging();
-        Ok(Readiness {
-            selector: S::open()?,
-            sockets: capacity::vector(config.sockets_max as usize, Setting::SocketsMax)?,
-            queue: ReadyQueue::new(config.turn_bytes_max),
-            edges: Vec::with_capacity(EDGES_PER_TURN),
-            outbox: Outbox::default(),
-            merging: Merging::new(config.datagrams.segment, segments),
-            coalescing: merge::coalescing_state(config.datagrams.coalesce, coalesces),
-            counters: ProviderCounters::default(),
-            start: Instant::now(),
-        })
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        true
-    }
-
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+    fn attach(&mut self, index: u32, socket: &AnySocket, _: Origin) -> Result<(), Error> {
+        let socket = socket.system()?;
         let handle = raw_handle(socket);
         let state = State {
             handle,
@@ -190,11 +182,11 @@ impl<S: Selector> Provider for Readiness<S> {
         Ok(())
     }
 
-    fn detach(&mut self, index: u32, socket: &Socket) {
+    fn detach(&mut self, index: u32) {
         let state = &mut self.sockets[index as usize];
         debug_assert!(state.input.is_none() && state.output.is_none() && state.parked == 0);
         state.readable = false;
-        self.selector.remove(raw_handle(socket));
+        self.selector.remove(state.handle);
     }
 
     fn turn(
@@ -210,7 +202,7 @@ impl<S: Selector> Provider for Readiness<S> {
         self.send_outbox(events);
         let wait = if events.is_empty() && self.queue.is_empty() { wait } else { Some(Duration::ZERO) };
         self.edges.clear();
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let waited = self.selector.wait(wait, &mut self.edges);
         for position in 0..self.edges.len() {
             self.take_edge(self.edges[position], events);
@@ -221,28 +213,6 @@ impl<S: Selector> Provider for Readiness<S> {
             self.try_input(socket, pool, events);
         }
         waited
-    }
-
-    fn waker(&self) -> Waker {
-        self.selector.waker()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        let mut features = self.selector.features();
-        features.extend([self.merging.state(), self.coalescing]);
-        features
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        self.counters
-    }
-
-    fn depth(&self) -> u32 {
-        1
     }
 }
 
@@ -270,7 +240,7 @@ impl<S: Selector> Readiness<S> {
             Action::Send(span, _) => self.start_output(socket, key, Output::Send(span), events),
             Action::SendList(list, _) => self.start_output(socket, key, Output::SendList(list), events),
             Action::Connect(address) => {
-                self.counters.kernel_entries += 1;
+                self.counters.kernel_entries.add(1);
                 match S::connect(handle, address) {
                     Attempt::Done(()) => events.push(event(key, false, EventResult::Connected)),
                     Attempt::Later => {
@@ -345,7 +315,7 @@ impl<S: Selector> Readiness<S> {
     fn try_output(&mut self, socket: u32, events: &mut Vec<Event>) {
         let state = &mut self.sockets[socket as usize];
         let Some((key, output)) = state.output else { return };
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let (tried, is_connect) = match output {
             Output::Connect => (map(S::connect_result(state.handle), |()| 0), true),
             Output::Send(span) => (S::send(state.handle, span), false),
@@ -383,7 +353,7 @@ impl<S: Selector> Readiness<S> {
         let state = &mut self.sockets[socket as usize];
         S::never_block(state.handle);
         for _ in 0..ACCEPTS_PER_TURN {
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             match S::accept(state.handle) {
                 Attempt::Done(accepted) => {
                     let accepted = AcceptedSocket::fresh(AnySocket::Os(accepted), true);
@@ -415,10 +385,10 @@ impl<S: Selector> Readiness<S> {
         let mut share = self.queue.share_bytes();
         let end = loop {
             let Some(mut buffer) = pool.lend_receive(section) else {
-                self.counters.no_buffers += 1;
+                self.counters.no_buffers.add(1);
                 break EventResult::Failed(Error::new(ErrorKind::NoBuffers));
             };
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
             let length = match S::receive(state.handle, SpanMut::of(&mut buffer[..room])) {
                 Attempt::Done(0) => break EventResult::Received(crate::memory::buffer::Buffer::empty()),
@@ -450,7 +420,7 @@ impl<S: Selector> Readiness<S> {
 
     fn try_receive_into(&mut self, socket: u32, key: RequestKey, span: SpanMut, events: &mut Vec<Event>) {
         let state = &mut self.sockets[socket as usize];
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let result = match S::receive(state.handle, span) {
             Attempt::Done(length) => {
                 state.readable = length == span.length || state.is_broken_up;

@@ -3,7 +3,7 @@
 use crate::base::error::Error;
 
 /// Answer of the operating system, or of the simulated network, to a call that does not wait.
-pub enum Attempt<T> {
+pub(crate) enum Attempt<T> {
     /// Done.
     Done(T),
     /// Not possible yet. Whoever asked for it hears when it may be.

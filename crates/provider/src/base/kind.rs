@@ -5,58 +5,50 @@ use std::str::FromStr;
 
 use crate::base::error::{Error, ErrorKind, Feature};
 
-/// The mechanisms of operating systems that Raon runs on. All have their names everywhere; to open one of another system
-/// fails with `BackendUnavailable`, naming that system.
-///
-/// ```
-/// use raon_provider::{AnyProvider, Config, Driver, ErrorKind, Kind};
-/// let open = |kind| Driver::<AnyProvider>::open(&Config::named(kind));
-/// // No system has both.
-/// let error = [Kind::Epoll, Kind::Iocp].into_iter().find_map(|kind| open(kind).err());
-/// assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::BackendUnavailable));
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Linux io_uring.
-    IoUring,
-    /// Linux epoll.
-    Epoll,
-    /// Windows Registered I/O.
-    Rio,
-    /// Windows I/O completion ports.
-    Iocp,
-    /// kqueue of macOS and FreeBSD.
-    Kqueue,
-    /// In memory, with virtual time: for tests. Never chosen by `auto`, and not among [`Kind::available`].
-    Sim,
+macro_rules! kinds {
+    ($([$condition:meta] $doc:literal $kind:ident $name:literal $module:ident, $lacking:expr;)*) => {
+        /// Mechanism of an operating system that Raon runs on. All have their names everywhere; to open one of another system
+        /// fails with `BackendUnavailable`, naming that system.
+        ///
+        /// ```
+        /// use raon_provider::{Config, Driver, ErrorKind, Kind};
+        /// // No system has both.
+        /// let error = [Kind::Epoll, Kind::Iocp].into_iter().find_map(|kind| Driver::open(&Config::named(kind)).err());
+        /// assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::BackendUnavailable));
+        /// ```
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $(#[doc = $doc] $kind,)*
+        }
+
+        impl Kind {
+            /// Every back end that has a name, of this platform or not.
+            const EVERY: &[Kind] = &[$(Kind::$kind,)*];
+
+            /// The name that commands and configuration use.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $name,)*
+                }
+            }
+
+            /// System that has the back end; `None`: every one.
+            fn system(self) -> Option<Feature> {
+                match self {
+                    $(Kind::$kind => $lacking,)*
+                }
+            }
+        }
+    };
 }
+for_each_backend!(kinds);
 
 impl Kind {
-    /// The name that commands and configuration use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::IoUring => "io_uring",
-            Kind::Epoll => "epoll",
-            Kind::Rio => "rio",
-            Kind::Iocp => "iocp",
-            Kind::Kqueue => "kqueue",
-            Kind::Sim => "sim",
-        }
-    }
-
-    /// Every name that is known, of this platform or not.
-    const EVERY: [Kind; 6] = [Kind::IoUring, Kind::Epoll, Kind::Rio, Kind::Iocp, Kind::Kqueue, Kind::Sim];
-
     /// Error of opening the back end on a system that does not have it.
     pub(crate) fn foreign(self) -> Error {
         let unavailable = Error::new(ErrorKind::BackendUnavailable);
-        match self {
-            Kind::IoUring | Kind::Epoll => unavailable.with_feature(Feature::Linux),
-            Kind::Rio | Kind::Iocp => unavailable.with_feature(Feature::Windows),
-            Kind::Kqueue => unavailable.with_feature(Feature::Bsd),
-            Kind::Sim => unavailable,
-        }
+        self.system().map_or(unavailable, |system| unavailable.with_feature(system))
     }
 }
 

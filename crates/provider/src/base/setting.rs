@@ -7,9 +7,9 @@ use crate::base::slots::CAPACITY_MAX;
 /// A field of the configuration, or of a socket's options, as an [`Error`](crate::Error) names it.
 ///
 /// ```
-/// use raon_provider::{AnyProvider, Config, Driver, ErrorKind, Kind, Setting};
+/// use raon_provider::{Config, Driver, ErrorKind, Kind, Setting};
 /// let config = Config { mailbox_capacity: u32::MAX, ..Config::named(Kind::Sim) };
-/// let error = Driver::<AnyProvider>::open(&config).err().expect("that is out of range");
+/// let error = Driver::open(&config).err().expect("that is out of range");
 /// assert_eq!((error.kind(), error.setting()), (ErrorKind::InvalidInput, Some(Setting::MailboxCapacity)));
 /// assert_eq!(error.to_string(), "mailbox_capacity is out of range: choose from 1 to 1048576");
 /// ```

@@ -19,7 +19,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Index and generation of one occupant, 52 bits. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Key(u64);
+pub(crate) struct Key(u64);
 
 impl Key {
     pub(crate) fn new(index: u32, generation: u32) -> Self {

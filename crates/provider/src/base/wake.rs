@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// Wakes the owner out of its wait, from any thread.
-pub trait Wake: Send + Sync {
+pub(crate) trait Wake: Send + Sync {
     /// Makes the present or the next wait return.
     fn wake(&self);
 }

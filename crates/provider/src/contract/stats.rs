@@ -143,12 +143,12 @@ impl Counters {
         recorder.run_count += 1;
     }
 
-    pub(crate) fn snapshot(&mut self, provider: ProviderCounters, pending: usize, sockets: usize) -> Stats {
+    pub(crate) fn snapshot(&mut self, provider: &ProviderCounters, pending: usize, sockets: usize) -> Stats {
         let mut stats = self.totals;
-        stats.kernel_entries = provider.kernel_entries;
-        stats.no_buffers = provider.no_buffers;
-        stats.rearms = provider.rearms;
-        stats.merged_sent = provider.merged_sent;
+        stats.kernel_entries = provider.kernel_entries.get();
+        stats.no_buffers = provider.no_buffers.get();
+        stats.rearms = provider.rearms.get();
+        stats.merged_sent = provider.merged_sent.get();
         stats.pending = pending as u64;
         stats.sockets = sockets as u64;
         stats.leaked = leaked_operations();

@@ -8,10 +8,10 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::contract::{Action, Provider};
+use crate::contract::Action;
 use crate::driver::completion::Outcome;
 use crate::driver::socket::{Body, Flags, Operation};
-use crate::socket::{AcceptedSocket, Endpoint};
+use crate::socket::AcceptedSocket;
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
 const BACKOFF_MS_MIN: u16 = 10;
@@ -20,7 +20,7 @@ const BACKOFF_MS_MAX: u16 = 1000;
 /// (net.core.somaxconn).
 const WAITING_MAX: u32 = 4096;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
     ///
     /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
@@ -50,7 +50,7 @@ impl<P: Provider> Driver<P> {
         if !self.sockets[index].is(Flags::LISTENER) {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
-        let socket = self.sockets[index].endpoint.try_clone()?.into_any();
+        let socket = self.sockets[index].endpoint.try_clone()?;
         Ok(AcceptedSocket { socket, nonblocking: None, is_fresh: false })
     }
 
@@ -106,14 +106,14 @@ impl<P: Provider> Driver<P> {
     //= CANCEL-1
     fn accept_left_over(&mut self, operation: u32) {
         let index = self.operations[operation].socket;
-        if self.sockets[index].is(Flags::CLOSING) || !self.provider.is_told_alone() {
+        if self.sockets[index].is(Flags::CLOSING) || !self.profile.is_told_alone {
             return;
         }
         for _ in 0..WAITING_MAX {
             let waiting = self.sockets[index].endpoint.accept_waiting();
             let Some(endpoint) = waiting else { return };
             self.counters.totals.accepted += 1;
-            let socket = AcceptedSocket { socket: endpoint.into_any(), nonblocking: None, is_fresh: true };
+            let socket = AcceptedSocket { socket: endpoint, nonblocking: None, is_fresh: true };
             self.report(operation, Outcome::Accepted(socket));
         }
     }
@@ -158,7 +158,7 @@ impl<P: Provider> Driver<P> {
             }
             self.counters.totals.shed += 1;
         }
-        self.reserve = P::Endpoint::reserve(self.provider.network());
+        self.reserve = self.profile.network.reserve();
     }
 
     pub(super) fn accept_again(&mut self, index: u32) {
@@ -167,7 +167,7 @@ impl<P: Provider> Driver<P> {
         entry.set(Flags::BACKING_OFF, false);
         let operation = entry.receive_head;
         if self.reserve.is_none() {
-            self.reserve = P::Endpoint::reserve(self.provider.network());
+            self.reserve = self.profile.network.reserve();
         }
         if operation != NONE {
             self.hand_over(operation, Action::Accept);

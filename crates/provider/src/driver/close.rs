@@ -12,13 +12,11 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::contract::Provider;
 use crate::contract::stats;
 use crate::driver::completion::{Completion, Completions, Outcome};
 use crate::driver::mailbox::Message;
 use crate::driver::operation::CloseMode;
 use crate::driver::socket::{Body, Flags, Operation};
-use crate::socket::Endpoint;
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
 /// flooding sockets leave a quiet one waiting for no more (STARVE-1).
@@ -26,7 +24,7 @@ const PUT_OFF_TURNS_MAX: u8 = 128;
 /// Pause of a drain whose turns fail.
 const DRAIN_RETRY: Duration = Duration::from_millis(1);
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
     /// token, the socket's last completion.
     ///
@@ -57,7 +55,7 @@ impl<P: Provider> Driver<P> {
     }
 
     fn close_gracefully(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = time::after(self.provider.now_ns(), deadline);
+        let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
         self.discard_held(index);
@@ -200,7 +198,7 @@ impl<P: Provider> Driver<P> {
         let entry = &self.sockets[index];
         debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
         let is_owed = entry.is(Flags::WRITABLE_OWED);
-        self.provider.detach(index, &entry.endpoint);
+        self.provider.detach(index);
         if is_owed {
             let id = self.socket_id(index);
             self.crowded.retain(|crowded| *crowded != id);
@@ -245,7 +243,7 @@ impl<P: Provider> Driver<P> {
             if self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events).is_err() {
                 std::thread::sleep(DRAIN_RETRY);
             }
-            self.now_ns = self.provider.now_ns();
+            self.now_ns = self.profile.clock.now_ns();
             let mut events = std::mem::take(&mut self.events);
             events.drain(..).for_each(|event| self.dispatch(event));
             self.events = events;
@@ -253,7 +251,7 @@ impl<P: Provider> Driver<P> {
     }
 }
 
-impl<P: Provider> Drop for Driver<P> {
+impl Drop for Driver {
     //= DROP-1
     fn drop(&mut self) {
         self.shut_down();

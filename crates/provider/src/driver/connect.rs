@@ -7,18 +7,17 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
+use crate::contract::Action;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Provider};
 use crate::driver::completion::Outcome;
 use crate::driver::socket::{Body, Flags};
 use crate::memory::Span;
-use crate::socket::Endpoint;
 
 /// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
 const AGAIN_MS_MIN: u16 = 1;
 const AGAIN_MS_MAX: u16 = 64;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     pub(super) fn hand_over_connect(&mut self, operation: u32) {
         if let Body::Connect(address) = &self.operations[operation].body {
             let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
@@ -50,7 +49,7 @@ impl<P: Provider> Driver<P> {
 
     /// From here on in the mode of all others.
     fn restore_mode(&self, index: u32) -> Result<(), Error> {
-        self.sockets[index].endpoint.set_nonblocking(self.provider.is_nonblocking())
+        self.sockets[index].endpoint.set_nonblocking(self.profile.is_nonblocking)
     }
 
     pub(super) fn connect_again(&mut self, index: u32) {

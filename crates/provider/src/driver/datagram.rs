@@ -18,15 +18,15 @@ use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::merge::MERGED_BYTES_MAX;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice, Provider};
+use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice};
 use crate::driver::completion::Outcome;
 use crate::driver::operation::Payload;
 use crate::driver::socket::{Body, Flags, Operation};
 use crate::memory::buffer::{Buffer, Section};
 use crate::memory::{SpanList, Target};
-use crate::socket::{BindOptions, Endpoint};
+use crate::socket::BindOptions;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
     ///
     /// Errors: `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `DescriptorLimit`, `Busy` (`sockets_max`),
@@ -50,7 +50,7 @@ impl<P: Provider> Driver<P> {
         flags.set_if(Flags::V6, is_v6);
         let peer = options.peer.map(|peer| destination(peer, is_v6)).transpose()?;
         let options = &BindOptions { coalesce, peer, ..*options };
-        let endpoint = P::Endpoint::datagram(self.provider.network(), &address, options)?;
+        let endpoint = self.profile.network.datagram(&address, options)?;
         self.attach_new(endpoint, flags)
     }
 
@@ -257,7 +257,7 @@ impl<P: Provider> Driver<P> {
 
     /// Datagrams that are under way go out; nothing is received any more.
     pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = time::after(self.provider.now_ns(), deadline);
+        let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
         self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
         self.sockets[index].set(Flags::PAUSED, false);
         let head = self.sockets[index].receive_head;

@@ -3,11 +3,11 @@
 use super::Driver;
 use crate::base::address::canonical;
 use crate::base::error::Error;
-use crate::contract::{Event, EventResult, Provider};
+use crate::contract::{Event, EventResult};
 use crate::driver::completion::Outcome;
 use crate::driver::socket::Body;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.
     //= OWN-1
     pub(super) fn dispatch(&mut self, event: Event) {

@@ -5,7 +5,6 @@ use super::Driver;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::OperationId;
 use crate::base::slots::NONE;
-use crate::contract::Provider;
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::socket::Entry;
 
@@ -16,7 +15,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn push<E>(&mut self, entry: &mut Entry<E>, completion: Completion) {
+    fn push(&mut self, entry: &mut Entry, completion: Completion) {
         let node = self.free.pop().unwrap_or_else(|| {
             self.nodes.push((None, NONE));
             self.nodes.len() as u32 - 1
@@ -30,7 +29,7 @@ impl Held {
         entry.held_tail = node;
     }
 
-    fn pop<E>(&mut self, entry: &mut Entry<E>) -> Option<Completion> {
+    fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
         let (completion, next) = self.nodes.get_mut(entry.held_head as usize).map(std::mem::take)?;
         self.free.push(entry.held_head);
         entry.held_head = if entry.held_head == entry.held_tail { NONE } else { next };
@@ -41,7 +40,7 @@ impl Held {
     }
 }
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     pub(super) fn hold(&mut self, index: u32, completion: Completion) {
         self.counters.totals.completions += 1;
         self.counters.totals.errors += u64::from(completion.outcome.error().is_some());

@@ -3,7 +3,7 @@
 use crate::base::error::{Error, Feature};
 use crate::base::kind::Kind;
 use crate::config::Config;
-use crate::contract::{FeatureState, Provider};
+use crate::contract::{FeatureState, Profile};
 use crate::platform;
 
 /// What a driver runs on, and with which limits.
@@ -33,17 +33,17 @@ pub struct Info {
 }
 
 impl Info {
-    pub(crate) fn new<P: Provider>(provider: &P, config: &Config) -> Self {
+    pub(crate) fn new(profile: &Profile, config: &Config) -> Self {
         let pool = &config.pool;
         let small = u64::from(pool.receive_count + pool.send_count) * u64::from(pool.buffer_bytes);
         Info {
-            kind: provider.kind(),
+            kind: profile.kind,
             kernel: platform::kernel(),
-            features: provider.features(),
-            passed_over: provider.passed_over().to_vec(),
+            features: profile.features.clone(),
+            passed_over: profile.passed_over.clone(),
             sockets_max: config.sockets_max,
             operations_max: config.operations_max,
-            depth: provider.depth(),
+            depth: profile.depth,
             receive_buffers: (pool.receive_count, pool.buffer_bytes),
             bulk_buffers: (pool.bulk_count, pool.bulk_bytes),
             pool_bytes: small + u64::from(pool.bulk_count) * u64::from(pool.bulk_bytes),

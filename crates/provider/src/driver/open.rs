@@ -12,37 +12,36 @@ use crate::base::id::DriverNumber;
 use crate::base::setting::Setting;
 use crate::base::timer::Timers;
 use crate::config::Config;
-use crate::contract::Provider;
+use crate::contract::Opened;
 use crate::contract::stats::Counters;
 use crate::driver::mailbox::Mailbox;
 use crate::memory::buffer::BufferPool;
-use crate::socket::Endpoint;
 
 /// What a turn has places for at first: requests, events, completions, sockets to send on.
 const TURN_FIRST: usize = 1024;
 
-impl<P: Provider> Driver<P> {
-    /// Opens the back end on the calling thread, which from then on owns the driver.
-    ///
-    /// Errors: `InvalidInput` for a configuration out of bounds and `OutOfMemory` if memory cannot be had, each with the
-    /// [`Setting`]; for a named back end that cannot be had, the cause
-    /// (`DisabledBySysctl`, `BlockedBySeccomp`, `LockedMemoryLimit`, `KernelTooOld` with the feature).
-    pub fn open(config: &Config) -> Result<Self, Error> {
+impl Driver {
+    /// Opens a driver on the back end that `open_backend` opens on the calling thread.
+    pub(crate) fn open_on(
+        config: &Config,
+        open_backend: impl FnOnce(&Config, &mut BufferPool) -> Result<Opened, Error>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let number = DriverNumber::take().ok_or(Error::new(ErrorKind::TooManyDrivers))?;
         let mut pool = BufferPool::new(&config.pool)?;
-        let provider = P::open(config, &mut pool)?;
-        pool.set_waker(&provider.waker());
-        let mailbox = Mailbox::new(config.mailbox_capacity as usize, provider.waker())?;
+        let Opened { profile, provider } = open_backend(config, &mut pool)?;
+        pool.set_waker(&profile.waker);
+        let mailbox = Mailbox::new(config.mailbox_capacity as usize, profile.waker.clone())?;
         let (sockets_max, operations_max) = (config.sockets_max as usize, config.operations_max as usize);
         //= LIMIT-1
         // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
         let operations =
             capacity::table(operations_max + sockets_max, number.first_generation, Setting::OperationsMax)?;
-        let now_ns = provider.now_ns();
-        let reserve = P::Endpoint::reserve(provider.network());
+        let now_ns = profile.clock.now_ns();
+        let reserve = profile.network.reserve();
         Ok(Driver {
             provider,
+            profile,
             pool,
             config: config.clone(),
             sockets: capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?,

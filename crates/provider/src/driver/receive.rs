@@ -4,20 +4,19 @@ use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
+use crate::contract::Action;
 use crate::contract::is_about_the_past;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Provider};
 use crate::driver::completion::Outcome;
 use crate::driver::operation::{REQUEST_BYTES_MAX, Room};
 use crate::driver::socket::{Body, Flags, Operation};
 use crate::memory::buffer::Buffer;
-use crate::socket::Endpoint;
 
 /// Full receives in a row before a socket gets larger buffers, and small ones in a row before it loses them.
 const BULK_AFTER: u8 = 2;
 const SMALL_AFTER: u8 = 8;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
     /// connection holds no buffer. On a datagram socket each report is one datagram, and only a cancel or a close ends it.
     ///

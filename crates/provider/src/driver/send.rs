@@ -11,17 +11,16 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::slots::NONE;
 use crate::contract::GATHER_PIECES_MAX;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Notice, Provider};
+use crate::contract::{Action, Notice};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
 use crate::driver::socket::{Body, Flags, Operation};
 use crate::memory::{Span, SpanList};
-use crate::socket::Endpoint;
 
 /// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Ends the write side once everything queued before has been sent; receiving goes on.
     ///
     /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `WriteClosed`, `Busy` (`operations_max`).

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use super::Driver;
 use crate::base::slots::{Key, NONE, Slots};
 use crate::config::Config;
-use crate::contract::{Action, Arrival, Provider, Shots};
+use crate::contract::{Action, Arrival, Shots};
 use crate::driver::socket::{Body, Entry, Flags};
 use crate::memory::buffer::Section;
 
@@ -87,7 +87,7 @@ impl Shares {
     }
 }
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Arms the streams that wait in line, as far as there are buffers. This is the one place where they are armed, and it
     /// follows the return of buffers: no timer, no spinning.
     //= STARVE-1
@@ -268,11 +268,11 @@ impl<P: Provider> Driver<P> {
     }
 }
 
-fn section_of<E>(entry: &Entry<E>) -> Section {
+fn section_of(entry: &Entry) -> Section {
     if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive }
 }
 
-fn enqueue<E>(line: &mut VecDeque<Key>, sockets: &Slots<Entry<E>>, index: u32) {
+fn enqueue(line: &mut VecDeque<Key>, sockets: &Slots<Entry>, index: u32) {
     if line.len() > 2 * sockets.len() + STALE_PLACES_MAX {
         line.retain(|key| sockets.resolve(*key).is_some());
     }

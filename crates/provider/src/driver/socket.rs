@@ -16,6 +16,7 @@ use crate::base::id::OperationId;
 use crate::base::slots::NONE;
 use crate::driver::operation::{Payload, Room};
 use crate::memory::Span;
+use crate::socket::AnySocket;
 
 /// States of a socket, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -88,8 +89,8 @@ impl Flags {
 }
 
 /// One socket of the table.
-pub(crate) struct Entry<E> {
-    pub(crate) endpoint: E,
+pub(crate) struct Entry {
+    pub(crate) endpoint: AnySocket,
     flags: Flags,
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
@@ -122,8 +123,8 @@ pub(crate) struct Entry<E> {
     pub(crate) stream: OperationId,
 }
 
-impl<E> Entry<E> {
-    pub(crate) fn new(endpoint: E, flags: Flags) -> Self {
+impl Entry {
+    pub(crate) fn new(endpoint: AnySocket, flags: Flags) -> Self {
         Entry {
             endpoint,
             flags,
@@ -261,5 +262,4 @@ impl Operation {
     }
 }
 
-const _: () = assert!(size_of::<Entry<socket2::Socket>>() <= 104 && size_of::<Operation>() <= 80);
-const _: () = assert!(size_of::<Entry<crate::socket::AnySocket>>() <= 112);
+const _: () = assert!(size_of::<Entry>() <= 112 && size_of::<Operation>() <= 80);

@@ -10,14 +10,14 @@ use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Provider, Request};
+use crate::contract::{Action, Origin, Request};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::mailbox::Message;
 use crate::driver::operation::{Operation, Payload, Room};
 use crate::driver::socket::{Body, Entry, Flags, Operation as Queued};
-use crate::socket::{AcceptedSocket, Class, ConnectOptions, Endpoint, ListenOptions};
+use crate::socket::{AcceptedSocket, AnySocket, Class, ConnectOptions, ListenOptions};
 
-impl<P: Provider> Driver<P> {
+impl Driver {
     /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:
     /// they report by socket and token.
     ///
@@ -68,7 +68,7 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         let address = address.into().unmapped();
         options.check_for(&address)?;
-        let endpoint = P::Endpoint::listener(self.provider.network(), &address, options)?;
+        let endpoint = self.profile.network.listener(&address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
 
@@ -79,16 +79,14 @@ impl<P: Provider> Driver<P> {
     pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
         let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
         let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
-        let endpoint = match P::Endpoint::of_any(self.provider.network(), socket) {
-            Ok(endpoint) => endpoint,
-            Err(socket) => return Err(Refused::new(ErrorKind::ForeignSocket, back(socket))),
+        if !self.profile.network.has(&socket) {
+            return Err(Refused::new(ErrorKind::ForeignSocket, back(socket)));
+        }
+        let attached = match self.prepare(&socket, nonblocking, is_fresh, Flags::default()) {
+            Ok(flags) => self.attach(socket, flags, if is_fresh { Origin::Own } else { Origin::Foreign }),
+            Err(error) => Err(Refused { error, value: socket }),
         };
-        let prepared = self.prepare(&endpoint, nonblocking, is_fresh, Flags::default());
-        let attached = match prepared {
-            Ok(flags) => self.attach(endpoint, flags, !is_fresh),
-            Err(error) => Err(Refused { error, value: endpoint }),
-        };
-        attached.map_err(|refused| refused.map(|endpoint| back(endpoint.into_any())))
+        attached.map_err(|refused| refused.map(back))
     }
 
     /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
@@ -107,13 +105,13 @@ impl<P: Provider> Driver<P> {
         let address = address.into().unmapped();
         let options = &options.checked_for(&address)?;
         let system_address = address.to_system()?;
-        let endpoint = P::Endpoint::connector(self.provider.network(), &address, options)?;
+        let endpoint = self.profile.network.connector(&address, options)?;
         self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
         if system_address.is_unix() {
             // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
             endpoint.set_nonblocking(true)?;
         }
-        let id = self.attach(endpoint, Flags::CONNECTING, false)?;
+        let id = self.attach(endpoint, Flags::CONNECTING, Origin::Own)?;
         let index = id.key().index();
         let body = Body::Connect(Box::new(system_address));
         let operation = self.insert(Queued::new(token, index, body));
@@ -127,7 +125,7 @@ impl<P: Provider> Driver<P> {
         self.check_open()?;
         self.check_operations()?;
         // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = time::after(self.provider.now_ns(), after);
+        let deadline_ns = time::after(self.profile.clock.now_ns(), after);
         let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
         let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
         self.operations[operation].body = Body::Timer { handle, deadline_ns };
@@ -295,7 +293,7 @@ impl<P: Provider> Driver<P> {
     /// What kind of socket it is, in the mode that the back end needs.
     fn prepare(
         &self,
-        endpoint: &P::Endpoint,
+        endpoint: &AnySocket,
         nonblocking: Option<bool>,
         is_fresh: bool,
         mut flags: Flags,
@@ -309,7 +307,7 @@ impl<P: Provider> Driver<P> {
             flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
         // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
-        let wanted = flags.is(Flags::LISTENER) || self.provider.is_nonblocking();
+        let wanted = flags.is(Flags::LISTENER) || self.profile.is_nonblocking;
         if nonblocking != Some(wanted) {
             endpoint.set_nonblocking(wanted)?;
         }
@@ -317,27 +315,18 @@ impl<P: Provider> Driver<P> {
     }
 
     /// A socket that this driver has just made.
-    pub(super) fn attach_new(&mut self, endpoint: P::Endpoint, flags: Flags) -> Result<SocketId, Error> {
+    pub(super) fn attach_new(&mut self, endpoint: AnySocket, flags: Flags) -> Result<SocketId, Error> {
         self.prepare(&endpoint, None, true, flags)?;
-        Ok(self.attach(endpoint, flags, false)?)
+        Ok(self.attach(endpoint, flags, Origin::Own)?)
     }
 
-    fn attach(
-        &mut self,
-        endpoint: P::Endpoint,
-        flags: Flags,
-        is_foreign: bool,
-    ) -> Result<SocketId, Refused<P::Endpoint>> {
+    fn attach(&mut self, endpoint: AnySocket, flags: Flags, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
         let key = match self.sockets.insert(Entry::new(endpoint, flags)) {
             Ok(key) => key,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
         let endpoint = &self.sockets[key.index()].endpoint;
-        let attached = match is_foreign {
-            true => self.provider.attach_foreign(key.index(), endpoint),
-            false => self.provider.attach(key.index(), endpoint),
-        };
-        match attached {
+        match self.provider.attach(key.index(), endpoint, origin) {
             Ok(()) => Ok(SocketId::new(self.number.number, key)),
             Err(error) => {
                 let entry = self.sockets.remove(key.index()).expect("inserted above");

@@ -15,8 +15,8 @@ use crate::driver::operation::Operation;
 ///
 /// ```
 /// use std::time::Duration;
-/// use raon_provider::{AnyProvider, Completions, Config, Driver, Operation, Outcome};
-/// let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+/// use raon_provider::{Completions, Config, Driver, Operation, Outcome};
+/// let mut driver = Driver::open(&Config::default())?;
 /// let submitter = driver.submitter();
 /// std::thread::spawn(move || submitter.submit(Operation::Timer { after: Duration::ZERO }, 7).unwrap());
 /// let mut completions = Completions::with_capacity(16);
@@ -51,8 +51,8 @@ impl Submitter {
     /// nothing.
     ///
     /// ```
-    /// use raon_provider::{AnyProvider, Completions, Config, Driver};
-    /// let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+    /// use raon_provider::{Completions, Config, Driver};
+    /// let mut driver = Driver::open(&Config::default())?;
     /// let submitter = driver.submitter();
     /// std::thread::spawn(move || submitter.wake());
     /// assert_eq!(driver.poll(None, &mut Completions::with_capacity(16))?, 0);

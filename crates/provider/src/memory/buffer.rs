@@ -15,8 +15,8 @@ pub(crate) use crate::memory::Section;
 /// Received bytes come in one, and it can be sent as it is: `driver.send(socket, buffer, token)` copies nothing.
 ///
 /// ```
-/// use raon_provider::{AnyProvider, Config, Driver};
-/// let mut driver = Driver::<AnyProvider>::open(&Config::default())?;
+/// use raon_provider::{Config, Driver};
+/// let mut driver = Driver::open(&Config::default())?;
 /// let mut buffer = driver.buffer().expect("a fresh pool has buffers");
 /// buffer.fill_from(b"hello");
 /// assert_eq!((&buffer[..], buffer.capacity()), (&b"hello"[..], 4096));
@@ -132,7 +132,7 @@ pub struct PoolState {
 
 /// The owner's end of the pool. Receive slots and send slots are apart, so neither side can use up the other's.
 //= STARVE-1
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     owner: Owner,
     /// Receive slots that are with the kernel, per section.
     kernel: [usize; 3],

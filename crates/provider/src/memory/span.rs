@@ -9,7 +9,7 @@ use socket2::{SockAddr, SockAddrStorage};
 /// Laid out as `struct iovec`, see readv(2).
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Span {
+pub(crate) struct Span {
     pub(crate) pointer: *const u8,
     pub(crate) length: usize,
 }
@@ -30,7 +30,7 @@ impl Span {
 
 /// A list of spans whose owner, too, stays in place until the request has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct SpanList {
+pub(crate) struct SpanList {
     pub(crate) pointer: *const Span,
     pub(crate) count: usize,
     /// Sum of their lengths.
@@ -58,7 +58,7 @@ impl SpanList {
 /// Where a datagram goes: an address in the system's form, kept in place until the request has ended; null: to the
 /// socket's own peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     pub(crate) pointer: *const SockAddrStorage,
     pub(crate) length: u32,
 }
@@ -97,7 +97,7 @@ impl Target {
 
 /// Where the kernel writes to: as [`Span`], and nobody else looks at the bytes until the request has ended (OWN-1).
 #[derive(Clone, Copy, Debug)]
-pub struct SpanMut {
+pub(crate) struct SpanMut {
     pub(crate) pointer: *mut u8,
     pub(crate) length: usize,
 }

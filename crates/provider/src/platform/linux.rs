@@ -98,18 +98,18 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
     use super::*;
-    use crate::socket::{ConnectOptions, Endpoint};
+    use crate::socket::{AnyNetwork, AnySocket, ConnectOptions};
 
     #[test]
     fn a_port_is_chosen_when_the_peer_is_known() {
         for host in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let listener = TcpListener::bind((host, 0)).unwrap();
             let address = Address::from(listener.local_addr().unwrap());
-            let port_of = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port();
+            let port_of = |socket: &AnySocket| socket.local_address().unwrap().ip().unwrap().port();
             let options = ConnectOptions { bind: Some(SocketAddr::new(host, 0)), ..ConnectOptions::default() };
-            let socket = <Socket as Endpoint>::connector(&(), &address, &options).unwrap();
+            let socket = AnyNetwork::Os.connector(&address, &options).unwrap();
             assert_eq!(port_of(&socket), 0, "{host}: none is taken yet");
-            socket.connect(&address.to_system().unwrap()).unwrap();
+            socket.system().unwrap().connect(&address.to_system().unwrap()).unwrap();
             assert_ne!(port_of(&socket), 0);
         }
     }

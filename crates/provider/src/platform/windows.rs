@@ -270,7 +270,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
     use super::*;
-    use crate::socket::{BindOptions, Endpoint, ListenOptions};
+    use crate::socket::{AnyNetwork, BindOptions, ListenOptions};
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -302,12 +302,13 @@ mod tests {
 
     #[test]
     fn nobody_can_bind_a_listeners_port() {
-        let listener = <Socket as Endpoint>::listener(&(), &ANY.into(), &ListenOptions::default()).unwrap();
+        let listener = AnyNetwork::Os.listener(&ANY.into(), &ListenOptions::default()).unwrap();
+        let listener = listener.system().unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let thief = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
         thief.set_reuse_address(true).unwrap();
         assert!(thief.bind(&address.into()).is_err());
-        assert!(is_listener(&listener).unwrap() && !is_listener(&thief).unwrap());
+        assert!(is_listener(listener).unwrap() && !is_listener(&thief).unwrap());
     }
 
     #[test]
@@ -327,10 +328,10 @@ mod tests {
         let path: Address = "unix:C:/game.sock".parse().unwrap();
         let no_paths = (ErrorKind::NotSupported, Some(Feature::UnixSockets));
         let options = ListenOptions::default();
-        assert_eq!(<Socket as Endpoint>::listener(&(), &path, &options).map_err(named).err(), Some(no_paths));
+        assert_eq!(AnyNetwork::Os.listener(&path, &options).map_err(named).err(), Some(no_paths));
         let shared = BindOptions { reuse_port: true, ..BindOptions::default() };
         let no_sharing = (ErrorKind::NotSupported, Some(Feature::ReusePort));
-        assert_eq!(<Socket as Endpoint>::datagram(&(), &ANY.into(), &shared).map_err(named).err(), Some(no_sharing));
+        assert_eq!(AnyNetwork::Os.datagram(&ANY.into(), &shared).map_err(named).err(), Some(no_sharing));
         assert!(kernel().starts_with("Windows 1"), "{}", kernel());
     }
 }

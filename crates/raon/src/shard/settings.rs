@@ -136,7 +136,7 @@ pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> pr
 
 #[cfg(test)]
 mod tests {
-    use raon_provider::{AnyProvider, Driver};
+    use raon_provider::Driver;
 
     use super::*;
 
@@ -146,7 +146,7 @@ mod tests {
         for sessions_max in [1, 65_536, SESSIONS_PER_SHARD_MAX * 128] {
             let config = Config { sessions_max, timers_max: (1 << 17) - 1024, ..Config::default() };
             assert_eq!(config.check(), Ok(()));
-            let opened = Driver::<AnyProvider>::open(&driver_config(&config, Some(&network)));
+            let opened = Driver::open(&driver_config(&config, Some(&network)));
             assert!(opened.is_ok(), "{sessions_max}: {:?}", opened.err());
         }
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use raon::SessionId;
-use raon_provider::{AnyProvider, Completions, Config, Driver, Outcome, SocketId};
+use raon_provider::{Completions, Config, Driver, Outcome, SocketId};
 
 use crate::common::BACKENDS;
 use crate::common::frames::Frames;
@@ -91,8 +91,7 @@ struct Client {
 }
 
 fn sail(address: SocketAddr, count: usize, heard: &Mutex<Heard>, is_over: &AtomicBool) {
-    let mut driver =
-        Driver::<AnyProvider>::open(&Config::named(BACKENDS[BACKENDS.len() - 1].parse().unwrap())).unwrap();
+    let mut driver = Driver::open(&Config::named(BACKENDS[BACKENDS.len() - 1].parse().unwrap())).unwrap();
     let mut completions = Completions::with_capacity(1024);
     let client = || Client { ear: Ear::default(), frames: Frames::default(), socket: SocketId::NONE };
     let mut clients: Vec<Client> = (0..count).map(|_| client()).collect();

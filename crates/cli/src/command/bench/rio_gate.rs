@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use raon_provider::{AnyProvider, Backend, Completions, Driver, Kind, RioFunctions};
+use raon_provider::{Backend, Completions, Driver, Kind, RioFunctions};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -122,7 +122,7 @@ fn check([candidate, incumbent]: [Kind; 2], rio: Option<RioFunctions>) -> Result
         if kind == Kind::Sim {
             return Err(Failure::usage("sim is for tests inside one process: it cannot be compared"));
         }
-        let opened = Driver::<AnyProvider>::open(&arguments::config(Backend::Named(kind), rio));
+        let opened = Driver::open(&arguments::config(Backend::Named(kind), rio));
         let doing = format!("rio-gate compares {candidate} with {incumbent}, and {kind} is not available here");
         opened.context(doing)?.shutdown(&mut Completions::with_capacity(1));
     }

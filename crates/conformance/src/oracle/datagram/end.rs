@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use raon_provider::{AnyProvider, CloseMode, Driver, ErrorKind};
+use raon_provider::{CloseMode, Driver, ErrorKind};
 
 use super::play::Player;
 use crate::oracle::end::{STILL, STILL_POLLS};
@@ -48,7 +48,7 @@ impl Player {
     pub(super) fn drop_driver(&mut self) {
         let mut config = self.setup.config();
         self.shape.apply(&mut config);
-        self.rig.replace(Driver::<AnyProvider>::open(&config).unwrap());
+        self.rig.replace(Driver::open(&config).unwrap());
         self.release();
     }
 

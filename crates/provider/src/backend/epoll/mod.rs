@@ -2,7 +2,13 @@
 
 mod sys;
 
-use crate::backend::readiness::Readiness;
+use crate::backend::readiness;
+use crate::base::error::Error;
+use crate::config::Config;
+use crate::contract::Opened;
+use crate::memory::buffer::BufferPool;
 
-/// The epoll back end.
-pub type Epoll = Readiness<sys::EpollSelector>;
+/// Opens an epoll instance. Errors: the system's.
+pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
+    readiness::open::<sys::EpollSelector>(config)
+}

@@ -28,7 +28,7 @@ use crate::platform::RawHandle;
 const WAKE: u64 = u64::MAX;
 
 /// An epoll instance and what wakes it.
-pub struct EpollSelector {
+pub(super) struct EpollSelector {
     epoll: OwnedFd,
     waker: Arc<EventFd>,
     buffer: Vec<epoll::Event>,

@@ -37,7 +37,7 @@ pub(in crate::backend) struct Surroundings<'a> {
     pub(in crate::backend) port: &'a Port,
     pub(in crate::backend) blocks: &'a mut Blocks,
     pub(in crate::backend) extensions: &'a Extensions,
-    pub(in crate::backend) kernel_entries: &'a mut u64,
+    pub(in crate::backend) kernel_entries: &'a Count,
     pub(in crate::backend) events: &'a mut Vec<Event>,
 }
 
@@ -166,7 +166,7 @@ impl Listener {
         }
         let job = Job::Accept(place as u32);
         let id = around.blocks.take(Use { key: self.key, socket: self.socket, handle: self.handle, job });
-        *around.kernel_entries += 2;
+        around.kernel_entries.add(2);
         match self.call(id, &socket, around) {
             Started::Pending => {
                 self.places[place] = Some((id, socket));
@@ -209,7 +209,7 @@ impl Listener {
 
     fn deliver(&self, accepted: Socket, around: &mut Surroundings<'_>) {
         let listener = self.handle as SOCKET;
-        *around.kernel_entries += 1;
+        around.kernel_entries.add(1);
         // SAFETY: Win32: AcceptEx, SO_UPDATE_ACCEPT_CONTEXT — reads the listener's handle, on this stack.
         let updated = unsafe {
             let (value, bytes) = ((&raw const listener).cast(), size_of::<SOCKET>() as i32);
@@ -225,7 +225,7 @@ impl Listener {
     fn stop(&mut self, error: Error, around: &mut Surroundings<'_>) {
         self.end = Some(error);
         for (id, _) in self.places.iter().flatten() {
-            *around.kernel_entries += 1;
+            around.kernel_entries.add(1);
             around.blocks.cancel(*id);
         }
     }

@@ -35,7 +35,7 @@ impl Iocp {
         let span = SpanMut::of(&mut stash.bytes);
         let user = Use { key: awaited.key, socket, handle, job: Job::Datagram };
         let id = self.blocks.take(user);
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         match message::receive(&self.extensions, &self.blocks, id.index, handle, span, skips) {
             Posted::Ordinary(Started::Pending) => {}
             Posted::Ordinary(Started::Done(bytes)) => self.datagram_arrived(id.index, user, Ok(bytes), events),
@@ -97,13 +97,13 @@ impl Iocp {
         let mut share = self.queue.share_bytes();
         while share > 0 {
             let Some(mut buffer) = pool.lend_receive(section) else {
-                self.counters.no_buffers += 1;
+                self.counters.no_buffers.add(1);
                 return self.end_input(socket, EventResult::Failed(Error::new(ErrorKind::NoBuffers)), events);
             };
             let tried = match self.take_stashed(socket, &mut buffer) {
                 Some(label) => Attempt::Done(label),
                 None => {
-                    self.counters.kernel_entries += 1;
+                    self.counters.kernel_entries.add(1);
                     message::receive_now(&self.extensions, handle, SpanMut::of(&mut buffer))
                 }
             };

@@ -33,7 +33,7 @@ impl Iocp {
     pub(super) fn report(&mut self, user: Use, result: Result<u32, Error>, events: &mut Vec<Event>) {
         let result = match (user.job, result) {
             (Job::Connect, Ok(_)) => {
-                self.counters.kernel_entries += 1;
+                self.counters.kernel_entries.add(1);
                 connect::finish(user.handle).map_or_else(EventResult::Failed, |()| EventResult::Connected)
             }
             (Job::ReceiveInto, Ok(bytes)) => EventResult::ReceivedInto(bytes as usize),

@@ -31,10 +31,10 @@ mod start;
 mod tests;
 mod transfer;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use self::accept::{Accepts, Refilled, Surroundings};
@@ -48,13 +48,13 @@ use self::precise::{PRECISE_MAX, PreciseTimer};
 use self::transfer::Pieces;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
-use crate::base::wake::Waker;
 use crate::config::Config;
 use crate::contract::GATHER_PIECES_MAX;
 use crate::contract::ready_queue::ReadyQueue;
-use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots};
+use crate::contract::{Event, Opened, Origin, Profile, Provider, ProviderCounters, Request, RequestKey, Shots};
 use crate::memory::buffer::{BufferPool, Section};
-use crate::platform::{RawHandle, raw_handle};
+use crate::platform::RawHandle;
+use crate::socket::AnySocket;
 
 /// Longest wait before a cancel that has found nothing is repeated. Mostly the completion is in the port and ends it at once.
 const CANCEL_WAIT: Duration = Duration::from_millis(1);
@@ -92,7 +92,7 @@ struct State {
 }
 
 /// The back end of Windows' I/O completion ports.
-pub struct Iocp {
+pub(in crate::backend) struct Iocp {
     port: Arc<Port>,
     entries: Vec<OVERLAPPED_ENTRY>,
     blocks: Blocks,
@@ -108,47 +108,18 @@ pub struct Iocp {
     is_urgent: bool,
     /// Registered I/O has something.
     is_noticed: bool,
-    counters: ProviderCounters,
-    start: Instant,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Opens a completion port. Errors: the system's.
+pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
+    let (profile, iocp) = Iocp::open(config)?;
+    Ok(Opened { profile, provider: Box::new(iocp) })
 }
 
 impl Provider for Iocp {
-    type Endpoint = Socket;
-
-    fn network(&self) -> &() {
-        &()
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Iocp
-    }
-
-    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
-        let (timer, features) = features::probe(config)?;
-        Ok(Iocp {
-            port: Port::new()?,
-            entries: Vec::with_capacity(ENTRIES_PER_WAIT),
-            blocks: Blocks::new(),
-            accepts: Accepts::new(config.iocp.accepts_ahead as usize),
-            extensions: Extensions::load()?,
-            timer,
-            features,
-            sockets: Vec::new(),
-            queue: ReadyQueue::new(config.turn_bytes_max),
-            pieces: Pieces::with_capacity(GATHER_PIECES_MAX),
-            is_urgent: false,
-            is_noticed: false,
-            counters: ProviderCounters::default(),
-            start: Instant::now(),
-        })
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        true
-    }
-
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
-        let handle = raw_handle(socket);
+    fn attach(&mut self, index: u32, socket: &AnySocket, _: Origin) -> Result<(), Error> {
+        let handle = socket.handle();
         let facts = associate::associate(&self.port, handle, self.features.skips)?;
         while self.sockets.len() <= index as usize {
             self.sockets.push(State::default());
@@ -159,7 +130,7 @@ impl Provider for Iocp {
         Ok(())
     }
 
-    fn detach(&mut self, index: u32, _socket: &Socket) {
+    fn detach(&mut self, index: u32) {
         let state = &mut self.sockets[index as usize];
         debug_assert!(state.awaited.is_none());
         state.stash = None;
@@ -192,29 +163,32 @@ impl Provider for Iocp {
         self.work_off(pool, events);
         waited
     }
-
-    fn waker(&self) -> Waker {
-        self.port.clone()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        self.features.states()
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        self.counters
-    }
-
-    fn depth(&self) -> u32 {
-        1
-    }
 }
 
 impl Iocp {
+    /// Opens a completion port of this kind, or one that registered I/O is a part of.
+    pub(in crate::backend) fn open(config: &Config) -> Result<(Profile, Self), Error> {
+        let (timer, features) = features::probe(config)?;
+        let port = Port::new()?;
+        let profile = Profile::system(Kind::Iocp, port.clone(), features.states());
+        let iocp = Iocp {
+            port,
+            entries: Vec::with_capacity(ENTRIES_PER_WAIT),
+            blocks: Blocks::new(),
+            accepts: Accepts::new(config.iocp.accepts_ahead as usize),
+            extensions: Extensions::load()?,
+            timer,
+            features,
+            sockets: Vec::new(),
+            queue: ReadyQueue::new(config.turn_bytes_max),
+            pieces: Pieces::with_capacity(GATHER_PIECES_MAX),
+            is_urgent: false,
+            is_noticed: false,
+            counters: profile.counters.clone(),
+        };
+        Ok((profile, iocp))
+    }
+
     /// Where the ends of operations arrive.
     pub(in crate::backend) fn port(&self) -> &Port {
         &self.port
@@ -231,10 +205,10 @@ impl Iocp {
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<(), Error> {
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let precise = wait.filter(|wait| !wait.is_zero() && *wait <= PRECISE_MAX);
         if let (Some(after), Some(timer)) = (precise, &mut self.timer) {
-            self.counters.kernel_entries += 3;
+            self.counters.kernel_entries.add(3);
             // If it cannot be armed the wait ends by itself, a little later.
             timer.arm(after, &self.port);
         }
@@ -309,7 +283,7 @@ impl Iocp {
             port: &self.port,
             blocks: &mut self.blocks,
             extensions: &self.extensions,
-            kernel_entries: &mut self.counters.kernel_entries,
+            kernel_entries: &self.counters.kernel_entries,
             events,
         };
         act(&mut self.accepts, &mut around)

@@ -18,7 +18,7 @@ impl Iocp {
         awaited.is_armed = true;
         let (handle, skips) = (state.handle, state.facts.skips);
         let id = self.blocks.take(Use { key: awaited.key, socket, handle, job: Job::Ready });
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         match transfer::receive(handle, SpanMut::none(), self.blocks.overlapped(id.index), skips) {
             Started::Pending => {}
             Started::Done(_) => {
@@ -61,10 +61,10 @@ impl Iocp {
                 return self.enqueue_busy(socket);
             }
             let Some(mut buffer) = pool.lend_receive(section) else {
-                self.counters.no_buffers += 1;
+                self.counters.no_buffers.add(1);
                 break EventResult::Failed(Error::new(ErrorKind::NoBuffers));
             };
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             let room = buffer.len().min(share.max(SHARE_BYTES_MIN));
             let length = match transfer::receive_now(handle, SpanMut::of(&mut buffer[..room])) {
                 Attempt::Done(0) => break EventResult::Received(Buffer::empty()),

@@ -51,7 +51,7 @@ impl Iocp {
     }
 
     fn start_connect(&mut self, user: Use, address: Span, events: &mut Vec<Event>) {
-        self.counters.kernel_entries += 2;
+        self.counters.kernel_entries.add(2);
         let id = self.blocks.take(user);
         let skips = self.sockets[user.socket as usize].facts.skips;
         let started = connect::start(&self.extensions, &self.blocks, id, user.handle, address, skips);
@@ -59,7 +59,7 @@ impl Iocp {
     }
 
     fn start_receive_into(&mut self, user: Use, span: SpanMut, events: &mut Vec<Event>) {
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let id = self.blocks.take(user);
         let skips = self.sockets[user.socket as usize].facts.skips;
         let started = transfer::receive(user.handle, span, self.blocks.overlapped(id.index), skips);
@@ -67,7 +67,7 @@ impl Iocp {
     }
 
     fn start_send(&mut self, user: Use, events: &mut Vec<Event>) {
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let id = self.blocks.take(user);
         let skips = self.sockets[user.socket as usize].facts.skips;
         let started = transfer::send(user.handle, &self.pieces, self.blocks.overlapped(id.index), skips);
@@ -75,7 +75,7 @@ impl Iocp {
     }
 
     fn start_datagram(&mut self, user: Use, list: SpanList, target: Target, events: &mut Vec<Event>) {
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         list.with(|spans| self.pieces.fill(spans));
         let id = self.blocks.take(user);
         let skips = self.sockets[user.socket as usize].facts.skips;
@@ -127,7 +127,7 @@ impl Iocp {
 
     fn cancel_block(&mut self, key: RequestKey) {
         if let Some(id) = self.blocks.of_request(key) {
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             self.blocks.cancel(id);
         }
     }

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::backend::readiness::{BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Readiness, Selector};
+use crate::backend::readiness::{self, BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector};
 use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::wake::{Wake, Waker};
-use crate::contract::FeatureState;
+use crate::config::Config;
 use crate::contract::merge::MergingProbe;
+use crate::contract::{FeatureState, Opened};
+use crate::memory::buffer::BufferPool;
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::platform::RawHandle;
 
@@ -29,8 +31,10 @@ use self::shim::Queue;
 #[cfg(not(raon_kqueue_shim))]
 use self::sys::Queue;
 
-/// The kqueue back end.
-pub type Kqueue = Readiness<KqueueSelector<Queue>>;
+/// Opens a kqueue. Errors: the system's.
+pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
+    readiness::open::<KqueueSelector<Queue>>(config)
+}
 
 /// What an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,8 +58,7 @@ pub(super) struct Note {
 }
 
 /// The few things that are asked of kqueue(2).
-#[allow(private_interfaces, reason = "its two implementations are here")]
-pub trait Kernel: Sized + Send + Sync + 'static {
+trait Kernel: Sized + Send + Sync + 'static {
     /// A queue with a user event in it, EV_ADD | EV_CLEAR.
     fn open() -> Result<Self, Error>;
     /// Adds both filters of a socket, EV_ADD | EV_CLEAR.
@@ -69,7 +72,7 @@ pub trait Kernel: Sized + Send + Sync + 'static {
 }
 
 /// A queue, and the notes of its last wait.
-pub struct KqueueSelector<K> {
+struct KqueueSelector<K> {
     kernel: Arc<KernelWaker<K>>,
     notes: Vec<Note>,
 }

@@ -21,7 +21,7 @@ const BATCH_MIN: usize = 4;
 
 /// What came with one datagram.
 #[derive(Clone, Copy)]
-pub struct Label {
+pub(crate) struct Label {
     /// Bytes in its buffer.
     pub(crate) length: usize,
     /// The sender.
@@ -38,7 +38,7 @@ impl Label {
 
 /// What one entry of a batch to send says.
 #[derive(Clone, Copy)]
-pub struct Message {
+pub(crate) struct Message {
     /// Datagrams in it.
     pub(crate) count: usize,
     /// Length of each, except that the last may be shorter.
@@ -164,7 +164,7 @@ impl<S: Selector> Readiness<S> {
         while done < self.outbox.len() {
             let state = &mut self.sockets[socket as usize];
             let tried = if state.writable && state.parked == 0 {
-                self.counters.kernel_entries += 1;
+                self.counters.kernel_entries.add(1);
                 self.outbox.pack(done, alone_until, &mut self.merging);
                 S::send_messages(state.handle, &self.outbox.messages, &self.outbox.spans)
             } else {
@@ -201,7 +201,7 @@ impl<S: Selector> Readiness<S> {
         for message in &self.outbox.messages[..messages] {
             match message.count {
                 1 => self.merging.alone(self.outbox.posted[next].key, true),
-                count => self.counters.merged_sent += count as u64,
+                count => self.counters.merged_sent.add(count as u64),
             }
             let went = &self.outbox.posted[next..next + message.count];
             events.extend(went.iter().map(|posted| event(posted.key, false, EventResult::Sent(posted.list.bytes))));
@@ -244,12 +244,12 @@ impl<S: Selector> Readiness<S> {
         while share > 0 {
             let state = &mut self.sockets[socket as usize];
             let Some(batch) = Batch::lend(pool, section, wanted) else {
-                self.counters.no_buffers += 1;
+                self.counters.no_buffers.add(1);
                 state.input = None;
                 let none = Error::new(ErrorKind::NoBuffers);
                 return events.push(event(key, false, EventResult::Failed(none)));
             };
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             let mut labels = [Label::NONE; BATCH_MAX];
             match S::receive_datagrams(state.handle, batch.spans(), &mut labels) {
                 Attempt::Done(came) => {

@@ -98,7 +98,7 @@ impl Selector for Endless {
 
 /// Two endless sockets with a receive stream each, and what a turn brings them.
 struct Pair {
-    endless: Readiness<Endless>,
+    endless: Box<dyn Provider>,
     pool: BufferPool,
     requests: Vec<Request>,
 }
@@ -108,13 +108,14 @@ impl Pair {
     fn new(cap: u32) -> Self {
         let pool = PoolConfig { receive_count: 128, ..PoolConfig::default() };
         let config = Config { turn_bytes_max: cap * pool.buffer_bytes, pool, ..Config::default() };
-        let mut pool = BufferPool::new(&config.pool).unwrap();
-        let mut endless = Readiness::<Endless>::open(&config, &mut pool).unwrap();
+        let pool = BufferPool::new(&config.pool).unwrap();
+        let mut endless = open::<Endless>(&config).unwrap().provider;
         let requests = (0..2).map(|index| {
             let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            endless.attach(index, &socket).unwrap();
+            let socket = AnySocket::Os(socket);
+            endless.attach(index, &socket, Origin::Own).unwrap();
             let action = Action::Receive(Section::Receive, Shots::Many);
-            Request { key: Key::new(index, 1), socket: index, handle: raw_handle(&socket), action }
+            Request { key: Key::new(index, 1), socket: index, handle: socket.handle(), action }
         });
         let requests = requests.collect();
         Pair { endless, pool, requests }
@@ -149,7 +150,7 @@ fn who_had_nothing_of_a_turn_comes_first_in_the_next() {
 //= TIME-1
 #[test]
 fn no_wait_is_longer_than_a_kernel_counts() {
-    let mut driver = Driver::<Readiness<Endless>>::open(&Config::default()).unwrap();
+    let mut driver = Driver::open_on(&Config::default(), |config, _| open::<Endless>(config)).unwrap();
     SUBMITTER.set(Some(driver.submitter()));
     let mut completions = Completions::with_capacity(1);
     for wait in [Duration::from_secs(40 * 24 * 3600), Duration::from_secs(300 * 365 * 24 * 3600), Duration::MAX] {

@@ -62,7 +62,7 @@ impl Rio {
                 Ok(count) => {
                     let Some(mut buffer) = pool.lend_receive(section) else {
                         datagrams.asked = None;
-                        self.counters.no_buffers += 1;
+                        self.counters.no_buffers.add(1);
                         let error = Error::new(ErrorKind::NoBuffers);
                         return events.push(ended(key, EventResult::Failed(error)));
                     };

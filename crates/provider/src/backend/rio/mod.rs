@@ -29,28 +29,29 @@ mod receive;
 mod send;
 mod start;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use socket2::{Socket, Type};
+use socket2::Type;
 use windows_sys::Win32::Networking::WinSock::RIORESULT;
 
 use self::line::Line;
 use self::memory::Slices;
 use self::queues::{Queues, RESULTS_PER_CALL, Side};
-use super::Iocp;
+use super::iocp::Iocp;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::setting::Setting;
 use crate::base::slots::{CAPACITY_MAX, Key, Slots};
 use crate::base::time::DRAIN_MAX;
-use crate::base::wake::Waker;
 use crate::config::{Config, RioConfig};
 use crate::contract::stats;
-use crate::contract::{Event, FeatureState, Provider, ProviderCounters, Request};
+use crate::contract::{Event, FeatureState, Opened, Origin, Provider, ProviderCounters, Request};
 use crate::memory::buffer::BufferPool;
+use crate::platform::RawHandle;
 use crate::platform::rio::RioFunctions;
-use crate::platform::{RawHandle, raw_handle};
+use crate::socket::AnySocket;
 
 /// How long the system gets before a request that it had no memory for is posted again.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
@@ -68,7 +69,7 @@ struct Member {
 }
 
 /// The back end of Windows' registered I/O.
-pub struct Rio {
+pub(crate) struct Rio {
     /// Accepts, connects, wakes, waits; and sockets without the flag.
     control: Iocp,
     control_requests: Vec<Request>,
@@ -92,72 +93,73 @@ pub struct Rio {
     drain_deadline: Duration,
     /// The completion queue is lost.
     fatal: Option<Error>,
-    counters: ProviderCounters,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Opens registered I/O and the completion port that it is a part of. Errors: the system's, or that it has none.
+pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
+    let functions = match config.rio.functions {
+        Some(functions) if functions.is_complete() => functions,
+        Some(_) => return Err(Error::new(ErrorKind::InvalidInput)),
+        None => RioFunctions::of_system()?,
+    };
+    let (mut profile, control) = Iocp::open(config)?;
+    profile.kind = Kind::Rio;
+    profile.features.insert(0, FeatureState { feature: Feature::RegisteredIo, in_use: true, reason: "" });
+    let rio = config.rio;
+    let queues = Queues::open(functions, control.port(), rio.completions_first, rio.completions_max)?;
+    // Lines outlive their sockets until the system has let go.
+    let lines_max = (2 * config.sockets_max as usize).min(CAPACITY_MAX);
+    //= LIMIT-1
+    // One slice per line for receiving, and as many as it may have under way for sending.
+    let slices =
+        |bytes: u32, per_line: u32| Slices::new(functions, bytes as usize, (lines_max as u32).saturating_mul(per_line));
+    let per_line = rio.datagrams_ahead + rio.sends_ahead;
+    let datagrams = [config.pool.buffer_bytes, config.pool.bulk_bytes]
+        .map(|bytes| slices(bytes + datagram::ADDRESS_BYTES as u32, per_line));
+    let rio = Rio {
+        control,
+        control_requests: Vec::with_capacity(64),
+        queues,
+        receives: slices(rio.receive_bytes, 1),
+        sends: slices(rio.send_bytes, rio.sends_ahead),
+        datagrams,
+        members: Vec::new(),
+        lines: capacity::table(lines_max, 1, Setting::SocketsMax)?,
+        dirty: Vec::with_capacity(1024),
+        touched: Vec::with_capacity(1024),
+        again: Vec::new(),
+        results: Vec::with_capacity(RESULTS_PER_CALL),
+        config: rio,
+        drain_deadline: config.drain_deadline,
+        fatal: None,
+        counters: profile.counters.clone(),
+    };
+    Ok(Opened { profile, provider: Box::new(rio) })
 }
 
 impl Provider for Rio {
-    type Endpoint = Socket;
-
-    fn network(&self) -> &() {
-        &()
+    fn attach(&mut self, index: u32, socket: &AnySocket, origin: Origin) -> Result<(), Error> {
+        let handle = socket.handle();
+        let is_foreign = origin == Origin::Foreign;
+        let ahead = if socket.system()?.r#type()? == Type::DGRAM { self.config.datagrams_ahead } else { 1 };
+        let quotas = (!is_foreign || self.queues.may_have_queue(handle)).then_some([ahead, self.config.sends_ahead]);
+        // First: who is refused here belongs to no port yet and may try again.
+        quotas.map_or(Ok(()), |quotas| self.queues.reserve(quotas))?;
+        if let Err(error) = self.control.attach(index, socket, origin) {
+            quotas.into_iter().for_each(|quotas| self.queues.release(quotas));
+            return Err(error);
+        }
+        let facts = self.control.facts(index);
+        if self.members.len() <= index as usize {
+            self.members.resize(index as usize + 1, Member::default());
+        }
+        let is_datagram = facts.is_datagram;
+        self.members[index as usize] = Member { handle, is_datagram, quotas, is_foreign, line: None };
+        Ok(())
     }
 
-    fn kind(&self) -> Kind {
-        Kind::Rio
-    }
-
-    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
-        let functions = match config.rio.functions {
-            Some(functions) if functions.is_complete() => functions,
-            Some(_) => return Err(Error::new(ErrorKind::InvalidInput)),
-            None => RioFunctions::of_system()?,
-        };
-        let control = Iocp::open(config, pool)?;
-        let rio = config.rio;
-        let queues = Queues::open(functions, control.port(), rio.completions_first, rio.completions_max)?;
-        // Lines outlive their sockets until the system has let go.
-        let lines_max = (2 * config.sockets_max as usize).min(CAPACITY_MAX);
-        //= LIMIT-1
-        // One slice per line for receiving, and as many as it may have under way for sending.
-        let slices = |bytes: u32, per_line: u32| {
-            Slices::new(functions, bytes as usize, (lines_max as u32).saturating_mul(per_line))
-        };
-        let per_line = rio.datagrams_ahead + rio.sends_ahead;
-        let datagrams = [config.pool.buffer_bytes, config.pool.bulk_bytes]
-            .map(|bytes| slices(bytes + datagram::ADDRESS_BYTES as u32, per_line));
-        Ok(Rio {
-            control,
-            control_requests: Vec::with_capacity(64),
-            queues,
-            receives: slices(rio.receive_bytes, 1),
-            sends: slices(rio.send_bytes, rio.sends_ahead),
-            datagrams,
-            members: Vec::new(),
-            lines: capacity::table(lines_max, 1, Setting::SocketsMax)?,
-            dirty: Vec::with_capacity(1024),
-            touched: Vec::with_capacity(1024),
-            again: Vec::new(),
-            results: Vec::with_capacity(RESULTS_PER_CALL),
-            config: rio,
-            drain_deadline: config.drain_deadline,
-            fatal: None,
-            counters: ProviderCounters::default(),
-        })
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        self.control.is_nonblocking()
-    }
-
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
-        self.join(index, socket, false)
-    }
-
-    fn attach_foreign(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
-        self.join(index, socket, true)
-    }
-
-    fn detach(&mut self, index: u32, socket: &Socket) {
+    fn detach(&mut self, index: u32) {
         let member = std::mem::take(&mut self.members[index as usize]);
         if let Some(line) = member.line {
             self.abandon(line);
@@ -165,7 +167,7 @@ impl Provider for Rio {
             self.queues.release(quotas);
         }
         self.queues.closing(member.handle);
-        self.control.detach(index, socket);
+        self.control.detach(index);
     }
 
     fn turn(
@@ -192,55 +194,9 @@ impl Provider for Rio {
         // Told once; from then on each request fails with it.
         self.fatal.filter(|_| was_sound).map_or(waited, Err)
     }
-
-    fn waker(&self) -> Waker {
-        self.control.waker()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.control.now_ns()
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        let mut features = self.control.features();
-        features.insert(0, FeatureState { feature: Feature::RegisteredIo, in_use: true, reason: "" });
-        features
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        let control = self.control.counters();
-        ProviderCounters {
-            kernel_entries: self.counters.kernel_entries + control.kernel_entries,
-            no_buffers: self.counters.no_buffers + control.no_buffers,
-            ..control
-        }
-    }
-
-    fn depth(&self) -> u32 {
-        1
-    }
 }
 
 impl Rio {
-    fn join(&mut self, index: u32, socket: &Socket, is_foreign: bool) -> Result<(), Error> {
-        let handle = raw_handle(socket);
-        let ahead = if socket.r#type()? == Type::DGRAM { self.config.datagrams_ahead } else { 1 };
-        let quotas = (!is_foreign || self.queues.may_have_queue(handle)).then_some([ahead, self.config.sends_ahead]);
-        // First: who is refused here belongs to no port yet and may try again.
-        quotas.map_or(Ok(()), |quotas| self.queues.reserve(quotas))?;
-        if let Err(error) = self.control.attach(index, socket) {
-            quotas.into_iter().for_each(|quotas| self.queues.release(quotas));
-            return Err(error);
-        }
-        let facts = self.control.facts(index);
-        if self.members.len() <= index as usize {
-            self.members.resize(index as usize + 1, Member::default());
-        }
-        let is_datagram = facts.is_datagram;
-        self.members[index as usize] = Member { handle, is_datagram, quotas, is_foreign, line: None };
-        Ok(())
-    }
-
     /// How long to wait at the port; with something to wait for, the completion queue tells there.
     fn prepare_wait(
         &mut self,

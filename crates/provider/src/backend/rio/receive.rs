@@ -51,7 +51,7 @@ impl Rio {
         let (count, result) = match asked {
             Asked::Stream(..) => {
                 let Some(mut buffer) = pool.lend_receive(Section::Receive) else {
-                    self.counters.no_buffers += 1;
+                    self.counters.no_buffers.add(1);
                     return Err(Error::new(ErrorKind::NoBuffers));
                 };
                 let count = buffer.fill_from(bytes);

@@ -57,7 +57,7 @@ impl Rio {
         let key = self.lines.insert(line).map_err(|_| Error::new(ErrorKind::Busy))?;
         match self.queues.create(member.handle, quotas, key.bits()) {
             Ok(queue) => {
-                self.counters.kernel_entries += 1;
+                self.counters.kernel_entries.add(1);
                 self.lines[key.index()].queue = queue;
                 self.members[socket as usize].line = Some(key);
                 Ok(Some(key))
@@ -115,7 +115,7 @@ impl Rio {
             line.is_dirty[side as usize] = false;
             // A closed socket's requests end by themselves.
             if line.socket.is_some() {
-                self.counters.kernel_entries += 1;
+                self.counters.kernel_entries.add(1);
                 self.queues.commit(line.queue, side);
             }
         }

@@ -16,6 +16,7 @@
 mod transfer;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -23,18 +24,18 @@ use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::time;
-use crate::base::wake::Waker;
 use crate::config::Config;
 use crate::contract::{
-    Action, Event, EventResult, FeatureState, Provider, ProviderCounters, Request, RequestKey, Shots,
+    Action, Clock, Event, EventResult, FeatureState, Opened, Origin, Profile, Provider, ProviderCounters, Request,
+    RequestKey, Shots,
 };
 use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::socket::sim::bell::Bell;
 use crate::socket::sim::fault::escapable;
 use crate::socket::sim::network::SimNetwork;
-use crate::socket::sim::socket::SimSocket;
 use crate::socket::sim::world::World;
+use crate::socket::{AnyNetwork, AnySocket};
 
 use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
 
@@ -69,7 +70,7 @@ struct State {
 }
 
 /// The back end without an operating system.
-pub struct Sim {
+pub(crate) struct Sim {
     network: SimNetwork,
     /// Its number in the network.
     driver: u32,
@@ -80,43 +81,38 @@ pub struct Sim {
     touched: Vec<u32>,
     turn_bytes_max: usize,
     patience: Duration,
-    counters: ProviderCounters,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Joins a simulated network. Errors: none.
+pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
+    let network = config.sim.network.clone().unwrap_or_else(|| SimNetwork::new(config.sim.seed));
+    let bell = Arc::new(Bell::default());
+    let driver = network.world().add_driver(bell.clone());
+    let virtual_time = FeatureState { feature: Feature::VirtualTime, in_use: true, reason: "" };
+    let profile = Profile {
+        network: AnyNetwork::Sim(network.clone()),
+        clock: Clock::Simulated(network.clone()),
+        depth: u32::MAX,
+        ..Profile::system(Kind::Sim, bell.clone(), vec![virtual_time])
+    };
+    let sim = Sim {
+        network,
+        driver,
+        bell,
+        sockets: Vec::new(),
+        backlog: VecDeque::new(),
+        touched: Vec::new(),
+        turn_bytes_max: config.turn_bytes_max as usize,
+        patience: config.sim.patience,
+        counters: profile.counters.clone(),
+    };
+    Ok(Opened { profile, provider: Box::new(sim) })
 }
 
 impl Provider for Sim {
-    type Endpoint = SimSocket;
-
-    fn network(&self) -> &SimNetwork {
-        &self.network
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Sim
-    }
-
-    fn open(config: &Config, _pool: &mut BufferPool) -> Result<Self, Error> {
-        let network = config.sim.network.clone().unwrap_or_else(|| SimNetwork::new(config.sim.seed));
-        let bell = Arc::new(Bell::default());
-        let driver = network.world().add_driver(bell.clone());
-        Ok(Sim {
-            network,
-            driver,
-            bell,
-            sockets: Vec::new(),
-            backlog: VecDeque::new(),
-            touched: Vec::new(),
-            turn_bytes_max: config.turn_bytes_max as usize,
-            patience: config.sim.patience,
-            counters: ProviderCounters::default(),
-        })
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        true
-    }
-
-    fn attach(&mut self, index: u32, socket: &SimSocket) -> Result<(), Error> {
-        let number = socket.number();
+    fn attach(&mut self, index: u32, socket: &AnySocket, _: Origin) -> Result<(), Error> {
+        let number = socket.simulated()?.number();
         let place = index as usize;
         self.sockets.resize(self.sockets.len().max(place + 1), State::default());
         self.sockets[place] = State { number, ..State::default() };
@@ -124,10 +120,10 @@ impl Provider for Sim {
         Ok(())
     }
 
-    fn detach(&mut self, index: u32, socket: &SimSocket) {
+    fn detach(&mut self, index: u32) {
         let state = std::mem::take(&mut self.sockets[index as usize]);
         debug_assert!(state.input.is_none() && state.output.is_none());
-        self.network.world().watch(socket.number(), None);
+        self.network.world().watch(state.number, None);
     }
 
     fn turn(
@@ -137,7 +133,7 @@ impl Provider for Sim {
         pool: &mut BufferPool,
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
-        self.counters.kernel_entries += 1;
+        self.counters.kernel_entries.add(1);
         let network = self.network.clone();
         let mut world = network.world();
         self.backlog.extend(requests.drain(..));
@@ -157,26 +153,6 @@ impl Provider for Sim {
                 (None, None) => world = self.sleep(&network, world)?,
             }
         }
-    }
-
-    fn waker(&self) -> Waker {
-        self.bell.clone()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.network.now_ns()
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        vec![FeatureState { feature: Feature::VirtualTime, in_use: true, reason: "" }]
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        self.counters
-    }
-
-    fn depth(&self) -> u32 {
-        u32::MAX
     }
 }
 
@@ -318,7 +294,7 @@ impl Sim {
                 if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let (more, result) = match lent {
                 None => {
-                    self.counters.no_buffers += 1;
+                    self.counters.no_buffers.add(1);
                     (false, EventResult::Failed(Error::new(ErrorKind::NoBuffers)))
                 }
                 Some(buffer) => match receive(world, state.number, buffer) {
@@ -360,7 +336,7 @@ impl Sim {
             let lent =
                 if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
             let Some(mut buffer) = lent else {
-                self.counters.no_buffers += 1;
+                self.counters.no_buffers.add(1);
                 state.input = None;
                 return events.push(event(key, false, EventResult::Failed(Error::new(ErrorKind::NoBuffers))));
             };

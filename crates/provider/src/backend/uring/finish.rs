@@ -91,7 +91,7 @@ impl Uring {
             Ok(descriptor) => {
                 self.accept_errors = 0;
                 if !entry.more() && self.features.multishot_accept {
-                    self.counters.rearms += 1;
+                    self.counters.rearms.add(1);
                 }
                 let socket = ring::own_descriptor(descriptor as i32).into();
                 EventResult::Accepted(AcceptedSocket::fresh(AnySocket::Os(socket), false))
@@ -127,7 +127,7 @@ impl Uring {
         match (check(entry.result), number) {
             (Ok(length @ 1..), Some(number)) => {
                 if !entry.more() && self.features.multishot_receive {
-                    self.counters.rearms += 1;
+                    self.counters.rearms.add(1);
                 }
                 Ok(Some(pool.take_kernel(section, number, length)))
             }
@@ -138,7 +138,7 @@ impl Uring {
                 match result {
                     Ok(_) => Ok(None),
                     Err(error) if error.os_code() == libc::ENOBUFS => {
-                        self.counters.no_buffers += 1;
+                        self.counters.no_buffers.add(1);
                         self.levels[section as usize].has_run_out = true;
                         Err(error.with_kind(ErrorKind::NoBuffers))
                     }
@@ -219,12 +219,11 @@ mod tests {
     use super::*;
     use crate::base::kind::Kind;
     use crate::config::Config;
-    use crate::contract::Provider;
 
     /// Whether a driver that asks for streams of accepts still does so after these results.
     fn asks_for_streams_after(code: i32, times: u32) -> bool {
         let config = Config::named(Kind::IoUring);
-        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
+        let (_, mut uring) = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
         uring.features.multishot_accept = true;
         for _ in 0..times {
             let failed = uring.accepted(Reaped { user_data: 0, result: -code, flags: 0 });

@@ -18,10 +18,11 @@ mod trials;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use socket2::{Domain, Socket};
+use socket2::Domain;
 
 use self::cancel::UnderWay;
 use self::entries::Tag;
@@ -35,11 +36,11 @@ use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::setting::Setting;
 use crate::base::slots::Key;
-use crate::base::wake::Waker;
 use crate::config::{Config, Rung};
-use crate::contract::{Action, Event, FeatureState, Provider, ProviderCounters, Request, RequestKey};
+use crate::contract::{Action, Event, Opened, Origin, Profile, Provider, ProviderCounters, Request, RequestKey};
 use crate::memory::buffer::BufferPool;
 use crate::platform::RawHandle;
+use crate::socket::AnySocket;
 
 /// Completions that deferred work yields per enter, IO_LOCAL_TW_DEFAULT_MAX: if there are as many, there may be more.
 const DEFERRED_PER_ENTER: usize = 20;
@@ -54,7 +55,7 @@ const BEHIND_WAIT: Duration = Duration::from_millis(1);
 const COMPLETION_ENTRIES_MAX: u32 = 65_536;
 
 /// The io_uring back end.
-pub struct Uring {
+pub(crate) struct Uring {
     ring: Ring,
     features: Features,
     waker: Arc<EventFd>,
@@ -83,94 +84,29 @@ pub struct Uring {
     buffer_bytes: [u32; 2],
     /// Of ordinary and bulk buffers.
     levels: [Level; 2],
-    counters: ProviderCounters,
-    start: Instant,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Opens a ring on the calling thread. Errors: the feature that is missing, or memory.
+pub(crate) fn open(config: &Config, pool: &mut BufferPool) -> Result<Opened, Error> {
+    let (profile, uring) = Uring::open(config, pool)?;
+    Ok(Opened { profile, provider: Box::new(uring) })
 }
 
 impl Provider for Uring {
-    type Endpoint = Socket;
-
-    fn network(&self) -> &() {
-        &()
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::IoUring
-    }
-
-    fn open(config: &Config, pool: &mut BufferPool) -> Result<Self, Error> {
-        let mut features = probe::probe(config)?;
-        let setup = Setup {
-            submission_entries: submission_entries(config),
-            completion_entries: completion_entries(config),
-            ..features.setup
-        };
-        let mut ring = Ring::new(setup).map_err(|error| {
-            let bytes = setup.submission_entries as usize * 64 + setup.completion_entries as usize * 16;
-            probe::memory_error(error, bytes, Setting::SubmissionEntries)
-        })?;
-        features.register(&mut ring);
-        if features.buffer_ring {
-            for (count, setting) in
-                [(config.pool.receive_count, Setting::ReceiveCount), (config.pool.bulk_count, Setting::BulkCount)]
-            {
-                let refused = |error| probe::memory_error(error, count as usize * 16, setting);
-                ring.add_buffer_ring(count).map_err(refused)?;
-            }
-        }
-        let mut uring = Uring {
-            ring,
-            waker: EventFd::new()?,
-            is_wake_armed: false,
-            reaped: capacity::vector(setup.submission_entries as usize, Setting::SubmissionEntries)?,
-            skipping: capacity::queue(setup.submission_entries as usize, Setting::SubmissionEntries)?,
-            answered: Vec::with_capacity(64),
-            pushed: 0,
-            runs: Runs::default(),
-            under_way: UnderWay::new((config.operations_max + config.sockets_max) as usize)?,
-            zero_copy: Vec::new(),
-            zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
-            copies: Vec::new(),
-            accept_errors: 0,
-            accepting: Vec::new(),
-            postponed: Vec::new(),
-            fatal: None,
-            buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
-            levels: [
-                Level::new(LEVEL_MIN, config.pool.receive_count),
-                Level::new(LEVEL_MIN_BULK, config.pool.bulk_count),
-            ],
-            counters: ProviderCounters::default(),
-            start: Instant::now(),
-            features,
-        };
-        uring.refill(pool);
-        Ok(uring)
-    }
-
-    /// An accept that waits is an exclusive waiter (io_uring's poll with EPOLLEXCLUSIVE, see epoll_ctl(2)).
-    fn is_told_alone(&self) -> bool {
-        true
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        // The kernel waits for us; a non-blocking file would make old kernels answer EAGAIN instead.
-        false
-    }
-
-    fn attach(&mut self, index: u32, socket: &Socket) -> Result<(), Error> {
+    fn attach(&mut self, index: u32, socket: &AnySocket, _: Origin) -> Result<(), Error> {
         if self.features.zero_copy {
             let index = index as usize;
             if self.copies.len() <= index {
                 self.copies.resize(index + 1, false);
             }
             // Unix sockets cannot send without a copy.
-            self.copies[index] = !matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6));
+            self.copies[index] = !matches!(socket.system()?.domain(), Ok(Domain::IPV4 | Domain::IPV6));
         }
         Ok(())
     }
 
-    fn detach(&mut self, _index: u32, _socket: &Socket) {}
+    fn detach(&mut self, _: u32) {}
 
     fn turn(
         &mut self,
@@ -207,26 +143,6 @@ impl Provider for Uring {
             }
         }
     }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        self.features.states()
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        self.counters
-    }
-
-    fn depth(&self) -> u32 {
-        self.ring.parameters().sq_entries()
-    }
 }
 
 /// Everything that may be in flight at once gets a place, so that the queue does not overflow: the end of one receive or
@@ -246,6 +162,64 @@ fn submission_entries(config: &Config) -> u32 {
 }
 
 impl Uring {
+    fn open(config: &Config, pool: &mut BufferPool) -> Result<(Profile, Self), Error> {
+        let mut features = probe::probe(config)?;
+        let setup = Setup {
+            submission_entries: submission_entries(config),
+            completion_entries: completion_entries(config),
+            ..features.setup
+        };
+        let mut ring = Ring::new(setup).map_err(|error| {
+            let bytes = setup.submission_entries as usize * 64 + setup.completion_entries as usize * 16;
+            probe::memory_error(error, bytes, Setting::SubmissionEntries)
+        })?;
+        features.register(&mut ring);
+        if features.buffer_ring {
+            for (count, setting) in
+                [(config.pool.receive_count, Setting::ReceiveCount), (config.pool.bulk_count, Setting::BulkCount)]
+            {
+                let refused = |error| probe::memory_error(error, count as usize * 16, setting);
+                ring.add_buffer_ring(count).map_err(refused)?;
+            }
+        }
+        let waker = EventFd::new()?;
+        let profile = Profile {
+            depth: ring.parameters().sq_entries(),
+            // The kernel waits for us; a non-blocking file would make old kernels answer EAGAIN instead.
+            is_nonblocking: false,
+            // An accept that waits is an exclusive waiter (io_uring's poll with EPOLLEXCLUSIVE, see epoll_ctl(2)).
+            is_told_alone: true,
+            ..Profile::system(Kind::IoUring, waker.clone(), features.states())
+        };
+        let mut uring = Uring {
+            ring,
+            waker,
+            is_wake_armed: false,
+            reaped: capacity::vector(setup.submission_entries as usize, Setting::SubmissionEntries)?,
+            skipping: capacity::queue(setup.submission_entries as usize, Setting::SubmissionEntries)?,
+            answered: Vec::with_capacity(64),
+            pushed: 0,
+            runs: Runs::default(),
+            under_way: UnderWay::new((config.operations_max + config.sockets_max) as usize)?,
+            zero_copy: Vec::new(),
+            zero_copy_bytes_min: config.uring.zero_copy_bytes_min.map_or(usize::MAX, |bytes| bytes as usize),
+            copies: Vec::new(),
+            accept_errors: 0,
+            accepting: Vec::new(),
+            postponed: Vec::new(),
+            fatal: None,
+            buffer_bytes: [config.pool.buffer_bytes, config.pool.bulk_bytes],
+            levels: [
+                Level::new(LEVEL_MIN, config.pool.receive_count),
+                Level::new(LEVEL_MIN_BULK, config.pool.bulk_count),
+            ],
+            counters: profile.counters.clone(),
+            features,
+        };
+        uring.refill(pool);
+        Ok((profile, uring))
+    }
+
     /// The queue is full in the middle of a turn: one more enter, and completions are taken out to keep theirs from
     /// filling up. False: there is no room, and more tries would bring none.
     fn make_room(&mut self, tries: &mut u32) -> bool {
@@ -271,7 +245,7 @@ impl Uring {
     /// kept: the ring is of no use any more.
     fn enter(&mut self, wait: Option<Duration>) {
         while self.fatal.is_none() {
-            self.counters.kernel_entries += 1;
+            self.counters.kernel_entries.add(1);
             match self.ring.enter(wait) {
                 Ok(_) if self.ring.queued() == 0 => return,
                 Ok(_) => {}

@@ -118,7 +118,7 @@ impl Uring {
         let mut run = std::mem::take(&mut self.runs.places[number as usize]);
         let lengths = || datagrams(&run).map(|(list, ..)| list.bytes);
         let mut done = result.map_or(0, |bytes| merge::carried(lengths(), bytes));
-        self.counters.merged_sent += done as u64;
+        self.counters.merged_sent.add(done as u64);
         events.extend(run.iter().zip(lengths()).take(done).map(|(one, bytes)| ended(one, EventResult::Sent(bytes))));
         if let Err(error) = result {
             let is_told = Segment::of(&run[0])
@@ -161,7 +161,6 @@ mod tests {
     use super::*;
     use crate::base::kind::Kind;
     use crate::config::Config;
-    use crate::contract::Provider;
     use crate::memory::Span;
     use crate::memory::buffer::BufferPool;
 
@@ -178,7 +177,7 @@ mod tests {
     /// What each of three datagrams is told, and how many go again, when their message ends so.
     fn conclude(result: Result<usize, i32>) -> (Vec<(u32, Option<usize>)>, usize) {
         let config = Config::named(Kind::IoUring);
-        let mut uring = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
+        let (_, mut uring) = Uring::open(&config, &mut BufferPool::new(&config.pool).unwrap()).unwrap();
         let spans = [Span::of(b"four"), Span::of(b"more"), Span::of(b"end")];
         let lists: Vec<_> = spans.iter().map(|span| SpanList::of(std::slice::from_ref(span), span.length)).collect();
         let requests = requests(&lists);
@@ -211,7 +210,7 @@ mod tests {
     fn together_after(refusal: i32, alone: i32) -> usize {
         let config = Config::named(Kind::IoUring);
         let mut pool = BufferPool::new(&config.pool).unwrap();
-        let mut uring = Uring::open(&config, &mut pool).unwrap();
+        let (_, mut uring) = Uring::open(&config, &mut pool).unwrap();
         uring.features.merging = merge::Merging::new(true, Ok(()));
         let lists = [b"four", b"more", b"ends"].map(|bytes| Span::of(bytes));
         let lists = lists.each_ref().map(|span| SpanList::of(std::slice::from_ref(span), span.length));

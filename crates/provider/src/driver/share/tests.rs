@@ -1,7 +1,9 @@
 //! Which streams are armed, in which order and for how many buffers, on a back end that does what the test says.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use super::*;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::SocketId;
 use crate::base::kind::Kind;
-use crate::base::wake::{Wake, Waker};
-use crate::contract::{Event, EventResult, FeatureState, ProviderCounters, Request, RequestKey};
+use crate::base::wake::Wake;
+use crate::contract::{Event, EventResult, Opened, Origin, Profile, Provider, Request, RequestKey};
 use crate::driver::completion::Completions;
 use crate::memory::buffer::BufferPool;
 use crate::socket::{AcceptedSocket, AnySocket};
@@ -87,31 +89,12 @@ impl Scripted {
     }
 }
 
-#[allow(private_interfaces, reason = "like the back ends of this crate")]
 impl Provider for Scripted {
-    type Endpoint = Socket;
-
-    fn network(&self) -> &() {
-        &()
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Sim
-    }
-
-    fn open(_: &Config, _: &mut BufferPool) -> Result<Self, Error> {
-        Ok(Scripted::default())
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        false
-    }
-
-    fn attach(&mut self, _: u32, _: &Socket) -> Result<(), Error> {
+    fn attach(&mut self, _: u32, _: &AnySocket, _: Origin) -> Result<(), Error> {
         Ok(())
     }
 
-    fn detach(&mut self, _: u32, _: &Socket) {}
+    fn detach(&mut self, _: u32) {}
 
     fn turn(
         &mut self,
@@ -130,30 +113,11 @@ impl Provider for Scripted {
         }
         Ok(())
     }
-
-    fn waker(&self) -> Waker {
-        Arc::new(NobodyWaits)
-    }
-
-    fn now_ns(&self) -> u64 {
-        0
-    }
-
-    fn features(&self) -> Vec<FeatureState> {
-        Vec::new()
-    }
-
-    fn counters(&self) -> ProviderCounters {
-        ProviderCounters::default()
-    }
-
-    fn depth(&self) -> u32 {
-        1
-    }
 }
 
 struct Rig {
-    driver: Driver<Scripted>,
+    driver: Driver,
+    script: Rc<RefCell<Scripted>>,
     sockets: Vec<SocketId>,
 }
 
@@ -162,7 +126,11 @@ impl Rig {
     fn new(count: usize, configure: impl FnOnce(&mut Config)) -> Rig {
         let mut config = Config::named(Kind::Sim);
         configure(&mut config);
-        let mut driver = Driver::<Scripted>::open(&config).unwrap();
+        let script = Rc::new(RefCell::new(Scripted::default()));
+        let profile =
+            Profile { is_nonblocking: false, ..Profile::system(Kind::Sim, Arc::new(NobodyWaits), Vec::new()) };
+        let opened = Opened { profile, provider: Box::new(script.clone()) };
+        let mut driver = Driver::open_on(&config, |_, _| Ok(opened)).unwrap();
         let sockets = (0..count).map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             let socket = driver.adopt(AcceptedSocket::fresh(AnySocket::Os(socket), false)).unwrap();
@@ -170,7 +138,7 @@ impl Rig {
             socket
         });
         let sockets = sockets.collect();
-        let mut rig = Rig { driver, sockets };
+        let mut rig = Rig { driver, script, sockets };
         assert_eq!(rig.turn(&[]).len(), count);
         rig
     }
@@ -179,10 +147,10 @@ impl Rig {
     /// places instead of socket numbers. Buffers go back at once.
     fn turn(&mut self, says: &[(usize, Say)]) -> Vec<Asked> {
         let place_to_index: Vec<u32> = self.sockets.iter().map(|socket| socket.key().index()).collect();
-        self.driver.provider.to_say = says.iter().map(|(place, say)| (place_to_index[*place], *say)).collect();
+        self.script.borrow_mut().to_say = says.iter().map(|(place, say)| (place_to_index[*place], *say)).collect();
         self.driver.poll(Some(Duration::ZERO), &mut Completions::with_capacity(4096)).unwrap();
         let place_of = |index| place_to_index.iter().position(|each| *each == index).unwrap() as u32;
-        self.driver.provider.asked.iter().map(|asked| Asked { socket: place_of(asked.socket), ..*asked }).collect()
+        self.script.borrow().asked.iter().map(|asked| Asked { socket: place_of(asked.socket), ..*asked }).collect()
     }
 
     /// Stops all streams and lets them go on: that rations each.

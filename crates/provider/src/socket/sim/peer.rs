@@ -8,7 +8,7 @@ use super::socket::SimSocket;
 use crate::base::address::Address;
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
-use crate::socket::{AcceptedSocket, AnySocket, ConnectOptions, Endpoint, ListenOptions};
+use crate::socket::{AcceptedSocket, AnySocket, ConnectOptions, ListenOptions};
 
 /// One end of a simulated connection, played by a test. Nothing here waits; dropping it closes the connection as `close(2)`
 /// would: in order, or with a reset if bytes that had arrived were not read.
@@ -75,7 +75,7 @@ impl SimPeer {
 
     /// True from the end of the connect to a reset.
     pub fn is_connected(&self) -> bool {
-        self.socket.as_ref().is_ok_and(Endpoint::has_peer)
+        self.socket.as_ref().is_ok_and(|socket| socket.peer_address().is_ok())
     }
 
     /// What has ended the connection or the connect, if it was not told by a read or a write yet.

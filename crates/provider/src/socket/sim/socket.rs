@@ -13,8 +13,7 @@ use crate::base::address::{Address, unmapped};
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::nanoseconds;
-use crate::platform::RawHandle;
-use crate::socket::{AnySocket, BindOptions, Class, ConnectOptions, Endpoint, ListenOptions};
+use crate::socket::{BindOptions, Class, ConnectOptions, ListenOptions};
 
 /// A handle to one socket of a simulated network. Closes on drop.
 pub struct SimSocket {
@@ -95,44 +94,21 @@ fn loopback_of(address: &Address) -> Address {
     }
 }
 
-#[allow(private_interfaces, reason = "as the trait")]
-impl Endpoint for SimSocket {
-    type Network = SimNetwork;
-
-    fn listener(network: &SimNetwork, address: &Address, options: &ListenOptions) -> Result<Self, Error> {
-        SimSocket::listen(network, address, options, true)
-    }
-
-    fn connector(network: &SimNetwork, address: &Address, options: &ConnectOptions) -> Result<Self, Error> {
-        SimSocket::connector_of(network, address, options, true)
-    }
-
-    fn datagram(network: &SimNetwork, address: &Address, options: &BindOptions) -> Result<Self, Error> {
+impl SimSocket {
+    /// A bound datagram socket, connected if the options name a peer.
+    pub(crate) fn datagram(network: &SimNetwork, address: &Address, options: &BindOptions) -> Result<Self, Error> {
         let number = network.world().bind(address, options)?;
         Ok(SimSocket::new(network, number))
     }
 
-    fn reserve(network: &SimNetwork) -> Option<Self> {
+    /// A place in the table of descriptors, or `None` if there is none.
+    pub(crate) fn reserve(network: &SimNetwork) -> Option<Self> {
         let number = network.world().insert(Address::Unnamed, Body::Reserve, true).ok()?;
         Some(SimSocket::new(network, number))
     }
 
-    fn of_any(network: &SimNetwork, socket: AnySocket) -> Result<Self, AnySocket> {
-        match socket {
-            AnySocket::Sim(socket) if socket.network.is(network) => Ok(socket),
-            other => Err(other),
-        }
-    }
-
-    fn of_any_ref(socket: &AnySocket) -> Option<&Self> {
-        if let AnySocket::Sim(socket) = socket { Some(socket) } else { None }
-    }
-
-    fn into_any(self) -> AnySocket {
-        AnySocket::Sim(self)
-    }
-
-    fn class(&self) -> Result<Class, Error> {
+    /// Purpose of the socket. Errors: the socket is gone.
+    pub(crate) fn class(&self) -> Result<Class, Error> {
         match self.network.world().node(self.number).map(|node| &node.body) {
             Some(Body::Listener(_)) => Ok(Class::Listener),
             Some(Body::Stream(_)) => Ok(Class::Stream),
@@ -141,23 +117,13 @@ impl Endpoint for SimSocket {
         }
     }
 
-    fn is_v6(&self) -> bool {
-        self.local_address().is_ok_and(|address| address.ip().is_some_and(|ip| ip.is_ipv6()))
-    }
-
-    fn handle(&self) -> RawHandle {
-        self.number as RawHandle
-    }
-
-    fn set_nonblocking(&self, _nonblocking: bool) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn local_address(&self) -> Result<Address, Error> {
+    /// Address of this end.
+    pub(crate) fn local_address(&self) -> Result<Address, Error> {
         self.network.world().node(self.number).map(|node| node.local.clone()).ok_or(gone())
     }
 
-    fn peer_address(&self) -> Result<Address, Error> {
+    /// Address of the other end. Errors: `NotConnected`.
+    pub(crate) fn peer_address(&self) -> Result<Address, Error> {
         if let Some(port) = self.network.world().port_mut(self.number) {
             return port.peer.map(Address::Ip).ok_or(Error::new(ErrorKind::NotConnected));
         }
@@ -165,35 +131,33 @@ impl Endpoint for SimSocket {
         peer.flatten().ok_or(Error::new(ErrorKind::NotConnected))
     }
 
-    fn has_peer(&self) -> bool {
-        self.peer_address().is_ok()
-    }
-
-    fn has_input(&self) -> bool {
+    /// True if something can be received.
+    pub(crate) fn has_input(&self) -> bool {
         self.network.world().is_readable(self.number)
     }
 
-    fn shut_write(&self) -> Result<(), Error> {
+    /// Ends the write side.
+    pub(crate) fn shut_write(&self) -> Result<(), Error> {
         self.network.world().shut_write(self.number)
     }
 
-    fn reset(&self) {
+    /// Resets the connection now, with all that is queued in it.
+    pub(crate) fn reset(&self) {
         self.network.world().reset(self.number);
     }
 
-    fn reset_on_close(&self) {
+    /// Makes the close to come a reset.
+    pub(crate) fn reset_on_close(&self) {
         self.stream(|stream| stream.is_linger_zero = true);
     }
 
-    fn set_membership(&self, group: IpAddr, _interface: u32, joins: bool) -> Result<(), Error> {
+    /// Joins or leaves a multicast group.
+    pub(crate) fn set_membership(&self, group: IpAddr, joins: bool) -> Result<(), Error> {
         self.network.world().set_membership(self.number, group, joins)
     }
 
-    fn try_clone(&self) -> Result<Self, Error> {
-        Err(Error::new(ErrorKind::InvalidInput))
-    }
-
-    fn accept_waiting(&self) -> Option<Self> {
+    /// Takes a connection that waits in this listener, if one does.
+    pub(crate) fn accept_waiting(&self) -> Option<Self> {
         match self.network.world().accept(self.number, true) {
             Attempt::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
             _ => None,
