@@ -22,7 +22,7 @@ use super::blocks::{BlockId, Blocks, Job, ROOM_BYTES, Started, Use, last_error};
 use super::extension::Extensions;
 use super::port::Port;
 use crate::base::error::{Error, ErrorKind};
-use crate::contract::{Event, EventResult, RequestKey};
+use crate::contract::{Count, Event, EventResult, RequestKey};
 use crate::platform::{self, RawHandle};
 use crate::socket::{AcceptedSocket, AnySocket};
 
