@@ -12,10 +12,10 @@ mod event_fd;
 pub(crate) mod iocp;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 pub(crate) mod kqueue;
+#[cfg(unix)]
+mod readiness;
 #[cfg(windows)]
 pub(crate) mod rio;
+pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
-
-mod readiness;
-pub(crate) mod sim;

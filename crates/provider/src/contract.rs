@@ -3,6 +3,7 @@
 //! A back end knows neither queues nor order nor close: it starts a request, ends it with exactly one final [`Event`],
 //! and stops it on `Cancel`. Everything that users see is built from that in `driver/`, once for all.
 
+pub(crate) mod input;
 pub(crate) mod merge;
 pub(crate) mod ready_queue;
 pub(crate) mod stats;
@@ -98,6 +99,18 @@ pub(crate) struct Event {
     pub more: bool,
     /// What happened.
     pub result: EventResult,
+}
+
+impl Event {
+    /// Event of a request that goes on.
+    pub(crate) fn more(key: RequestKey, result: EventResult) -> Self {
+        Event { key, more: true, result }
+    }
+
+    /// Final event of a request.
+    pub(crate) fn last(key: RequestKey, result: EventResult) -> Self {
+        Event { key, more: false, result }
+    }
 }
 
 /// The result in an event.

@@ -11,9 +11,10 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::absence::{reason, trial, uninterrupted};
-use crate::backend::readiness::{BATCH_MAX, Label, Message, UNSPECIFIED};
+use crate::backend::readiness::Message;
 use crate::base::attempt::Attempt;
 use crate::base::error::Error;
+use crate::contract::input::{BATCH_MAX, Label, UNSPECIFIED};
 use crate::contract::merge::MergingProbe;
 use crate::memory::{Span, SpanMut, Target};
 use crate::platform::option::set_coalescing;

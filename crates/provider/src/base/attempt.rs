@@ -11,3 +11,14 @@ pub(crate) enum Attempt<T> {
     /// Failed.
     Failed(Error),
 }
+
+impl<T> Attempt<T> {
+    /// The same attempt, with what it has brought changed.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Attempt::Done(value) => Attempt::Done(change(value)),
+            Attempt::Later => Attempt::Later,
+            Attempt::Failed(error) => Attempt::Failed(error),
+        }
+    }
+}

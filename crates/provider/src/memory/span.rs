@@ -103,10 +103,6 @@ pub(crate) struct SpanMut {
 }
 
 impl SpanMut {
-    pub(crate) fn none() -> Self {
-        SpanMut { pointer: std::ptr::null_mut(), length: 0 }
-    }
-
     pub(crate) fn of(bytes: &mut [u8]) -> Self {
         SpanMut { pointer: bytes.as_mut_ptr(), length: bytes.len() }
     }

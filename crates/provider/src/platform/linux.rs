@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
-#[cfg(raon_kqueue_shim)]
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -59,7 +58,6 @@ pub(crate) fn choose_port_late(socket: &Socket) {
 }
 
 /// Of every send: it does not wait, and a peer that is gone is an error.
-#[cfg(raon_kqueue_shim)]
 pub(crate) const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// The sends' flags do it.

@@ -1,7 +1,7 @@
 //! Accepts: per listener some sockets are made ahead, and each waits in an AcceptEx of its own for its connection.
 //!
 //! Life of an accept stream:
-//! 1. `start` notes the request; `refill` makes sockets and posts them, up to `accepts_ahead`.
+//! 1. `start` notes the request; `refill_due` makes sockets and posts them, up to `accepts_ahead`.
 //! 2. An accept ends: its socket takes over what the listener is set to (SO_UPDATE_ACCEPT_CONTEXT) and is an item of the
 //!    stream. It belongs to no port yet, so any driver may adopt it. Its place is filled again.
 //! 3. `cancel`, or an error that concerns the listener: the others are cancelled. One that has its connection already is
@@ -22,12 +22,11 @@ use super::blocks::{BlockId, Blocks, Job, ROOM_BYTES, Started, Use, last_error};
 use super::extension::Extensions;
 use super::port::Port;
 use crate::base::error::{Error, ErrorKind};
+use crate::contract::input::ACCEPTS_PER_TURN;
 use crate::contract::{Count, Event, EventResult, RequestKey};
 use crate::platform::{self, RawHandle};
 use crate::socket::{AcceptedSocket, AnySocket};
 
-/// Connections accepted from one listener per turn, before others get theirs.
-const ACCEPTS_PER_TURN: usize = 64;
 /// What AcceptEx wants for one address: 16 bytes more than the longest one has.
 const ADDRESS_BYTES: u32 = size_of::<SOCKADDR_INET>() as u32 + 16;
 const _: () = assert!(2 * ADDRESS_BYTES as usize <= ROOM_BYTES);
@@ -44,18 +43,9 @@ pub(in crate::backend) struct Surroundings<'a> {
 /// The accept streams of all listeners.
 pub(in crate::backend) struct Accepts {
     listeners: Vec<Listener>,
+    /// Listeners, by socket, that miss accepts.
+    due: Vec<u32>,
     accepts_ahead: usize,
-}
-
-/// What has come of posting accepts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::backend) enum Refilled {
-    /// All that may be under way are.
-    Waits,
-    /// The listener has had its share of this turn.
-    GoesOn,
-    /// The stream has ended, and was told so.
-    Ended,
 }
 
 struct Listener {
@@ -73,65 +63,75 @@ struct Listener {
 
 impl Accepts {
     pub(in crate::backend) fn new(accepts_ahead: usize) -> Self {
-        Accepts { listeners: Vec::new(), accepts_ahead: accepts_ahead.max(1) }
+        Accepts { listeners: Vec::new(), due: Vec::new(), accepts_ahead: accepts_ahead.max(1) }
     }
 
-    /// A stream begins; `refill` comes next.
+    /// A stream begins; `refill_due` comes next.
     pub(in crate::backend) fn start(&mut self, key: RequestKey, socket: u32, handle: RawHandle, facts: Facts) {
         let places = (0..self.accepts_ahead).map(|_| None).collect();
         let nodelay = has_nodelay(handle);
         self.listeners.push(Listener { key, socket, handle, facts, nodelay, places, under_way: 0, end: None });
+        self.due.push(socket);
     }
 
-    /// Posts as many accepts as are missing.
+    /// True if `refill_due` has something to do.
+    pub(in crate::backend) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Posts as many accepts as the listeners miss, for each at most its share of a turn.
     //= STARVE-1
-    pub(in crate::backend) fn refill(&mut self, socket: u32, around: &mut Surroundings<'_>) -> Refilled {
-        let of_socket = |listener: &Listener| listener.socket == socket;
-        let Some(at) = self.listeners.iter().position(of_socket) else { return Refilled::Ended };
+    pub(in crate::backend) fn refill_due(&mut self, around: &mut Surroundings<'_>) {
+        for _ in 0..self.due.len() {
+            let socket = self.due.swap_remove(0);
+            let of_socket = |listener: &Listener| listener.socket == socket;
+            let Some(at) = self.listeners.iter().position(of_socket) else { continue };
+            self.refill(at, around);
+        }
+    }
+
+    fn refill(&mut self, at: usize, around: &mut Surroundings<'_>) {
         for _ in 0..ACCEPTS_PER_TURN {
             let listener = &mut self.listeners[at];
-            let Some(place) = listener.free_place() else { return Refilled::Waits };
+            let Some(place) = listener.free_place() else { return };
             if let Err(error) = listener.post(place, around) {
-                if listener.under_way > 0 {
-                    // There is a next try when one of the others ends.
-                    return Refilled::Waits;
+                if listener.under_way == 0 {
+                    listener.stop(error, around);
+                    self.remove_ended(at, around);
                 }
-                listener.stop(error, around);
-                self.remove_ended(at, around);
-                return Refilled::Ended;
+                // There is a next try when one of the others ends.
+                return;
             }
         }
-        Refilled::GoesOn
+        self.due.push(self.listeners[at].socket);
     }
 
-    /// An accept has ended, and its block is free. True if `refill` is due; false: the stream has ended.
-    pub(in crate::backend) fn finish(
-        &mut self,
-        user: Use,
-        result: Result<u32, Error>,
-        around: &mut Surroundings<'_>,
-    ) -> bool {
-        let Job::Accept(place) = user.job else { return false };
-        let Some(at) = self.listeners.iter().position(|listener| listener.key == user.key) else { return false };
+    /// An accept has ended, and its block is free: its listener is due, or its stream has ended.
+    pub(in crate::backend) fn finish(&mut self, user: Use, result: Result<u32, Error>, around: &mut Surroundings<'_>) {
+        let Job::Accept(place) = user.job else { return };
+        let Some(at) = self.listeners.iter().position(|listener| listener.key == user.key) else { return };
         let listener = &mut self.listeners[at];
-        let Some((_, accepted)) = listener.places[place as usize].take() else { return false };
+        let Some((_, accepted)) = listener.places[place as usize].take() else { return };
         listener.under_way -= 1;
         match result {
             Ok(_) => listener.deliver(accepted, around),
             Err(error) if is_about_the_connection(error) || listener.end.is_some() => {}
             Err(error) => listener.stop(error, around),
         }
-        !self.remove_ended(at, around)
+        if !self.remove_ended(at, around) && !self.due.contains(&user.socket) {
+            self.due.push(user.socket);
+        }
     }
 
-    /// Ends the stream of this key. True if it has ended, for nothing was under way.
+    /// Ends the stream of this key, at once if nothing is under way. False: there is no such stream.
     //= CANCEL-1
     pub(in crate::backend) fn cancel(&mut self, key: RequestKey, around: &mut Surroundings<'_>) -> bool {
         let Some(at) = self.listeners.iter().position(|listener| listener.key == key) else { return false };
         if self.listeners[at].end.is_none() {
             self.listeners[at].stop(Error::new(ErrorKind::Cancelled), around);
         }
-        self.remove_ended(at, around)
+        self.remove_ended(at, around);
+        true
     }
 
     /// An accept has ended that nobody is to hear of any more: its socket may be closed.

@@ -1,8 +1,6 @@
 //! The calls that carry datagrams.
 #![allow(unsafe_code)]
 
-use std::net::SocketAddr;
-
 use socket2::{SockAddr, SockAddrStorage};
 use windows_sys::Win32::Networking::WinSock::{
     MSG_TRUNC, SOCKADDR, SOCKADDR_INET, SOCKET, WSA_IO_PENDING, WSABUF, WSAEMSGSIZE, WSAEWOULDBLOCK, WSAMSG, WSASendTo,
@@ -11,21 +9,11 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::blocks::{Blocks, ROOM_BYTES, Started, last_error, started};
 use super::extension::Extensions;
 use super::transfer::Pieces;
-use crate::backend::readiness::UNSPECIFIED;
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
+use crate::contract::input::{Label, UNSPECIFIED};
 use crate::memory::{SpanMut, Target};
 use crate::platform::RawHandle;
-
-/// What came with one datagram.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Label {
-    /// Bytes in its buffer.
-    pub(super) length: usize,
-    pub(super) from: SocketAddr,
-    /// It was longer than its buffer.
-    pub(super) is_truncated: bool,
-}
 
 /// What has come of a receive that was posted.
 pub(super) enum Posted {
@@ -72,7 +60,7 @@ fn label(envelope: &Envelope, bytes: u32, is_too_long: bool) -> Label {
         std::ptr::copy_nonoverlapping(from, to, name_bytes);
         SockAddr::new(storage, name_bytes as _)
     };
-    Label { length, from: from.as_socket().unwrap_or(UNSPECIFIED), is_truncated }
+    Label { length, from: from.as_socket().unwrap_or(UNSPECIFIED), is_truncated, segment_bytes: 0 }
 }
 
 /// Starts to receive one datagram.

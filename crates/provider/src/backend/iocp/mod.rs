@@ -1,8 +1,8 @@
 //! I/O completion ports: overlapped operations on sockets, whose ends are taken out of one port per driver.
 //!
 //! How bytes come in without a buffer that waits for them: a receive of no bytes ends when there is something to receive
-//! (`Job::Ready`). Then the socket is in the queue of those to be read, in non-blocking mode, into pool buffers, until it
-//! is drained or has had its share of the turn. So an idle connection holds none. Datagrams: `datagram.rs`.
+//! (`Job::Ready`). Then the socket is in the queue of inputs (`contract/input.rs`), and is read in non-blocking mode into pool
+//! buffers until it is drained or has had its share of the turn. So an idle connection holds none. Datagrams: `datagram.rs`.
 //!
 //! An operation that ends at once leaves no completion, where that is allowed (`Facts::skips`): it is reported in the
 //! turn that started it.
@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
-use self::accept::{Accepts, Refilled, Surroundings};
+use self::accept::{Accepts, Surroundings};
 use self::associate::Facts;
 use self::blocks::Blocks;
 use self::datagram::Stash;
@@ -50,9 +50,9 @@ use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::config::Config;
 use crate::contract::GATHER_PIECES_MAX;
-use crate::contract::ready_queue::ReadyQueue;
-use crate::contract::{Event, Opened, Origin, Profile, Provider, ProviderCounters, Request, RequestKey, Shots};
-use crate::memory::buffer::{BufferPool, Section};
+use crate::contract::input::InputQueue;
+use crate::contract::{Event, Opened, Origin, Profile, Provider, ProviderCounters, Request};
+use crate::memory::buffer::BufferPool;
 use crate::platform::RawHandle;
 use crate::socket::AnySocket;
 
@@ -61,53 +61,51 @@ const CANCEL_WAIT: Duration = Duration::from_millis(1);
 /// How long a drop waits for cancelled operations that the driver's drain has left: they end at once, or not at all.
 const DROP_WAIT: Duration = Duration::from_millis(200);
 
-/// What a socket waits for, besides its sends.
-#[derive(Clone, Copy)]
-enum Input {
-    Accept,
-    Stream(Section, Shots),
-    Datagrams(Section),
-}
-
-/// A stream of input.
-#[derive(Clone, Copy)]
-struct Awaited {
-    key: RequestKey,
-    input: Input,
-    /// An operation is under way that tells when there is something.
-    is_armed: bool,
-    /// It ends as soon as that operation has ended.
-    is_cancelled: bool,
+/// Operation that tells when a socket has input.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Arming {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// It is under way.
+    Armed,
+    /// It is under way, and its request ends with it.
+    Cancelled,
 }
 
 #[derive(Default)]
 struct State {
     handle: RawHandle,
     facts: Facts,
-    /// In the queue of sockets to try.
-    is_queued: bool,
-    awaited: Option<Awaited>,
+    arming: Arming,
     /// Where its datagrams arrive.
     stash: Option<Box<Stash>>,
 }
 
 /// The back end of Windows' I/O completion ports.
 pub(in crate::backend) struct Iocp {
-    port: Arc<Port>,
     entries: Vec<OVERLAPPED_ENTRY>,
-    blocks: Blocks,
     accepts: Accepts,
-    extensions: Extensions,
     timer: Option<PreciseTimer>,
     features: Features,
-    sockets: Vec<State>,
-    /// Sockets whose input can be tried now, each once; those that have had their share go to the end.
-    queue: ReadyQueue,
+    inputs: InputQueue,
+    io: Io,
     pieces: Pieces,
     /// Something has happened that the caller must hear of at once.
     is_urgent: bool,
     /// Registered I/O has something.
     is_noticed: bool,
+    counters: Rc<ProviderCounters>,
+}
+
+/// Sockets, and what their operations need.
+struct Io {
+    port: Arc<Port>,
+    blocks: Blocks,
+    extensions: Extensions,
+    sockets: Vec<State>,
+    /// Length of a buffer of each section.
+    datagram_bytes: [usize; 2],
     counters: Rc<ProviderCounters>,
 }
 
@@ -120,20 +118,20 @@ pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error>
 impl Provider for Iocp {
     fn attach(&mut self, index: u32, socket: &AnySocket, _: Origin) -> Result<(), Error> {
         let handle = socket.handle();
-        let facts = associate::associate(&self.port, handle, self.features.skips)?;
-        while self.sockets.len() <= index as usize {
-            self.sockets.push(State::default());
+        let facts = associate::associate(&self.io.port, handle, self.features.skips)?;
+        while self.io.sockets.len() <= index as usize {
+            self.io.sockets.push(State::default());
         }
-        // The queue may still have the number of an earlier socket with this index.
-        let is_queued = self.sockets[index as usize].is_queued;
-        self.sockets[index as usize] = State { handle, facts, is_queued, awaited: None, stash: None };
+        self.io.sockets[index as usize] = State { handle, facts, ..State::default() };
+        self.inputs.forget(index);
         Ok(())
     }
 
     fn detach(&mut self, index: u32) {
-        let state = &mut self.sockets[index as usize];
-        debug_assert!(state.awaited.is_none());
+        let state = &mut self.io.sockets[index as usize];
+        debug_assert!(state.arming == Arming::Idle);
         state.stash = None;
+        self.inputs.forget(index);
     }
 
     fn turn(
@@ -144,12 +142,12 @@ impl Provider for Iocp {
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
         self.is_urgent = !events.is_empty();
-        self.blocks.cancel_again();
+        self.io.blocks.cancel_again();
         for request in requests.drain(..) {
             self.start(request, events);
         }
-        let is_busy = self.is_urgent || !self.queue.is_empty();
-        let longest = match (is_busy, self.blocks.has_unheard()) {
+        let is_busy = self.is_urgent || !self.inputs.is_idle() || self.accepts.is_due();
+        let longest = match (is_busy, self.io.blocks.has_unheard()) {
             (true, _) => Some(Duration::ZERO),
             (false, true) => Some(wait.unwrap_or(CANCEL_WAIT).min(CANCEL_WAIT)),
             (false, false) => wait,
@@ -160,7 +158,8 @@ impl Provider for Iocp {
             self.take(entry, events);
         }
         self.entries = entries;
-        self.work_off(pool, events);
+        self.refill_accepts(events);
+        self.inputs.run(&mut self.io, pool, events);
         waited
     }
 }
@@ -171,16 +170,21 @@ impl Iocp {
         let (timer, features) = features::probe(config)?;
         let port = Port::new()?;
         let profile = Profile::system(Kind::Iocp, port.clone(), features.states());
-        let iocp = Iocp {
+        let io = Io {
             port,
-            entries: Vec::with_capacity(ENTRIES_PER_WAIT),
             blocks: Blocks::new(),
-            accepts: Accepts::new(config.iocp.accepts_ahead as usize),
             extensions: Extensions::load()?,
+            sockets: Vec::new(),
+            datagram_bytes: [config.pool.buffer_bytes as usize, config.pool.bulk_bytes as usize],
+            counters: profile.counters.clone(),
+        };
+        let iocp = Iocp {
+            entries: Vec::with_capacity(ENTRIES_PER_WAIT),
+            accepts: Accepts::new(config.iocp.accepts_ahead as usize),
             timer,
             features,
-            sockets: Vec::new(),
-            queue: ReadyQueue::new(config.turn_bytes_max),
+            inputs: InputQueue::new(config.turn_bytes_max, &profile.counters),
+            io,
             pieces: Pieces::with_capacity(GATHER_PIECES_MAX),
             is_urgent: false,
             is_noticed: false,
@@ -191,12 +195,12 @@ impl Iocp {
 
     /// Where the ends of operations arrive.
     pub(in crate::backend) fn port(&self) -> &Port {
-        &self.port
+        &self.io.port
     }
 
     /// What is known of a socket that has joined.
     pub(in crate::backend) fn facts(&self, index: u32) -> Facts {
-        self.sockets[index as usize].facts
+        self.io.sockets[index as usize].facts
     }
 
     /// True once for each notice of registered I/O.
@@ -210,9 +214,9 @@ impl Iocp {
         if let (Some(after), Some(timer)) = (precise, &mut self.timer) {
             self.counters.kernel_entries.add(3);
             // If it cannot be armed the wait ends by itself, a little later.
-            timer.arm(after, &self.port);
+            timer.arm(after, &self.io.port);
         }
-        let waited = self.port.wait(&mut self.entries, wait);
+        let waited = self.io.port.wait(&mut self.entries, wait);
         if let Some(timer) = &mut self.timer {
             if self.entries.iter().any(|entry| entry.lpCompletionKey == key::TIMER) {
                 timer.fired();
@@ -225,53 +229,16 @@ impl Iocp {
     fn take(&mut self, entry: OVERLAPPED_ENTRY, events: &mut Vec<Event>) {
         match entry.lpCompletionKey {
             key::SOCKET => self.finish(entry, events),
-            key::WAKE => self.port.clear_wake(),
-            key::SETTLED => self.blocks.settled(entry.lpOverlapped),
+            key::WAKE => self.io.port.clear_wake(),
+            key::SETTLED => self.io.blocks.settled(entry.lpOverlapped),
             key::RIO => self.is_noticed = true,
             _ => {}
         }
     }
 
-    /// Tries the sockets that have something, each its share, until the turn has had its own.
-    //= STARVE-1
-    fn work_off(&mut self, pool: &mut BufferPool, events: &mut Vec<Event>) {
-        self.queue.begin();
-        while let Some(socket) = self.queue.next() {
-            self.sockets[socket as usize].is_queued = false;
-            let Some(awaited) = self.sockets[socket as usize].awaited else { continue };
-            if awaited.is_armed {
-                continue;
-            }
-            match awaited.input {
-                Input::Accept => self.try_accept(socket, events),
-                Input::Stream(section, shots) => self.try_stream(socket, awaited.key, (section, shots), pool, events),
-                Input::Datagrams(section) => self.try_datagrams(socket, awaited.key, section, pool, events),
-            }
-        }
-    }
-
-    /// The socket may have something.
-    fn enqueue(&mut self, socket: u32) {
-        let state = &mut self.sockets[socket as usize];
-        if !std::mem::replace(&mut state.is_queued, true) {
-            self.queue.push_fresh(socket);
-        }
-    }
-
-    /// The socket has had its share.
-    fn enqueue_busy(&mut self, socket: u32) {
-        let state = &mut self.sockets[socket as usize];
-        if !std::mem::replace(&mut state.is_queued, true) {
-            self.queue.push_busy(socket);
-        }
-    }
-
-    fn try_accept(&mut self, socket: u32, events: &mut Vec<Event>) {
-        match self.accepts_with(events, |accepts, around| accepts.refill(socket, around)) {
-            Refilled::Waits => {}
-            Refilled::GoesOn => self.enqueue(socket),
-            Refilled::Ended => self.sockets[socket as usize].awaited = None,
-        }
+    /// Lets the listeners that are due wait for connections again.
+    fn refill_accepts(&mut self, events: &mut Vec<Event>) {
+        self.accepts_with(events, Accepts::refill_due);
     }
 
     fn accepts_with<T>(
@@ -280,9 +247,9 @@ impl Iocp {
         act: impl FnOnce(&mut Accepts, &mut Surroundings<'_>) -> T,
     ) -> T {
         let mut around = Surroundings {
-            port: &self.port,
-            blocks: &mut self.blocks,
-            extensions: &self.extensions,
+            port: &self.io.port,
+            blocks: &mut self.io.blocks,
+            extensions: &self.io.extensions,
             kernel_entries: &self.counters.kernel_entries,
             events,
         };
@@ -293,26 +260,26 @@ impl Iocp {
 impl Drop for Iocp {
     //= DROP-1
     fn drop(&mut self) {
-        if self.blocks.used() == 0 {
+        if self.io.blocks.used() == 0 {
             return;
         }
-        let in_use: Vec<_> = self.blocks.in_use().collect();
-        in_use.into_iter().for_each(|id| self.blocks.cancel(id));
+        let in_use: Vec<_> = self.io.blocks.in_use().collect();
+        in_use.into_iter().for_each(|id| self.io.blocks.cancel(id));
         let deadline = Instant::now() + DROP_WAIT;
-        while self.blocks.used() > 0 && Instant::now() < deadline {
-            self.blocks.cancel_again();
+        while self.io.blocks.used() > 0 && Instant::now() < deadline {
+            self.io.blocks.cancel_again();
             // What fails here fails until the deadline.
-            let _ = self.port.wait(&mut self.entries, Some(DROP_WAIT / 20));
+            let _ = self.io.port.wait(&mut self.entries, Some(DROP_WAIT / 20));
             for entry in self.entries.drain(..).filter(|entry| entry.lpCompletionKey == key::SOCKET) {
-                if let Some((index, user)) = self.blocks.find(entry.lpOverlapped) {
-                    self.blocks.release(index);
+                if let Some((index, user)) = self.io.blocks.find(entry.lpOverlapped) {
+                    self.io.blocks.release(index);
                     self.accepts.forget(user);
                 }
             }
         }
-        if self.blocks.used() > 0 {
+        if self.io.blocks.used() > 0 {
             // The system may still write into them.
-            self.sockets.drain(..).filter_map(|state| state.stash).for_each(std::mem::forget);
+            self.io.sockets.drain(..).filter_map(|state| state.stash).for_each(std::mem::forget);
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Requests become system calls.
 
-use super::accept::Surroundings;
 use super::blocks::{BlockId, Job, Started, Use};
-use super::{Awaited, Input, Iocp, connect, message, transfer};
-use crate::base::error::{Error, ErrorKind};
+use super::{Arming, Iocp, State, connect, message, transfer};
+use crate::contract::input::Input;
 use crate::contract::{Action, Event, EventResult, Notice, Request, RequestKey};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 
@@ -12,15 +11,20 @@ impl Iocp {
         let Request { key, socket, handle, action } = request;
         let user = |job| Use { key, socket, handle, job };
         match action {
-            Action::Accept => self.start_accept(key, socket),
+            Action::Accept => {
+                let State { handle, facts, .. } = self.io.sockets[socket as usize];
+                self.accepts.start(key, socket, handle, facts);
+            }
             Action::Connect(address) => self.start_connect(user(Job::Connect), address, events),
             Action::Receive(section, shots) => {
-                self.await_input(key, socket, Input::Stream(section, shots));
-                self.arm(socket, events);
+                if !self.inputs.start(socket, key, Input::Stream(section, shots)) {
+                    self.arm(socket, key, events);
+                }
             }
             Action::ReceiveDatagrams(section, _) => {
-                self.await_input(key, socket, Input::Datagrams(section));
-                self.enqueue(socket);
+                self.inputs.start(socket, key, Input::Datagrams(section));
+                // One may have arrived in the socket's own memory.
+                self.inputs.readable(socket);
             }
             Action::ReceiveInto(span) => self.start_receive_into(user(Job::ReceiveInto), span, events),
             Action::Send(span, notice) => {
@@ -38,48 +42,48 @@ impl Iocp {
         }
     }
 
-    fn await_input(&mut self, key: RequestKey, socket: u32, input: Input) {
-        let awaited = Awaited { key, input, is_armed: false, is_cancelled: false };
-        self.sockets[socket as usize].awaited = Some(awaited);
-    }
-
-    fn start_accept(&mut self, key: RequestKey, socket: u32) {
-        let state = &self.sockets[socket as usize];
-        self.accepts.start(key, socket, state.handle, state.facts);
-        self.await_input(key, socket, Input::Accept);
-        self.enqueue(socket);
+    /// Waits until the socket has something.
+    fn arm(&mut self, socket: u32, key: RequestKey, events: &mut Vec<Event>) {
+        match self.io.arm(socket, key) {
+            Ok(false) => {}
+            Ok(true) => self.inputs.readable(socket),
+            Err(error) => {
+                self.is_urgent = true;
+                events.extend(self.inputs.end(socket, key, EventResult::Failed(error)));
+            }
+        }
     }
 
     fn start_connect(&mut self, user: Use, address: Span, events: &mut Vec<Event>) {
         self.counters.kernel_entries.add(2);
-        let id = self.blocks.take(user);
-        let skips = self.sockets[user.socket as usize].facts.skips;
-        let started = connect::start(&self.extensions, &self.blocks, id, user.handle, address, skips);
+        let id = self.io.blocks.take(user);
+        let skips = self.io.sockets[user.socket as usize].facts.skips;
+        let started = connect::start(&self.io.extensions, &self.io.blocks, id, user.handle, address, skips);
         self.conclude_start(id, started, events);
     }
 
     fn start_receive_into(&mut self, user: Use, span: SpanMut, events: &mut Vec<Event>) {
         self.counters.kernel_entries.add(1);
-        let id = self.blocks.take(user);
-        let skips = self.sockets[user.socket as usize].facts.skips;
-        let started = transfer::receive(user.handle, span, self.blocks.overlapped(id.index), skips);
+        let id = self.io.blocks.take(user);
+        let skips = self.io.sockets[user.socket as usize].facts.skips;
+        let started = transfer::receive(user.handle, span, self.io.blocks.overlapped(id.index), skips);
         self.conclude_start(id, started, events);
     }
 
     fn start_send(&mut self, user: Use, events: &mut Vec<Event>) {
         self.counters.kernel_entries.add(1);
-        let id = self.blocks.take(user);
-        let skips = self.sockets[user.socket as usize].facts.skips;
-        let started = transfer::send(user.handle, &self.pieces, self.blocks.overlapped(id.index), skips);
+        let id = self.io.blocks.take(user);
+        let skips = self.io.sockets[user.socket as usize].facts.skips;
+        let started = transfer::send(user.handle, &self.pieces, self.io.blocks.overlapped(id.index), skips);
         self.conclude_start(id, started, events);
     }
 
     fn start_datagram(&mut self, user: Use, list: SpanList, target: Target, events: &mut Vec<Event>) {
         self.counters.kernel_entries.add(1);
         list.with(|spans| self.pieces.fill(spans));
-        let id = self.blocks.take(user);
-        let skips = self.sockets[user.socket as usize].facts.skips;
-        let started = message::send(&self.blocks, id.index, user.handle, skips, &self.pieces, target);
+        let id = self.io.blocks.take(user);
+        let skips = self.io.sockets[user.socket as usize].facts.skips;
+        let started = message::send(&self.io.blocks, id.index, user.handle, skips, &self.pieces, target);
         self.conclude_start(id, started, events);
     }
 
@@ -87,8 +91,8 @@ impl Iocp {
     fn conclude_start(&mut self, id: BlockId, started: Started, events: &mut Vec<Event>) {
         let (result, user) = match started {
             Started::Pending => return,
-            Started::Done(bytes) => (Ok(bytes), self.blocks.release(id.index)),
-            Started::Failed(error) => (Err(error), self.blocks.settle(id.index, &self.port)),
+            Started::Done(bytes) => (Ok(bytes), self.io.blocks.release(id.index)),
+            Started::Failed(error) => (Err(error), self.io.blocks.settle(id.index, &self.io.port)),
         };
         if let Some(user) = user {
             let is_lazy = matches!(user.job, Job::Send(Notice::Lazy) | Job::SendDatagram(Notice::Lazy));
@@ -100,35 +104,24 @@ impl Iocp {
     /// Asks for a request to end. Its final event follows when the system has let go of it.
     //= CANCEL-1
     fn cancel(&mut self, key: RequestKey, socket: u32, events: &mut Vec<Event>) {
-        let awaited = &mut self.sockets[socket as usize].awaited;
-        match awaited.filter(|awaited| awaited.key == key) {
-            Some(Awaited { input: Input::Accept, .. }) => self.cancel_accept(key, socket, events),
-            Some(Awaited { is_armed: false, .. }) => {
-                *awaited = None;
-                self.is_urgent = true;
-                let result = EventResult::Failed(Error::new(ErrorKind::Cancelled));
-                events.push(Event { key, more: false, result });
+        let arming = &mut self.io.sockets[socket as usize].arming;
+        let before = events.len();
+        let is_input = self.inputs.request(socket).is_some_and(|(pending, _)| pending == key);
+        if is_input && *arming == Arming::Idle {
+            events.extend(self.inputs.cancel(socket, key));
+        } else if is_input || !self.accepts_with(events, |accepts, around| accepts.cancel(key, around)) {
+            if is_input {
+                self.io.sockets[socket as usize].arming = Arming::Cancelled;
             }
-            Some(armed) => {
-                *awaited = Some(Awaited { is_cancelled: true, ..armed });
-                self.cancel_block(key);
-            }
-            None => self.cancel_block(key),
+            self.cancel_block(key);
         }
-    }
-
-    fn cancel_accept(&mut self, key: RequestKey, socket: u32, events: &mut Vec<Event>) {
-        let has_ended = self.accepts_with(events, |accepts, around: &mut Surroundings<'_>| accepts.cancel(key, around));
-        if has_ended {
-            self.is_urgent = true;
-            self.sockets[socket as usize].awaited = None;
-        }
+        self.is_urgent |= events.len() > before;
     }
 
     fn cancel_block(&mut self, key: RequestKey) {
-        if let Some(id) = self.blocks.of_request(key) {
+        if let Some(id) = self.io.blocks.of_request(key) {
             self.counters.kernel_entries.add(1);
-            self.blocks.cancel(id);
+            self.io.blocks.cancel(id);
         }
     }
 }

@@ -35,7 +35,7 @@ impl Iocps {
 
     /// Number of operations that the system has.
     fn under_way(&self) -> usize {
-        self.iocp.borrow().blocks.used()
+        self.iocp.borrow().io.blocks.used()
     }
 }
 

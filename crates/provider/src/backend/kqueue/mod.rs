@@ -1,35 +1,36 @@
 //! kqueue: edge-triggered (EV_CLEAR), two registrations per socket, one user event that wakes. All else is `readiness.rs`.
 //!
-//! What is asked of the kernel is the small trait [`Kernel`]. `sys.rs` asks kqueue(2) of macOS and FreeBSD; with
+//! What is asked of the kernel is the small trait [`Kernel`]. `calls.rs` asks kqueue(2) of macOS and FreeBSD; with
 //! `--cfg raon_kqueue_shim` it is `shim.rs`, which plays kqueue on Linux so that all else here is executed by the suite.
 
+#[cfg(not(raon_kqueue_shim))]
 mod calls;
 #[cfg(raon_kqueue_shim)]
 mod shim;
-#[cfg(not(raon_kqueue_shim))]
-mod sys;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::backend::readiness::{self, BATCH_MAX, EDGES_PER_TURN, Edge, Label, Message, Selector};
+use crate::backend::readiness::{self, EDGES_PER_TURN, Edge, Message, Selector};
 use crate::base::attempt::Attempt;
 use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::wake::{Wake, Waker};
 use crate::config::Config;
+use crate::contract::input::{BATCH_MAX, Label};
 use crate::contract::merge::MergingProbe;
 use crate::contract::{FeatureState, Opened};
 use crate::memory::buffer::BufferPool;
-use crate::memory::{Span, SpanList, SpanMut};
+use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
 
+#[cfg(not(raon_kqueue_shim))]
+use self::calls::Queue;
 #[cfg(raon_kqueue_shim)]
 use self::shim::Queue;
-#[cfg(not(raon_kqueue_shim))]
-use self::sys::Queue;
 
 /// Opens a kqueue. Errors: the system's.
 pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error> {
@@ -93,7 +94,7 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
     }
 
     fn add(&mut self, socket: u32, handle: RawHandle) -> Result<(), Error> {
-        calls::raise_no_signal(handle);
+        socket::raise_no_signal(handle);
         self.kernel.0.add(socket, handle)
     }
 
@@ -117,40 +118,16 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
         Vec::new()
     }
 
-    fn never_block(handle: RawHandle) {
-        calls::never_block(handle);
-    }
-
     fn accept(handle: RawHandle) -> Attempt<Socket> {
-        calls::accept(handle)
-    }
-
-    fn connect(handle: RawHandle, address: Span) -> Attempt<()> {
-        calls::connect(handle, address)
-    }
-
-    fn connect_result(handle: RawHandle) -> Attempt<()> {
-        calls::connect_result(handle)
-    }
-
-    fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
-        calls::receive(handle, span)
-    }
-
-    fn send(handle: RawHandle, span: Span) -> Attempt<usize> {
-        calls::send(handle, span)
-    }
-
-    fn send_list(handle: RawHandle, list: SpanList) -> Attempt<usize> {
-        calls::send_list(handle, list)
+        socket::accept(handle)
     }
 
     fn receive_datagrams(handle: RawHandle, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
-        calls::receive_datagrams(handle, spans, labels)
+        socket::receive_datagrams(handle, spans, labels)
     }
 
     fn send_messages(handle: RawHandle, messages: &[Message], spans: &[Span]) -> Attempt<usize> {
-        calls::send_messages(handle, messages, spans)
+        socket::send_messages(handle, messages, spans)
     }
 
     fn probe_merging() -> MergingProbe {

@@ -11,8 +11,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags as On};
 use rustix::io::Errno;
 
-use super::{Filter, Kernel, Note, calls};
+use super::{Filter, Kernel, Note};
 use crate::backend::event_fd::EventFd;
+use crate::backend::readiness;
 use crate::base::error::Error;
 use crate::base::wake::Wake;
 use crate::platform::RawHandle;
@@ -39,11 +40,12 @@ impl Kernel for Queue {
 
     fn add(&self, socket: u32, handle: RawHandle) -> Result<(), Error> {
         let data = epoll::EventData::new_u64(u64::from(socket));
-        epoll::add(&self.epoll, calls::borrow(&handle), data, On::IN | On::OUT | On::RDHUP | On::ET).map_err(os)
+        epoll::add(&self.epoll, readiness::calls::borrow(&handle), data, On::IN | On::OUT | On::RDHUP | On::ET)
+            .map_err(os)
     }
 
     fn delete(&self, handle: RawHandle) {
-        let _ = epoll::delete(&self.epoll, calls::borrow(&handle));
+        let _ = epoll::delete(&self.epoll, readiness::calls::borrow(&handle));
     }
 
     fn trigger(&self) {

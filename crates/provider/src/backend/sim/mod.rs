@@ -25,30 +25,20 @@ use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::kind::Kind;
 use crate::base::time;
 use crate::config::Config;
+use crate::contract::input::{BATCH_MAX, Input, InputQueue, Label, Received, Source};
 use crate::contract::{
     Action, Clock, Event, EventResult, FeatureState, Opened, Origin, Profile, Provider, ProviderCounters, Request,
-    RequestKey, Shots,
+    RequestKey,
 };
-use crate::memory::buffer::{BufferPool, Section};
+use crate::memory::buffer::BufferPool;
 use crate::memory::{Span, SpanList, SpanMut};
 use crate::socket::sim::bell::Bell;
 use crate::socket::sim::fault::escapable;
 use crate::socket::sim::network::SimNetwork;
 use crate::socket::sim::world::World;
-use crate::socket::{AnyNetwork, AnySocket};
+use crate::socket::{AcceptedSocket, AnyNetwork, AnySocket};
 
-use transfer::{is_late, map, receive, send, send_datagram, send_list, shorten};
-
-/// Connections accepted from one listener per turn, before others get theirs.
-const ACCEPTS_PER_TURN: usize = 64;
-
-#[derive(Clone, Copy)]
-enum Input {
-    Accept,
-    Stream(Section, Shots),
-    Datagrams(Section),
-    Into(SpanMut),
-}
+use transfer::{is_late, receive, send, send_datagram, send_list};
 
 #[derive(Clone, Copy)]
 enum Output {
@@ -62,7 +52,6 @@ enum Output {
 struct State {
     /// Its number in the network.
     number: u32,
-    input: Option<(RequestKey, Input)>,
     output: Option<(RequestKey, Output)>,
     /// Until when a completion is kept back, per direction.
     input_late_ns: Option<u64>,
@@ -79,7 +68,7 @@ pub(crate) struct Sim {
     /// Requests that the present turn has not taken: its queue was full.
     backlog: VecDeque<Request>,
     touched: Vec<u32>,
-    turn_bytes_max: usize,
+    inputs: InputQueue,
     patience: Duration,
     counters: Rc<ProviderCounters>,
 }
@@ -103,7 +92,7 @@ pub(crate) fn open(config: &Config, _: &mut BufferPool) -> Result<Opened, Error>
         sockets: Vec::new(),
         backlog: VecDeque::new(),
         touched: Vec::new(),
-        turn_bytes_max: config.turn_bytes_max as usize,
+        inputs: InputQueue::new(config.turn_bytes_max, &profile.counters),
         patience: config.sim.patience,
         counters: profile.counters.clone(),
     };
@@ -116,13 +105,15 @@ impl Provider for Sim {
         let place = index as usize;
         self.sockets.resize(self.sockets.len().max(place + 1), State::default());
         self.sockets[place] = State { number, ..State::default() };
+        self.inputs.forget(index);
         self.network.world().watch(number, Some((self.driver, index)));
         Ok(())
     }
 
     fn detach(&mut self, index: u32) {
         let state = std::mem::take(&mut self.sockets[index as usize]);
-        debug_assert!(state.input.is_none() && state.output.is_none());
+        debug_assert!(state.output.is_none());
+        self.inputs.forget(index);
         self.network.world().watch(state.number, None);
     }
 
@@ -142,8 +133,9 @@ impl Provider for Sim {
         loop {
             self.look(&mut world, pool, events);
             let is_over = until_ns.is_some_and(|until_ns| world.now_ns >= until_ns);
-            // A wake ends the wait, and so does a request that is still to be taken.
-            if self.bell.take_wake() || is_over || !events.is_empty() || !self.backlog.is_empty() {
+            // A wake ends the wait, and so does a request that is still to be taken, or input that is still to be read.
+            let is_busy = !self.backlog.is_empty() || !self.inputs.is_idle();
+            if self.bell.take_wake() || is_over || !events.is_empty() || is_busy {
                 return Ok(());
             }
             match (world.next_ns(), until_ns) {
@@ -156,10 +148,6 @@ impl Provider for Sim {
     }
 }
 
-fn event(key: RequestKey, more: bool, result: EventResult) -> Event {
-    Event { key, more, result }
-}
-
 impl Sim {
     // Requests.
 
@@ -169,26 +157,24 @@ impl Sim {
             taken = world.random.below(taken);
         }
         for request in self.backlog.drain(..taken) {
-            let state = &mut self.sockets[request.socket as usize];
-            match request.action {
-                Action::Accept => state.input = Some((request.key, Input::Accept)),
-                Action::Receive(section, shots) => {
-                    state.input = Some((request.key, Input::Stream(section, shots)));
-                }
-                Action::ReceiveDatagrams(section, _) => state.input = Some((request.key, Input::Datagrams(section))),
+            let Request { key, socket, action, .. } = request;
+            let state = &mut self.sockets[socket as usize];
+            if let Some(input) = Input::of(action) {
+                self.inputs.start(socket, key, input);
+            }
+            match action {
                 // The network has no packets to save: datagrams are neither merged nor sent together.
                 Action::SendDatagram(list, target, notice) => {
-                    let result = send_datagram(world, state.number, list, target, notice);
-                    events.push(event(request.key, false, result));
+                    events.push(Event::last(key, send_datagram(world, state.number, list, target, notice)));
                 }
-                Action::ReceiveInto(span) => state.input = Some((request.key, Input::Into(span))),
-                Action::Send(span, _) => state.output = Some((request.key, Output::Send(span))),
-                Action::SendList(list, _) => state.output = Some((request.key, Output::SendList(list))),
+                Action::Send(span, _) => state.output = Some((key, Output::Send(span))),
+                Action::SendList(list, _) => state.output = Some((key, Output::SendList(list))),
                 Action::Connect(_) => {
-                    state.output = Some((request.key, Output::Connect));
+                    state.output = Some((key, Output::Connect));
                     world.connect(state.number);
                 }
-                Action::Cancel => events.extend(cancel(state, request.key)),
+                Action::Cancel => events.extend(self.inputs.cancel(socket, key).or_else(|| cancel(state, key))),
+                Action::Accept | Action::Receive(..) | Action::ReceiveInto(_) | Action::ReceiveDatagrams(..) => {}
             }
             world.touch(state.number);
         }
@@ -208,21 +194,16 @@ impl Sim {
             if let Some((key, output)) = state.output {
                 self.try_output(*index, key, output, world, events);
             }
-            if let Some((key, input)) = state.input
+            if self.inputs.request(*index).is_some()
                 && world.is_readable(state.number)
                 && !is_late(&mut self.sockets[*index as usize].input_late_ns, state.number, world)
             {
-                match input {
-                    Input::Accept => self.try_accept(*index, key, world, events),
-                    Input::Stream(section, shots) => {
-                        self.try_stream(*index, key, (section, shots), world, pool, events);
-                    }
-                    Input::Datagrams(section) => self.try_datagrams(*index, key, section, world, pool, events),
-                    Input::Into(span) => self.try_receive_into(*index, key, span, world, events),
-                }
+                self.inputs.readable(*index);
             }
         }
         self.touched = touched;
+        let mut source = LockedSockets { world, network: &self.network, sockets: &self.sockets };
+        self.inputs.run(&mut source, pool, events);
     }
 
     //= SEND-1
@@ -232,9 +213,9 @@ impl Sim {
             return;
         }
         let tried = match output {
-            Output::Connect => map(world.connect_result(state.number), |()| EventResult::Connected),
-            Output::Send(span) => map(send(world, state.number, span), EventResult::Sent),
-            Output::SendList(list) => map(list.with(|spans| send_list(world, state.number, spans)), EventResult::Sent),
+            Output::Connect => world.connect_result(state.number).map(|()| EventResult::Connected),
+            Output::Send(span) => send(world, state.number, span).map(EventResult::Sent),
+            Output::SendList(list) => list.with(|spans| send_list(world, state.number, spans)).map(EventResult::Sent),
         };
         let result = match tried {
             Attempt::Done(result) => result,
@@ -242,144 +223,7 @@ impl Sim {
             Attempt::Later => return,
         };
         state.output = None;
-        events.push(event(key, false, result));
-    }
-
-    fn try_accept(&mut self, index: u32, key: RequestKey, world: &mut World, events: &mut Vec<Event>) {
-        let state = &mut self.sockets[index as usize];
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !world.is_readable(state.number) {
-                return;
-            }
-            let tried = if world.random.chance(world.plan.failed_accepts) {
-                Attempt::Failed(Error::new(ErrorKind::DescriptorLimit))
-            } else {
-                world.accept(state.number, true)
-            };
-            let (more, result) = match tried {
-                Attempt::Later => return,
-                Attempt::Failed(error) => (false, EventResult::Failed(error)),
-                Attempt::Done(number) => {
-                    let more = !world.random.chance(world.plan.stream_ends);
-                    (more, EventResult::Accepted(self.network.unattached(number)))
-                }
-            };
-            events.push(event(key, more, result));
-            if !more {
-                state.input = None;
-                return;
-            }
-        }
-        world.touch(state.number);
-    }
-
-    /// Receives until nothing is left or the socket has had its share of this turn.
-    //= STARVE-1
-    fn try_stream(
-        &mut self,
-        index: u32,
-        key: RequestKey,
-        (section, shots): (Section, Shots),
-        world: &mut World,
-        pool: &mut BufferPool,
-        events: &mut Vec<Event>,
-    ) {
-        let state = &mut self.sockets[index as usize];
-        let mut share = self.turn_bytes_max;
-        while world.is_readable(state.number) {
-            if share == 0 {
-                return world.touch(state.number);
-            }
-            let lent =
-                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
-            let (more, result) = match lent {
-                None => {
-                    self.counters.no_buffers.add(1);
-                    (false, EventResult::Failed(Error::new(ErrorKind::NoBuffers)))
-                }
-                Some(buffer) => match receive(world, state.number, buffer) {
-                    Attempt::Later => return,
-                    Attempt::Failed(error) => (false, EventResult::Failed(error)),
-                    Attempt::Done(buffer) => {
-                        share = share.saturating_sub(buffer.len());
-                        let goes_on = shots == Shots::Many && !buffer.is_empty();
-                        let goes_on = goes_on && !world.random.chance(world.plan.stream_ends);
-                        (goes_on, EventResult::Received(buffer))
-                    }
-                },
-            };
-            events.push(event(key, more, result));
-            if !more {
-                state.input = None;
-                return;
-            }
-        }
-    }
-
-    /// Receives until nothing is left or the socket has had its share of this turn.
-    //= DGRAM-1
-    fn try_datagrams(
-        &mut self,
-        index: u32,
-        key: RequestKey,
-        section: Section,
-        world: &mut World,
-        pool: &mut BufferPool,
-        events: &mut Vec<Event>,
-    ) {
-        let state = &mut self.sockets[index as usize];
-        let mut share = self.turn_bytes_max;
-        while world.is_readable(state.number) {
-            if share == 0 {
-                return world.touch(state.number);
-            }
-            let lent =
-                if world.random.chance(escapable(world.plan.no_buffers)) { None } else { pool.lend_receive(section) };
-            let Some(mut buffer) = lent else {
-                self.counters.no_buffers.add(1);
-                state.input = None;
-                return events.push(event(key, false, EventResult::Failed(Error::new(ErrorKind::NoBuffers))));
-            };
-            let result = match world.receive_datagram(state.number) {
-                Attempt::Later => return,
-                Attempt::Failed(error) => EventResult::Failed(error),
-                Attempt::Done((from, bytes)) => {
-                    share = share.saturating_sub(bytes.len().max(1));
-                    match buffer.fill_from(&bytes) == bytes.len() {
-                        true => EventResult::Datagram(buffer, from),
-                        false => EventResult::Truncated(from),
-                    }
-                }
-            };
-            let more = !world.random.chance(world.plan.stream_ends);
-            events.push(event(key, more, result));
-            if !more {
-                state.input = None;
-                return;
-            }
-        }
-    }
-
-    fn try_receive_into(
-        &mut self,
-        index: u32,
-        key: RequestKey,
-        span: SpanMut,
-        world: &mut World,
-        events: &mut Vec<Event>,
-    ) {
-        let state = &mut self.sockets[index as usize];
-        let tried = span.with(|bytes| {
-            let length = shorten(world.plan.short_reads, bytes.len(), 1, world);
-            world.read(state.number, &mut bytes[..length])
-        });
-        let result = match tried {
-            Attempt::Done(length) => EventResult::ReceivedInto(length),
-            Attempt::Failed(error) => EventResult::Failed(error),
-            Attempt::Later => return,
-        };
-        state.input = None;
-        events.push(event(key, false, result));
+        events.push(Event::last(key, result));
     }
 
     // Waiting.
@@ -394,17 +238,65 @@ impl Sim {
     }
 }
 
+/// Sockets of the driver in the network, while a turn has it locked.
+struct LockedSockets<'a> {
+    world: &'a mut World,
+    network: &'a SimNetwork,
+    sockets: &'a [State],
+}
+
+impl Source for LockedSockets<'_> {
+    const DATAGRAMS_PER_CALL: usize = 1;
+
+    fn accept(&mut self, socket: u32, _: bool) -> Attempt<AcceptedSocket> {
+        let number = self.sockets[socket as usize].number;
+        if !self.world.is_readable(number) {
+            return Attempt::Later;
+        }
+        if self.world.random.chance(self.world.plan.failed_accepts) {
+            return Attempt::Failed(Error::new(ErrorKind::DescriptorLimit));
+        }
+        let accepted = self.world.accept(number, true);
+        accepted.map(|number| self.network.unattached(number))
+    }
+
+    fn receive(&mut self, socket: u32, span: SpanMut) -> Attempt<Received> {
+        let number = self.sockets[socket as usize].number;
+        let read = span.with(|bytes| receive(self.world, number, bytes));
+        read.map(|bytes| Received { bytes, is_drained: !self.world.is_readable(number) })
+    }
+
+    fn receive_datagrams(&mut self, socket: u32, spans: &[SpanMut], labels: &mut [Label; BATCH_MAX]) -> Attempt<usize> {
+        let datagram = self.world.receive_datagram(self.sockets[socket as usize].number);
+        datagram.map(|(from, bytes)| {
+            let length = spans[0].with(|room| {
+                let length = bytes.len().min(room.len());
+                room[..length].copy_from_slice(&bytes[..length]);
+                length
+            });
+            labels[0] = Label { length, from, is_truncated: length < bytes.len(), segment_bytes: 0 };
+            1
+        })
+    }
+
+    fn may_lend(&mut self) -> bool {
+        !self.world.random.chance(escapable(self.world.plan.no_buffers))
+    }
+
+    fn goes_on(&mut self) -> bool {
+        !self.world.random.chance(self.world.plan.stream_ends)
+    }
+}
+
 impl Drop for Sim {
     fn drop(&mut self) {
         self.network.world().remove_driver(self.driver);
     }
 }
 
-/// Takes the request of this key back, if it has not ended.
+/// Takes the output of this key back, if it has not ended.
 //= CANCEL-1
 fn cancel(state: &mut State, key: RequestKey) -> Option<Event> {
-    let was_input = state.input.take_if(|(pending, _)| *pending == key).is_some();
-    let was_output = state.output.take_if(|(pending, _)| *pending == key).is_some();
-    let cancelled = EventResult::Failed(Error::new(ErrorKind::Cancelled));
-    (was_input || was_output).then(|| event(key, false, cancelled))
+    let output = state.output.take_if(|(pending, _)| *pending == key);
+    output.map(|_| Event::last(key, EventResult::Failed(Error::new(ErrorKind::Cancelled))))
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::base::attempt::Attempt;
 use crate::contract::{EventResult, Notice};
-use crate::memory::buffer::Buffer;
 use crate::memory::{Span, SpanList, Target};
 use crate::socket::sim::datagram::DATAGRAM_BYTES_MAX;
 use crate::socket::sim::fault::escapable;
@@ -30,16 +29,13 @@ pub(super) fn is_late(late_ns: &mut Option<u64>, number: u32, world: &mut World)
 }
 
 /// What is left of a length at a rate of short ones.
-pub(super) fn shorten(rate: f64, length: usize, least: usize, world: &mut World) -> usize {
+fn shorten(rate: f64, length: usize, least: usize, world: &mut World) -> usize {
     if length > least && world.random.chance(rate) { least + world.random.below(length - least) } else { length }
 }
 
-pub(super) fn receive(world: &mut World, number: u32, mut buffer: Buffer) -> Attempt<Buffer> {
-    let room = shorten(world.plan.short_reads, buffer.len(), 1, world);
-    map(world.read(number, &mut buffer[..room]), |length| {
-        buffer.set_len(length);
-        if length == 0 { Buffer::empty() } else { buffer }
-    })
+pub(super) fn receive(world: &mut World, number: u32, bytes: &mut [u8]) -> Attempt<usize> {
+    let room = shorten(world.plan.short_reads, bytes.len(), 1, world);
+    world.read(number, &mut bytes[..room])
 }
 
 pub(super) fn send(world: &mut World, number: u32, span: Span) -> Attempt<usize> {
@@ -65,14 +61,6 @@ pub(super) fn send_list(world: &mut World, number: u32, spans: &[Span]) -> Attem
         }
     }
     Attempt::Done(done)
-}
-
-pub(super) fn map<T, U>(tried: Attempt<T>, change: impl FnOnce(T) -> U) -> Attempt<U> {
-    match tried {
-        Attempt::Done(value) => Attempt::Done(change(value)),
-        Attempt::Later => Attempt::Later,
-        Attempt::Failed(error) => Attempt::Failed(error),
-    }
 }
 
 /// A short write is a socket without room: who waits for room does not see it.

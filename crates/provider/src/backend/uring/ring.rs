@@ -20,9 +20,9 @@ use io_uring::{IoUring, Parameters, Probe, Submitter, opcode, squeue, types};
 
 use super::entries::Patience;
 use crate::backend::datagram::{self, SegmentControl};
-use crate::backend::readiness::UNSPECIFIED;
 use crate::base::capacity;
 use crate::base::setting::Setting;
+use crate::contract::input::UNSPECIFIED;
 use crate::contract::merge::RUN_SPANS_MAX;
 use crate::memory::{Region, Span, SpanList, SpanMut, Target};
 

@@ -1,40 +1,16 @@
-//! Datagrams over readiness: batches of one socket leave by one system call, and what finds no room is parked until the
+//! Datagrams to send over readiness: batches of one socket leave by one system call, and what finds no room is parked until the
 //! socket is writable again.
 
-use std::net::SocketAddr;
-
-use super::{Readiness, Selector, UNSPECIFIED, event};
+use super::{Readiness, Selector};
 use crate::base::attempt::Attempt;
-use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::NONE;
-use crate::contract::is_about_the_past;
+use crate::contract::input::BATCH_MAX;
 use crate::contract::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
 use crate::contract::{Event, EventResult, Notice, RequestKey};
-use crate::memory::buffer::{Buffer, BufferPool, Section};
-use crate::memory::{Span, SpanList, SpanMut, Target};
+use crate::memory::{Span, SpanList, Target};
 
-/// Messages per system call.
-pub(crate) const BATCH_MAX: usize = 32;
 /// Datagrams per outbox: some full messages.
 pub(super) const OUTBOX_MAX: usize = 4 * RUN_MAX;
-const BATCH_MIN: usize = 4;
-
-/// What came with one datagram.
-#[derive(Clone, Copy)]
-pub(crate) struct Label {
-    /// Bytes in its buffer.
-    pub(crate) length: usize,
-    /// The sender.
-    pub(crate) from: SocketAddr,
-    /// It was longer than its buffer.
-    pub(crate) is_truncated: bool,
-    /// Several datagrams of this length each, the last perhaps shorter; 0: one.
-    pub(crate) segment_bytes: u16,
-}
-
-impl Label {
-    pub(crate) const NONE: Label = Label { length: 0, from: UNSPECIFIED, is_truncated: false, segment_bytes: 0 };
-}
 
 /// What one entry of a batch to send says.
 #[derive(Clone, Copy)]
@@ -46,43 +22,6 @@ pub(crate) struct Message {
     /// How many of the spans are its own.
     pub(crate) spans: usize,
     pub(crate) target: Target,
-}
-
-/// Buffers lent for one system call; those that it leaves empty go back by themselves.
-struct Batch {
-    buffers: [Buffer; BATCH_MAX],
-    spans: [SpanMut; BATCH_MAX],
-    count: usize,
-}
-
-impl Batch {
-    /// As many as are wanted and free; `None` if there are none.
-    fn lend(pool: &mut BufferPool, section: Section, wanted: usize) -> Option<Self> {
-        let buffers = std::array::from_fn(|_| Buffer::empty());
-        let mut batch = Batch { buffers, spans: [SpanMut::none(); BATCH_MAX], count: 0 };
-        while let Some(buffer) = if batch.count < wanted { pool.lend_receive(section) } else { None } {
-            batch.buffers[batch.count] = buffer;
-            batch.spans[batch.count] = SpanMut::of(&mut batch.buffers[batch.count]);
-            batch.count += 1;
-        }
-        (batch.count > 0).then_some(batch)
-    }
-
-    fn spans(&self) -> &[SpanMut] {
-        &self.spans[..self.count]
-    }
-
-    /// What the call has filled, as results.
-    fn filled(self, labels: [Label; BATCH_MAX], came: usize) -> impl Iterator<Item = EventResult> {
-        self.buffers.into_iter().zip(labels).take(came).map(|(mut buffer, label)| {
-            buffer.set_len(label.length);
-            match label {
-                Label { is_truncated: true, from, .. } => EventResult::Truncated(from),
-                Label { segment_bytes: 0, from, .. } => EventResult::Datagram(buffer, from),
-                Label { segment_bytes, from, .. } => EventResult::Datagrams(buffer, from, segment_bytes),
-            }
-        })
-    }
 }
 
 /// A datagram to send.
@@ -162,7 +101,7 @@ impl<S: Selector> Readiness<S> {
         // The datagrams before this place go alone: they were refused together.
         let mut alone_until = 0;
         while done < self.outbox.len() {
-            let state = &mut self.sockets[socket as usize];
+            let state = &mut self.sockets.states[socket as usize];
             let tried = if state.writable && state.parked == 0 {
                 self.counters.kernel_entries.add(1);
                 self.outbox.pack(done, alone_until, &mut self.merging);
@@ -180,7 +119,7 @@ impl<S: Selector> Readiness<S> {
                         continue;
                     }
                     self.merging.alone(first.key, false);
-                    events.push(event(first.key, false, EventResult::Failed(error)));
+                    events.push(Event::last(first.key, EventResult::Failed(error)));
                     done += 1;
                 }
                 Attempt::Later => {
@@ -204,7 +143,7 @@ impl<S: Selector> Readiness<S> {
                 count => self.counters.merged_sent.add(count as u64),
             }
             let went = &self.outbox.posted[next..next + message.count];
-            events.extend(went.iter().map(|posted| event(posted.key, false, EventResult::Sent(posted.list.bytes))));
+            events.extend(went.iter().map(|posted| Event::last(posted.key, EventResult::Sent(posted.list.bytes))));
             next += message.count;
         }
         next
@@ -214,7 +153,7 @@ impl<S: Selector> Readiness<S> {
     pub(super) fn retry_parked(&mut self, socket: u32, events: &mut Vec<Event>) {
         let mut parked = std::mem::take(&mut self.outbox.parked);
         std::mem::swap(&mut self.outbox.parked, &mut self.outbox.spare);
-        self.sockets[socket as usize].parked = 0;
+        self.sockets.states[socket as usize].parked = 0;
         for (owner, posted) in parked.drain(..) {
             if owner != socket {
                 self.outbox.parked.push((owner, posted));
@@ -227,51 +166,5 @@ impl<S: Selector> Readiness<S> {
         }
         self.outbox.spare = parked;
         self.send_outbox(events);
-    }
-
-    /// Receives until the socket is drained or has had its share of this turn.
-    pub(super) fn try_datagrams(
-        &mut self,
-        socket: u32,
-        key: RequestKey,
-        section: Section,
-        pool: &mut BufferPool,
-        events: &mut Vec<Event>,
-    ) {
-        // A socket with one datagram should not pay for a batch, one with a thousand should not pay per datagram.
-        let mut wanted = BATCH_MIN;
-        let mut share = self.queue.share_bytes();
-        while share > 0 {
-            let state = &mut self.sockets[socket as usize];
-            let Some(batch) = Batch::lend(pool, section, wanted) else {
-                self.counters.no_buffers.add(1);
-                state.input = None;
-                let none = Error::new(ErrorKind::NoBuffers);
-                return events.push(event(key, false, EventResult::Failed(none)));
-            };
-            self.counters.kernel_entries.add(1);
-            let mut labels = [Label::NONE; BATCH_MAX];
-            match S::receive_datagrams(state.handle, batch.spans(), &mut labels) {
-                Attempt::Done(came) => {
-                    wanted = if came == wanted { BATCH_MAX.min(wanted * 2) } else { 1 };
-                    let bytes: usize = labels[..came].iter().map(|label| label.length.max(1)).sum();
-                    share = share.saturating_sub(bytes);
-                    self.queue.used(bytes);
-                    events.extend(batch.filled(labels, came).map(|result| event(key, true, result)));
-                }
-                Attempt::Later => {
-                    state.readable = false;
-                    return;
-                }
-                Attempt::Failed(error) if is_about_the_past(error) => {
-                    share = share.saturating_sub(1);
-                    events.push(event(key, true, EventResult::Failed(error)));
-                }
-                Attempt::Failed(error) => {
-                    state.input = None;
-                    return events.push(event(key, false, EventResult::Failed(error)));
-                }
-            }
-        }
     }
 }
