@@ -10,7 +10,7 @@ use crate::child;
 use crate::peer::{self, Peer};
 use crate::platform::{self, DescriptorLimit};
 use crate::rig::{PATIENCE, Rig};
-use crate::setup::Setup;
+use crate::setup::{self, Setup};
 use crate::simulated::Moment;
 
 /// More connections in one turn than there is room for completions in a ring of this configuration.
@@ -190,8 +190,8 @@ pub fn a_listener_may_be_shared_with_other_back_ends(setup: &Setup) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, shared) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
     let mut rigs = vec![Rig::new(setup)];
-    for kind in platform::KINDS {
-        if let Ok(driver) = Driver::open(&Config::named(*kind)) {
+    for kind in setup::kinds() {
+        if let Ok(driver) = Driver::open(&Config::named(kind)) {
             rigs.push(Rig::of(*setup, driver, 64));
         }
     }

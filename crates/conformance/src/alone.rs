@@ -17,7 +17,7 @@ pub fn run(setup: &Setup, name: &str, test: fn(&Setup)) {
         return println!("not on {}: {reason}", setup.name);
     }
     run_with(|| {
-        simulated::enter(setup.network);
+        simulated::enter(setup.plan);
         test(setup);
     });
 }

@@ -155,7 +155,7 @@ fn assert_broken(setup: &Setup, seen: Option<IoErrorKind>, expected: Option<IoEr
 
 /// How a peer of which everything was read sees an abort. A Unix socket has no reset of its own: linger means nothing there.
 fn end_of_abort(setup: &Setup) -> Option<IoErrorKind> {
-    (!setup.is_unix()).then_some(IoErrorKind::ConnectionReset)
+    (!setup.is_unix).then_some(IoErrorKind::ConnectionReset)
 }
 
 pub fn the_id_is_stale_at_once(setup: &Setup) {

@@ -100,7 +100,7 @@ pub(crate) fn assert_talks(rig: &mut Rig, listener: SocketId, address: &Address)
 
 pub fn connections_over_every_address_family(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    if setup.is_unix() {
+    if setup.is_unix {
         return unix::assert_connects(&mut rig);
     }
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
@@ -162,7 +162,7 @@ pub fn listeners_may_share_a_port(setup: &Setup) {
     let options = ListenOptions { reuse_port: true, backlog: 64, ..ListenOptions::default() };
     let first = rig.driver.listen(setup.address(), &options).unwrap();
     let address = rig.driver.local_address(first).unwrap();
-    if setup.is_unix() {
+    if setup.is_unix {
         // A name has one owner, whatever is asked for.
         let refused = rig.driver.listen(&address, &options);
         return assert_eq!(refusal(refused), ErrorKind::AddressInUse);
@@ -198,12 +198,12 @@ pub fn options_reach_the_sockets(setup: &Setup) {
         let local = rig.driver.local_address(connected).unwrap();
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
         assert_eq!(socket.peer_address().unwrap(), local);
-        assert_eq!(local.ip().map(|ip| ip.ip()), (!setup.is_unix()).then_some(host));
+        assert_eq!(local.ip().map(|ip| ip.ip()), (!setup.is_unix).then_some(host));
         // A simulated socket has nothing inside, and no options.
         let socket = socket.into_inner();
         assert_eq!(socket.is_err(), setup.is_simulated());
         let Ok(socket) = socket else { return };
-        if setup.is_unix() {
+        if setup.is_unix {
             // Options of TCP mean nothing here, and are no error.
             assert!(!socket.keepalive().unwrap());
         } else {
@@ -237,7 +237,7 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         let listen = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
         let connect = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
         let listened = rig.driver.listen(setup.address(), &listen).map_err(|error| error.setting());
-        if setup.is_unix() {
+        if setup.is_unix {
             // Options of TCP mean nothing here, and are no error.
             rig.abort(listened.unwrap(), 9);
             rig.wait_closed(9);
@@ -268,7 +268,7 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         rig.connect(&address, 2);
         rig.wait(2);
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
-        if let (Ok(socket), false) = (socket.into_inner(), setup.is_unix()) {
+        if let (Ok(socket), false) = (socket.into_inner(), setup.is_unix) {
             assert!(socket.keepalive().unwrap());
             assert!(platform::patience(&socket).is_none_or(|patience| patience == told), "{told:?}");
         }
@@ -307,7 +307,7 @@ pub fn any_stream_socket_can_be_adopted(setup: &Setup) {
     let unconnected = rig.adopt(platform::stream_socket(address.domain()));
     rig.receive(unconnected, 6);
     // recv(2) says ENOTCONN; on a Unix socket it says EINVAL.
-    let kind = if setup.is_unix() { ErrorKind::InvalidInput } else { ErrorKind::NotConnected };
+    let kind = if setup.is_unix { ErrorKind::InvalidInput } else { ErrorKind::NotConnected };
     assert_eq!(rig.wait_failure(6).0, kind);
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use raon_provider::{
-    BindOptions, Completions, DatagramConfig, ErrorKind, Feature, Operation, Outcome, Payload, SocketId,
+    BindOptions, Completions, DatagramConfig, ErrorKind, Feature, Form, Operation, Outcome, Payload, SocketId,
 };
 
 use crate::random::{Random, pattern};
@@ -23,7 +23,7 @@ fn options(coalesce: bool) -> BindOptions {
 /// Sender and receiver, each with and without the kernel's help, as far as the set-up allows it.
 fn combinations(setup: &Setup) -> [(DatagramConfig, bool); 4] {
     [(false, false), (false, true), (true, false), (true, true)].map(|(segment, coalesce)| {
-        (DatagramConfig { segment: segment && setup.datagrams.segment, ..setup.datagrams }, coalesce)
+        (DatagramConfig { segment: segment && setup.config().datagrams.segment, ..setup.config().datagrams }, coalesce)
     })
 }
 
@@ -36,7 +36,7 @@ fn each_combination(setup: &Setup, receivers: u64, mut test: impl FnMut(&mut Rig
             continue;
         }
         // What the set-up promises to use is switched off on purpose.
-        let setup = Setup { datagrams, uses: &[], ..*setup };
+        let setup = Setup { form: Form { uses: &[], ..setup.form }, datagrams: Some(datagrams), ..*setup };
         // Where nothing is merged each datagram holds a bulk buffer of its own.
         let mut rig = Rig::with(&setup, |config| (config.pool.bulk_count, config.pool.bulk_bytes) = (128, bulk_bytes));
         let (near, _) = rig.bind(&BindOptions::default());
@@ -192,7 +192,7 @@ pub fn the_kernel_merges_where_it_can(setup: &Setup) {
                 assert!(merged == 0 || coalesces && merged == 64, "{merged}");
             }
         }
-        let is_sure = setup.datagrams.coalesce && segments && coalesces;
+        let is_sure = setup.config().datagrams.coalesce && segments && coalesces;
         assert!(is_sure || rig.driver.stats().merged_received == 0);
     });
     let mut rig = Rig::new(setup);

@@ -99,7 +99,7 @@ fn replay_line<V: Verbs>(setup: &Setup, plan: &Plan<V>) -> String {
 
 fn play_alone<V: Verbs>(setup: &Setup, plan: &Plan<V>, is_verbose: bool) {
     alone::run_with(|| {
-        simulated::enter(setup.network);
+        simulated::enter(setup.plan);
         V::play(setup, plan, is_verbose);
     });
 }

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket};
 
 use crate::platform;
 use crate::rig::Rig;
-use crate::setup::{Setup, Transport};
+use crate::setup::Setup;
 use crate::simulated;
 
 /// A non-blocking socket that reads and writes while the rig goes on turning.
@@ -29,10 +29,10 @@ pub fn connection(setup: &Setup, near_send: usize, far_receive: usize) -> (Accep
     if let Some(network) = simulated::network() {
         return simulated_connection(setup, &network, near_send, far_receive);
     }
-    let (near, far) = match setup.transport {
-        Transport::Tcp => tcp_connection(far_receive),
+    let (near, far) = match setup.is_unix {
+        false => tcp_connection(far_receive),
         // What is on its way lies in the sender's buffer; the receiver has none of its own.
-        Transport::Unix => platform::local_pair(),
+        true => platform::local_pair(),
     };
     if near_send > 0 {
         near.set_send_buffer_size(near_send).unwrap();
@@ -46,9 +46,9 @@ fn simulated_connection(
     near_send: usize,
     far_receive: usize,
 ) -> (AcceptedSocket, Peer) {
-    let (near, mut far) = match setup.transport {
-        Transport::Tcp => network.pair(),
-        Transport::Unix => simulated_unix_pair(network, &setup.address()),
+    let (near, mut far) = match setup.is_unix {
+        false => network.pair(),
+        true => simulated_unix_pair(network, &setup.address()),
     };
     if near_send > 0 {
         far.set_peer_send_buffer(near_send).unwrap();

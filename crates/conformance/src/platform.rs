@@ -1,6 +1,6 @@
 //! What the suite has to know about the operating system under it; chosen here, and nowhere else in it.
 //!
-//! [`SKIPPED`] and [`SKIPPED_REAL`] are the tests that a system cannot run, each with the reason; [`ALL`] are its set-ups.
+//! [`SKIPPED`] and [`SKIPPED_REAL`] are the tests that a system cannot run, each with the reason.
 
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 mod bsd;

@@ -116,7 +116,7 @@ impl Rig {
 
     /// Makes the peer's end to come a reset: a Unix socket ends with one only if it leaves bytes unread.
     pub fn provoke_reset(&mut self, socket: SocketId) {
-        if self.setup.is_unix() {
+        if self.setup.is_unix {
             self.send_quiet(socket, b"never read".as_slice(), ANY);
             self.settle();
         }

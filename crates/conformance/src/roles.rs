@@ -14,7 +14,7 @@ use crate::child::{self, BACKEND};
 use crate::peer;
 use crate::platform::{self, forbid};
 use crate::rig::{Rig, refusal};
-use crate::setup::{EPOLL, Setup, URING_DEFER};
+use crate::setup::{self, Setup};
 use crate::simulated;
 
 const EPERM: i32 = 1;
@@ -100,7 +100,7 @@ pub fn play(role: &str, argument: &str) {
 
 fn alone(name: &str) -> Setup {
     let setup = Setup::by_name(name);
-    simulated::enter(setup.network);
+    simulated::enter(setup.plan);
     setup
 }
 
@@ -117,7 +117,7 @@ fn late_seccomp(argument: &str) {
     let uring = UringConfig { submission_entries: 8, ..UringConfig::default() };
     let config = Config { uring, drain_deadline: Duration::from_millis(200), ..Config::named(Kind::IoUring) };
     let mut driver = Driver::open(&config).unwrap();
-    let peers: Vec<_> = (0..COUNT).map(|_| peer::connection(&URING_DEFER, 0, 0)).collect();
+    let peers: Vec<_> = (0..COUNT).map(|_| peer::connection(&Setup::by_name("io_uring_defer"), 0, 0)).collect();
     let (sockets, _peers): (Vec<_>, Vec<_>) =
         peers.into_iter().map(|(near, far)| (driver.adopt(near).unwrap(), far)).unzip();
     for socket in &sockets {
@@ -172,7 +172,7 @@ fn coarse_waits(error: &str) {
     }
     driver.cancel(endless).unwrap();
     assert_eq!(driver.poll(None, &mut completions).unwrap(), 1);
-    assert_echoes(Rig::of(EPOLL, driver, 64));
+    assert_echoes(Rig::of(Setup::by_name("epoll"), driver, 64));
 }
 
 /// `auto` runs on epoll and says why; io_uring by name fails with the reason; epoll by name is as ever.
@@ -183,7 +183,7 @@ fn assert_passed_over(kind: ErrorKind, os_code: i32) {
     let [(passed_over, error)] = info.passed_over[..] else { panic!("{:?}", info.passed_over) };
     assert_eq!((passed_over, error.kind(), error.os_code()), (Kind::IoUring, kind, os_code), "{error}");
     assert_eq!(error.feature(), Some(Feature::Ring));
-    assert_echoes(Rig::of(EPOLL, driver, 64));
+    assert_echoes(Rig::of(Setup::by_name("epoll"), driver, 64));
 
     let error = Driver::open(&Config::named(Kind::IoUring)).err().expect("no silent fallback");
     assert_eq!((error.kind(), error.os_code()), (kind, os_code));
@@ -232,7 +232,7 @@ fn environment(name: &str) {
 
 fn available() {
     let available = Kind::available();
-    assert_eq!(available.iter().map(|each| each.kind).collect::<Vec<_>>(), platform::KINDS, "best first");
+    assert_eq!(available.iter().map(|each| each.kind).collect::<Vec<_>>(), setup::kinds(), "best first");
     for each in &available {
         let opened = Driver::open(&Config::named(each.kind));
         assert_eq!(opened.err().map(|error| error.kind()), each.error.map(|error| error.kind()));

@@ -218,7 +218,7 @@ pub fn every_option_works_or_is_refused_by_name(setup: &Setup) {
     let mut driver = setup.open();
     let mut completions = Completions::with_capacity(16);
     // Nobody need listen there: it is the options that are looked at.
-    let to = if setup.is_unix() { setup.address() } else { raon_provider::Address::from(([127, 0, 0, 1], 9)) };
+    let to = if setup.is_unix { setup.address() } else { raon_provider::Address::from(([127, 0, 0, 1], 9)) };
     let (sizes, address) = ([0, 1, 1472, 69_504, u32::MAX - 1, u32::MAX], setup.address());
     for backlog in sizes {
         let options = ListenOptions { backlog, ..ListenOptions::default() };

@@ -1,301 +1,116 @@
 //! The forms of a back end, and the kinds of sockets, under which every test runs.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use raon_provider::{
-    Address, Config, DatagramConfig, Driver, FaultPlan, Faults, Feature, IocpConfig, Kind, PoolConfig, RioConfig, Rung,
-    SimConfig, UringConfig,
-};
+use raon_provider::{Address, Config, DatagramConfig, Driver, Faults, Form, Kind, PoolConfig, SimConfig, forms};
 
 use crate::{platform, simulated};
 
-pub use crate::platform::ALL;
-
-/// What carries the bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transport {
-    /// TCP over loopback.
-    Tcp,
-    /// Unix stream sockets.
-    Unix,
+/// Calls a macro with the set-ups of the suite, a line per back end. Each line has the condition under which the back end is
+/// there, and the names of its forms with the programs that run them: `storms` (seconds each, so on each mechanism and tier
+/// only), the oracle's `streams` and `datagrams`.
+#[macro_export]
+macro_rules! for_each_setup {
+    ($macro:ident) => {
+        $macro! {
+            [target_os = "linux"] io_uring_defer(storms streams datagrams) io_uring_coop(storms streams datagrams)
+                io_uring_plain(storms streams datagrams) io_uring_single_shot(streams datagrams)
+                io_uring_no_buffer_ring(streams datagrams) io_uring_no_skip(streams datagrams)
+                io_uring_zero_copy(streams datagrams) io_uring_bare(streams datagrams)
+                io_uring_defer_unix(storms streams) io_uring_coop_unix(streams) io_uring_plain_unix(streams)
+                io_uring_zero_copy_unix(streams) io_uring_bare_unix(streams);
+            [target_os = "linux"] epoll(storms streams datagrams) epoll_one_by_one(datagrams) epoll_unix(storms streams);
+            [any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim)]
+                kqueue(storms streams datagrams) kqueue_unix(streams);
+            [windows] rio(storms streams datagrams);
+            [windows] iocp(storms streams datagrams) iocp_bare(streams datagrams);
+            [all()] sim(storms streams datagrams) sim_rough(storms streams datagrams) sim_unix(streams)
+                sim_rough_unix(streams);
+        }
+    };
 }
 
-/// A back end, with what of it is switched off, over one kind of sockets.
+/// A form of a back end, with the faults that a test adds.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Its name.
-    pub name: &'static str,
-    /// Which back end.
-    pub kind: Kind,
-    /// Over what.
-    pub transport: Transport,
-    /// What is particular to io_uring.
-    pub uring: UringConfig,
-    /// What is particular to I/O completion ports.
-    pub iocp: IocpConfig,
-    /// How datagrams are handed over.
-    pub datagrams: DatagramConfig,
-    /// What goes wrong in the network, if that is simulated.
-    pub network: Option<fn() -> FaultPlan>,
-    /// What goes wrong besides.
+    /// The form.
+    pub form: Form,
+    /// Faults that the driver adds.
     pub faults: Option<Faults>,
-    /// Features that must be in use, else the set-up is not what it says.
-    pub uses: &'static [Feature],
-    /// Features that must not be in use.
-    pub lacks: &'static [Feature],
+    /// Handling of datagrams, if it is not the form's.
+    pub datagrams: Option<DatagramConfig>,
 }
 
-const ALL_ON: UringConfig = UringConfig {
-    rung_first: Rung::Defer,
-    submission_entries: 1024,
-    multishot_accept: true,
-    multishot_receive: true,
-    send_address: true,
-    buffer_ring: true,
-    skip_success: true,
-    zero_copy_bytes_min: None,
-};
+impl Deref for Setup {
+    type Target = Form;
 
-const AHEAD: IocpConfig = IocpConfig { accepts_ahead: 16, skip_on_success: true, precise_waits: true };
-
-const MERGED: DatagramConfig = DatagramConfig { segment: true, coalesce: true };
-const ONE_BY_ONE: DatagramConfig = DatagramConfig { segment: false, coalesce: false };
-
-const fn uring(name: &'static str, uring: UringConfig, uses: &'static [Feature], lacks: &'static [Feature]) -> Setup {
-    Setup {
-        name,
-        kind: Kind::IoUring,
-        transport: Transport::Tcp,
-        uring,
-        iocp: AHEAD,
-        datagrams: MERGED,
-        network: None,
-        faults: None,
-        uses,
-        lacks,
+    fn deref(&self) -> &Form {
+        &self.form
     }
 }
 
-/// epoll as it is.
-pub const EPOLL: Setup = Setup {
-    name: "epoll",
-    kind: Kind::Epoll,
-    transport: Transport::Tcp,
-    uring: ALL_ON,
-    iocp: AHEAD,
-    datagrams: MERGED,
-    network: None,
-    faults: None,
-    uses: &[Feature::UdpSegment, Feature::UdpGro],
-    lacks: &[],
-};
+/// All set-ups of this system.
+pub fn all() -> impl Iterator<Item = Setup> {
+    forms().map(|form| Setup { form: *form, faults: None, datagrams: None })
+}
 
-/// epoll with a system call's entry for each datagram.
-pub const EPOLL_ONE_BY_ONE: Setup = Setup {
-    name: "epoll_one_by_one",
-    datagrams: ONE_BY_ONE,
-    uses: &[],
-    lacks: &[Feature::UdpSegment, Feature::UdpGro],
-    ..EPOLL
-};
-
-/// kqueue: on macOS and FreeBSD, and on Linux where a build for tests plays it.
-pub const KQUEUE: Setup = Setup { name: "kqueue", kind: Kind::Kqueue, ..EPOLL_ONE_BY_ONE };
-/// kqueue over Unix sockets.
-pub const KQUEUE_UNIX: Setup = KQUEUE.over_unix("kqueue_unix");
-
-/// io_uring with everything.
-pub const URING_DEFER: Setup = uring(
-    "io_uring_defer",
-    ALL_ON,
-    &[
-        Feature::DeferTaskrun,
-        Feature::MultishotAccept,
-        Feature::MultishotReceive,
-        Feature::MultishotMessage,
-        Feature::SendAddress,
-        Feature::BufferRing,
-        Feature::SkipSuccess,
-        Feature::UdpSegment,
-        Feature::UdpGro,
-    ],
-    &[Feature::CoopTaskrun, Feature::ZeroCopy],
-);
-
-/// The second rung.
-pub const URING_COOP: Setup = uring(
-    "io_uring_coop",
-    UringConfig { rung_first: Rung::Coop, ..ALL_ON },
-    &[Feature::CoopTaskrun, Feature::MultishotReceive, Feature::BufferRing],
-    &[Feature::DeferTaskrun],
-);
-
-/// The third rung.
-pub const URING_PLAIN: Setup = uring(
-    "io_uring_plain",
-    UringConfig { rung_first: Rung::Plain, ..ALL_ON },
-    &[Feature::MultishotReceive, Feature::BufferRing],
-    &[Feature::DeferTaskrun, Feature::CoopTaskrun],
-);
-
-/// Single shots that are armed again.
-pub const URING_SINGLE_SHOT: Setup = uring(
-    "io_uring_single_shot",
-    UringConfig { multishot_accept: false, multishot_receive: false, ..ALL_ON },
-    &[Feature::BufferRing],
-    &[Feature::MultishotAccept, Feature::MultishotReceive, Feature::MultishotMessage],
-);
-
-/// Buffers lent at submission.
-pub const URING_NO_BUFFER_RING: Setup = uring(
-    "io_uring_no_buffer_ring",
-    UringConfig { buffer_ring: false, ..ALL_ON },
-    &[Feature::DeferTaskrun],
-    &[Feature::BufferRing, Feature::MultishotReceive],
-);
-
-/// A completion entry for every send.
-pub const URING_NO_SKIP: Setup = uring(
-    "io_uring_no_skip",
-    UringConfig { skip_success: false, ..ALL_ON },
-    &[Feature::DeferTaskrun],
-    &[Feature::SkipSuccess],
-);
-
-/// Every send without a copy.
-pub const URING_ZERO_COPY: Setup =
-    uring("io_uring_zero_copy", UringConfig { zero_copy_bytes_min: Some(1), ..ALL_ON }, &[Feature::ZeroCopy], &[]);
-
-/// The oldest ring that is enough: the last rung with everything switched off.
-pub const URING_BARE: Setup = Setup {
-    datagrams: ONE_BY_ONE,
-    ..uring(
-        "io_uring_bare",
-        UringConfig {
-            rung_first: Rung::Plain,
-            submission_entries: 1024,
-            multishot_accept: false,
-            multishot_receive: false,
-            send_address: false,
-            buffer_ring: false,
-            skip_success: false,
-            zero_copy_bytes_min: None,
-        },
-        &[],
-        &[
-            Feature::BufferRing,
-            Feature::SkipSuccess,
-            Feature::MultishotAccept,
-            Feature::SendAddress,
-            Feature::UdpSegment,
-            Feature::UdpGro,
-        ],
-    )
-};
-
-/// I/O completion ports with everything that every Windows has.
-pub const IOCP: Setup = Setup {
-    name: "iocp",
-    kind: Kind::Iocp,
-    uses: &[Feature::SkipOnSuccess],
-    lacks: &[Feature::UdpSegment, Feature::UdpGro],
-    ..EPOLL
-};
-
-/// Every operation leaves a completion, a listener has one socket ahead, waits end with the clock.
-pub const IOCP_BARE: Setup = Setup {
-    name: "iocp_bare",
-    iocp: IocpConfig { accepts_ahead: 1, skip_on_success: false, precise_waits: false },
-    uses: &[],
-    lacks: &[Feature::SkipOnSuccess, Feature::WaitCompletionPacket, Feature::UdpSegment, Feature::UdpGro],
-    ..IOCP
-};
-
-/// Registered I/O, played by its double.
-pub const RIO: Setup = Setup { name: "rio", kind: Kind::Rio, uses: &[Feature::RegisteredIo], ..IOCP };
-
-/// epoll over Unix sockets.
-pub const EPOLL_UNIX: Setup = EPOLL.over_unix("epoll_unix");
-/// The first rung over Unix sockets.
-pub const URING_DEFER_UNIX: Setup = URING_DEFER.over_unix("io_uring_defer_unix");
-/// The second rung over Unix sockets.
-pub const URING_COOP_UNIX: Setup = URING_COOP.over_unix("io_uring_coop_unix");
-/// The third rung over Unix sockets.
-pub const URING_PLAIN_UNIX: Setup = URING_PLAIN.over_unix("io_uring_plain_unix");
-/// Unix sockets, where no send can go without a copy though it is asked for.
-pub const URING_ZERO_COPY_UNIX: Setup = URING_ZERO_COPY.over_unix("io_uring_zero_copy_unix");
-/// The oldest ring over Unix sockets.
-pub const URING_BARE_UNIX: Setup = URING_BARE.over_unix("io_uring_bare_unix");
-
-/// The simulated back end on a perfect network.
-pub const SIM: Setup =
-    Setup { name: "sim", kind: Kind::Sim, network: Some(FaultPlan::default), uses: &[Feature::VirtualTime], ..EPOLL };
-/// The same at its worst: late, in pieces, in another order. Connections hold, as the tests expect.
-pub const SIM_ROUGH: Setup = Setup { name: "sim_rough", network: Some(FaultPlan::rough), ..SIM };
-
-/// The perfect network, with names in the place of addresses.
-pub const SIM_UNIX: Setup = SIM.over_unix("sim_unix");
-/// The rough one in the same way.
-pub const SIM_ROUGH_UNIX: Setup = SIM_ROUGH.over_unix("sim_rough_unix");
+/// Back ends of this system, best first, without the simulated one.
+pub fn kinds() -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = forms().map(|form| form.kind).filter(|kind| *kind != Kind::Sim).collect();
+    kinds.dedup();
+    kinds
+}
 
 impl Setup {
-    const fn over_unix(self, name: &'static str) -> Self {
-        Setup { name, transport: Transport::Unix, ..self }
-    }
-
     /// The same with faults.
     pub fn with_faults(self, faults: Faults) -> Self {
         Setup { faults: Some(faults), ..self }
     }
 
-    /// True if the bytes go over Unix sockets: no resets, no time-outs, no options.
-    pub fn is_unix(&self) -> bool {
-        self.transport == Transport::Unix
-    }
-
     /// True if the network is simulated.
     pub fn is_simulated(&self) -> bool {
-        self.network.is_some()
+        self.plan.is_some()
     }
 
     /// Where a listener can be that nobody else has: any port of loopback, or a new name.
     pub fn address(&self) -> Address {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        match self.transport {
-            Transport::Tcp => ([127, 0, 0, 1], 0).into(),
-            Transport::Unix => platform::local_name(NUMBER.fetch_add(1, Ordering::Relaxed)),
+        match self.is_unix {
+            false => ([127, 0, 0, 1], 0).into(),
+            true => platform::local_name(NUMBER.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
     /// The same on a host of loopback that is this set-up's in this process, where there is more than one: what is sent to a
     /// port that has closed reaches nobody else's, and ports of earlier runs, still in TIME_WAIT, are not in the way.
     pub fn own_address(&self) -> Address {
-        if self.is_unix() {
+        if self.is_unix {
             return self.address();
         }
-        let place = ALL.iter().position(|each| each.name == self.name).unwrap_or(0) as u8 + 1;
+        let place = all().position(|each| each.name == self.name).unwrap_or(0) as u8 + 1;
         (platform::own_host(std::process::id(), place), 0).into()
     }
 
     /// The set-up of this name.
     pub fn by_name(name: &str) -> Self {
-        *ALL.iter().find(|setup| setup.name == name).expect("a set-up's name")
+        all().find(|setup| setup.name == name).expect("a set-up's name")
     }
 
     /// The configuration that tests start from: the defaults, with tables of a size that suits a test.
     pub fn config(&self) -> Config {
-        Config {
+        let mut config = Config {
             sockets_max: 4096,
             operations_max: 16_384,
             pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
-            uring: self.uring,
-            iocp: self.iocp,
-            rio: RioConfig { functions: platform::rio_functions(), ..RioConfig::default() },
-            datagrams: self.datagrams,
             sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
             faults: self.faults,
             ..Config::named(self.kind)
-        }
+        };
+        config.rio.functions = platform::rio_functions();
+        (self.configure)(&mut config);
+        config.datagrams = self.datagrams.unwrap_or(config.datagrams);
+        config
     }
 
     /// A driver of this configuration.
@@ -305,7 +120,7 @@ impl Setup {
 
     /// The network reads the caller's memory itself: what the peer has not taken stays with the kernel, also after a cancel.
     pub fn sends_without_copy(&self) -> bool {
-        self.uring.zero_copy_bytes_min.is_some() && !self.is_unix()
+        self.config().uring.zero_copy_bytes_min.is_some() && !self.is_unix
     }
 
     /// Fails unless the driver is what the set-up says: one that cannot be had is a failure, not a skip.

@@ -47,9 +47,9 @@ static NETWORK: Mutex<Option<(SimNetwork, Duration)>> = Mutex::new(None);
 
 /// Why this test is left out on this set-up, if it is.
 pub fn reason(setup: &Setup, test: &str) -> Option<&'static str> {
-    let plan = setup.network?();
+    let plan = setup.plan?();
     let rough: &[_] = if plan == FaultPlan::default() { &[] } else { &SKIPPED_ROUGH };
-    let unix: &[_] = if setup.is_unix() { &SKIPPED_UNIX } else { &[] };
+    let unix: &[_] = if setup.is_unix { &SKIPPED_UNIX } else { &[] };
     let skipped = SKIPPED.iter().chain(rough).chain(unix).find(|(name, _)| *name == test);
     skipped.map(|(_, reason)| *reason)
 }

@@ -273,7 +273,7 @@ pub fn a_connect_without_an_answer_times_out(setup: &Setup) {
     let full = crate::endpoints::FullBacklog::new(setup);
     let options = ConnectOptions { user_timeout: Some(Duration::from_millis(500)), ..ConnectOptions::default() };
     rig.submit(Operation::Connect { address: full.address.clone(), options }, 1);
-    if setup.is_unix() {
+    if setup.is_unix {
         rig.timer(Duration::from_millis(700), 2);
         assert_eq!(rig.next_completion().token, 2, "nobody answers");
         full.drain();

@@ -202,7 +202,7 @@ pub fn a_reset_is_never_an_orderly_end(setup: &Setup) {
     rig.settle();
     rig.send(socket, vec![1; 10], 5);
     // On a Unix socket it is told of the peer that is gone, and the reset is left for the receive.
-    let kind = if setup.is_unix() { ErrorKind::BrokenPipe } else { ErrorKind::ConnectionReset };
+    let kind = if setup.is_unix { ErrorKind::BrokenPipe } else { ErrorKind::ConnectionReset };
     assert_eq!(rig.wait_failure(5).0, kind);
     rig.shutdown_write(socket, 6);
     rig.wait(6);

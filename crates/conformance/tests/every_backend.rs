@@ -1,6 +1,7 @@
-//! Every test on every back end in every form. A new back end is one more line in `suites!`.
+//! Every test on every back end in every form, see `for_each_setup!`.
 
-use raon_conformance::{alone, child, every_choice, every_storm, every_test, platform, setup};
+use raon_conformance::setup::{self, Setup};
+use raon_conformance::{alone, child, every_choice, every_storm, every_test, for_each_setup, platform};
 
 macro_rules! cases {
     ($setup:expr; $($group:ident: $($test:ident)*;)*) => {
@@ -22,56 +23,31 @@ macro_rules! cases {
 }
 
 macro_rules! suites {
-    ($($name:ident: $setup:ident $(, $storms:ident)?;)*) => {
-        $(mod $name {
-            use super::{alone, every_test, setup};
-            every_test!(cases, super::setup::$setup);
-            $(use super::$storms; $storms!(cases, super::setup::$setup);)?
-        })*
+    ($([$condition:meta] $($name:ident($($program:ident)*))*;)*) => {
+        $($(
+            #[cfg($condition)]
+            mod $name {
+                use super::{Setup, alone};
+                raon_conformance::every_test!(cases, super::Setup::by_name(stringify!($name)));
+                $(storms!($program $name);)*
+            }
+        )*)*
+
+        /// Names of all suites of this system.
+        fn suites() -> Vec<&'static str> {
+            [$(#[cfg($condition)] &[$(stringify!($name)),*][..],)*].concat()
+        }
     };
 }
 
-// Storms take seconds each, and what they storm, the driver and the ring's set-up, is the same when a feature is switched
-// off: they run on each mechanism and rung only.
-#[cfg(target_os = "linux")]
-suites! {
-    epoll: EPOLL, every_storm;
-    epoll_one_by_one: EPOLL_ONE_BY_ONE;
-    io_uring_defer: URING_DEFER, every_storm;
-    io_uring_coop: URING_COOP, every_storm;
-    io_uring_plain: URING_PLAIN, every_storm;
-    io_uring_single_shot: URING_SINGLE_SHOT;
-    io_uring_no_buffer_ring: URING_NO_BUFFER_RING;
-    io_uring_no_skip: URING_NO_SKIP;
-    io_uring_zero_copy: URING_ZERO_COPY;
-    io_uring_bare: URING_BARE;
-    epoll_unix: EPOLL_UNIX, every_storm;
-    io_uring_defer_unix: URING_DEFER_UNIX, every_storm;
-    io_uring_coop_unix: URING_COOP_UNIX;
-    io_uring_plain_unix: URING_PLAIN_UNIX;
-    io_uring_zero_copy_unix: URING_ZERO_COPY_UNIX;
-    io_uring_bare_unix: URING_BARE_UNIX;
+macro_rules! storms {
+    (storms $name:ident) => {
+        raon_conformance::every_storm!(cases, super::Setup::by_name(stringify!($name)));
+    };
+    ($program:ident $name:ident) => {};
 }
 
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
-suites! {
-    kqueue: KQUEUE, every_storm;
-    kqueue_unix: KQUEUE_UNIX;
-}
-
-#[cfg(windows)]
-suites! {
-    iocp: IOCP, every_storm;
-    iocp_bare: IOCP_BARE;
-    rio: RIO, every_storm;
-}
-
-suites! {
-    sim: SIM, every_storm;
-    sim_rough: SIM_ROUGH, every_storm;
-    sim_unix: SIM_UNIX;
-    sim_rough_unix: SIM_ROUGH_UNIX;
-}
+for_each_setup!(suites);
 
 every_choice!(cases);
 
@@ -105,10 +81,7 @@ fn every_test_is_listed() {
 /// A set-up that no suite is about would be left out in silence.
 #[test]
 fn every_set_up_has_its_suite() {
-    let source = include_str!("every_backend.rs");
-    for setup in platform::ALL {
-        assert!(source.contains(&format!("\n    {}: ", setup.name)), "{} is in no list of this file", setup.name);
-    }
+    assert!(setup::all().map(|setup| setup.name).eq(suites()), "a form of a back end is not in `for_each_setup!`");
 }
 
 /// What is left out is written down for a test that there is.

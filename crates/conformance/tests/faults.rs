@@ -26,7 +26,8 @@ fn can_run(setup: &Setup, name: &str) -> bool {
     faults::can_run(name) && platform::reason(Some(setup), name).is_none()
 }
 
-fn rotate(setup: &Setup, seeds: Range<u64>) {
+fn rotate(setup: &str, seeds: Range<u64>) {
+    let setup = &Setup::by_name(setup);
     /// How many tests each seed runs in the gate.
     const TESTS_PER_SEED: u64 = 4;
     // Storms take seconds each; they run by hand.
@@ -40,47 +41,45 @@ fn rotate(setup: &Setup, seeds: Range<u64>) {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use raon_conformance::setup;
-
     use super::rotate;
 
     #[test]
     fn epoll() {
-        rotate(&setup::EPOLL, 0..70);
+        rotate("epoll", 0..70);
     }
 
     #[test]
     fn io_uring() {
-        rotate(&setup::URING_DEFER, 70..140);
+        rotate("io_uring_defer", 70..140);
     }
 
     #[test]
     fn epoll_unix() {
-        rotate(&setup::EPOLL_UNIX, 140..180);
+        rotate("epoll_unix", 140..180);
     }
 
     #[test]
     fn io_uring_unix() {
-        rotate(&setup::URING_DEFER_UNIX, 180..220);
+        rotate("io_uring_defer_unix", 180..220);
     }
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
 #[test]
 fn kqueue() {
-    rotate(&raon_conformance::setup::KQUEUE, 220..260);
+    rotate("kqueue", 220..260);
 }
 
 #[cfg(windows)]
 #[test]
 fn iocp() {
-    rotate(&raon_conformance::setup::IOCP, 260..300);
+    rotate("iocp", 260..300);
 }
 
 #[cfg(windows)]
 #[test]
 fn rio() {
-    rotate(&raon_conformance::setup::RIO, 300..340);
+    rotate("rio", 300..340);
 }
 
 fn all() -> Vec<Test> {

@@ -1,64 +1,54 @@
 //! Random sequences against the model, on every set-up. Variables: `ORACLE_CASES`, `ORACLE_SEED`, `ORACLE_REPLAY`.
 
-use raon_conformance::oracle;
-use raon_conformance::setup::{self, Setup};
+use raon_conformance::setup::Setup;
+use raon_conformance::{for_each_setup, oracle};
 
 macro_rules! explore {
-    ($explore:ident, $is_left_out:expr; $($name:ident)*) => {
-        $(#[test] fn $name() { super::oracle::$explore(&super::Setup::by_name(stringify!($name))); })*
+    ($([$condition:meta] $($name:ident($($program:ident)*))*;)*) => {
+        mod connections {
+            $($($(#[cfg($condition)] streams!($program $name);)*)*)*
+        }
+        mod datagrams {
+            $($($(#[cfg($condition)] datagrams!($program $name);)*)*)*
+        }
 
-        #[test]
-        fn every_set_up_is_explored() {
-            let named = [$(stringify!($name)),*];
-            let known = super::setup::ALL.iter().filter(|setup| !$is_left_out(setup));
-            assert!(known.map(|setup| setup.name).eq(named));
+        /// Names of the set-ups of this system with their programs.
+        fn programs() -> Vec<(&'static str, &'static [&'static str])> {
+            let lines: &[&[(&str, &[&str])]] =
+                &[$(#[cfg($condition)] &[$((stringify!($name), &[$(stringify!($program)),*])),*],)*];
+            lines.concat()
         }
     };
 }
 
-#[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
-mod connections {
-    // epoll_one_by_one differs from epoll in datagrams alone.
-    explore! { explore, |setup: &&super::Setup| setup.name == "epoll_one_by_one";
-        epoll io_uring_defer io_uring_coop io_uring_plain io_uring_single_shot io_uring_no_buffer_ring io_uring_no_skip
-        io_uring_zero_copy io_uring_bare epoll_unix io_uring_defer_unix io_uring_coop_unix io_uring_plain_unix
-        io_uring_zero_copy_unix io_uring_bare_unix sim sim_rough sim_unix sim_rough_unix
-    }
+macro_rules! streams {
+    (streams $name:ident) => {
+        #[test]
+        fn $name() {
+            super::oracle::explore(&super::Setup::by_name(stringify!($name)));
+        }
+    };
+    ($program:ident $name:ident) => {};
 }
 
-#[cfg(all(target_os = "linux", not(raon_kqueue_shim)))]
-mod datagrams {
-    // Over Unix sockets there are none.
-    explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix();
-        epoll epoll_one_by_one io_uring_defer io_uring_coop io_uring_plain io_uring_single_shot io_uring_no_buffer_ring
-        io_uring_no_skip io_uring_zero_copy io_uring_bare sim sim_rough
-    }
+macro_rules! datagrams {
+    (datagrams $name:ident) => {
+        #[test]
+        fn $name() {
+            super::oracle::explore_datagrams(&super::Setup::by_name(stringify!($name)));
+        }
+    };
+    ($program:ident $name:ident) => {};
 }
 
-#[cfg(windows)]
-mod connections {
-    explore! { explore, |_: &&super::Setup| false; iocp iocp_bare rio sim sim_rough sim_unix sim_rough_unix }
-}
+for_each_setup!(explore);
 
-#[cfg(windows)]
-mod datagrams {
-    explore! { explore_datagrams, |setup: &&super::Setup| setup.is_unix(); iocp iocp_bare rio sim sim_rough }
-}
-
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
-mod connections {
-    // Played on Linux, the others are explored elsewhere.
-    explore! { explore, |setup: &&super::Setup| setup.name.starts_with("epoll") || setup.name.starts_with("io_uring");
-        kqueue kqueue_unix sim sim_rough sim_unix sim_rough_unix
-    }
-}
-
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", raon_kqueue_shim))]
-mod datagrams {
-    explore! { explore_datagrams, |setup: &&super::Setup| {
-            setup.is_unix() || setup.name.starts_with("epoll") || setup.name.starts_with("io_uring")
-        };
-        kqueue sim sim_rough
+#[test]
+fn every_set_up_is_explored() {
+    for (name, programs) in programs() {
+        let has = |program| programs.contains(&program);
+        assert_eq!(has("datagrams"), !Setup::by_name(name).is_unix, "{name}: over Unix sockets there are none");
+        assert!(has("streams") || name == "epoll_one_by_one", "{name}: that one differs from epoll in datagrams alone");
     }
 }
 

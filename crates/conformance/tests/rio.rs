@@ -6,7 +6,7 @@ use std::os::windows::io::AsRawSocket;
 use std::time::{Duration, Instant};
 
 use raon_conformance::platform::{rio_functions, stream_socket};
-use raon_conformance::setup::RIO;
+use raon_conformance::setup::Setup;
 use raon_provider::{
     Completion, Completions, Config, ConnectOptions, Driver, ErrorKind, Feature, Kind, ListenOptions, Outcome,
     RioConfig, SocketId,
@@ -26,7 +26,7 @@ struct Rig {
 
 impl Rig {
     fn new(change: impl FnOnce(&mut RioConfig)) -> Self {
-        let mut config = RIO.config();
+        let mut config = Setup::by_name("rio").config();
         change(&mut config.rio);
         Rig { driver: Driver::open(&config).unwrap(), seen: Vec::new() }
     }

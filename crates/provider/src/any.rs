@@ -4,6 +4,7 @@ use crate::backend;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::kind::Kind;
 use crate::config::{Backend, Config};
+use crate::contract::form::Form;
 use crate::contract::{FeatureState, Opened};
 use crate::driver::Driver;
 use crate::faulty;
@@ -32,6 +33,7 @@ macro_rules! openers {
     ($([$condition:meta] $doc:literal $kind:ident $name:literal $module:ident, $lacking:expr;)*) => {
         /// All back ends of this platform, best first, the simulated one last.
         const OPENERS: &[(Kind, Open)] = &[$(#[cfg($condition)] (Kind::$kind, backend::$module::open),)*];
+        const FORMS: &[&[Form]] = &[$(#[cfg($condition)] backend::$module::forms::FORMS,)*];
     };
 }
 for_each_backend!(openers);
@@ -89,6 +91,11 @@ fn open_chosen(config: &Config, pool: &mut BufferPool) -> Result<Opened, Error> 
 fn open_kind(kind: Kind, config: &Config, pool: &mut BufferPool) -> Result<Opened, Error> {
     let opener = OPENERS.iter().find(|(each, _)| *each == kind);
     opener.map_or(Err(kind.foreign()), |(_, open)| open(config, pool))
+}
+
+/// Forms of all back ends of this platform, under each of which the conformance suite runs.
+pub fn forms() -> impl Iterator<Item = &'static Form> {
+    FORMS.iter().copied().flatten()
 }
 
 /// Answer to whether a back end can be had here.

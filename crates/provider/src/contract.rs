@@ -3,6 +3,7 @@
 //! A back end knows neither queues nor order nor close: it starts a request, ends it with exactly one final [`Event`],
 //! and stops it on `Cancel`. Everything that users see is built from that in `driver/`, once for all.
 
+pub(crate) mod form;
 pub(crate) mod input;
 pub(crate) mod merge;
 pub(crate) mod ready_queue;

@@ -36,6 +36,8 @@ mod platform;
 mod socket;
 
 pub use any::Availability;
+#[doc(hidden)]
+pub use any::forms;
 pub use base::address::Address;
 pub use base::error::{Error, ErrorKind, Feature, Refused};
 pub use base::id::{OperationId, SocketId};
@@ -45,6 +47,8 @@ pub use config::{
     Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, RioConfig, Rung, SimConfig, UringConfig,
 };
 pub use contract::FeatureState;
+#[doc(hidden)]
+pub use contract::form::Form;
 pub use contract::stats::{Latency, Stats, leaked_operations};
 pub use driver::Driver;
 pub use driver::completion::{Completion, Completions, Outcome};

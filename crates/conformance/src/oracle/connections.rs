@@ -74,7 +74,7 @@ impl Player {
         let is_pending = |link: &Link| link.is_waiting(&Address::Unnamed, listener);
         let is_unclear = self.doubtful.contains(&listener) || self.model.ops.values().any(is_connecting);
         let is_there = self.strays.iter().any(is_stray) || self.model.links.iter().any(is_pending);
-        self.setup.is_unix() && (is_unclear || is_there)
+        self.setup.is_unix && (is_unclear || is_there)
     }
 
     pub(super) fn match_connected(&mut self, socket: SocketId, listener: usize) {

@@ -72,7 +72,7 @@ impl Player {
         Player {
             setup: *setup,
             shape,
-            model: Model::new(shape.limits(), !setup.is_unix()),
+            model: Model::new(shape.limits(), !setup.is_unix),
             submitter: rig.driver.submitter(),
             rig,
             peers: BTreeMap::new(),

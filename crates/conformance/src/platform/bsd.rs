@@ -3,21 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raon_provider::{Address, Kind};
+use raon_provider::Address;
 
 use super::Skipped;
-use crate::setup::*;
 
 /// How the kernel's name begins.
 pub fn kernel() -> &'static str {
     if std::env::consts::OS == "freebsd" { "FreeBSD " } else { "Darwin " }
 }
-
-/// The back ends of the system, best first.
-pub const KINDS: &[Kind] = &[Kind::Kqueue];
-
-/// All set-ups.
-pub const ALL: &[Setup] = &[KQUEUE, KQUEUE_UNIX, SIM, SIM_ROUGH, SIM_UNIX, SIM_ROUGH_UNIX];
 
 /// What is about Linux.
 pub const SKIPPED: &[Skipped] = &[

@@ -6,10 +6,8 @@ use std::time::Duration;
 use raon_provider::{AcceptedSocket, Address};
 use socket2::Socket;
 
-use crate::setup::Setup;
-
 /// Drivers that disturb others by being set up and closed: there are none, so any takes the part.
-pub const RIVAL: Option<Setup> = None;
+pub const RIVAL: Option<&str> = None;
 
 /// What the socket has been told about keepalive probes and about silent peers: it does not say.
 pub fn patience(_socket: &Socket) -> Option<(Duration, Option<Duration>)> {

@@ -6,54 +6,17 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use raon_provider::{AcceptedSocket, Address, Kind};
+use raon_provider::{AcceptedSocket, Address};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use socket2::{SockAddr, Socket};
 
 use super::Skipped;
-use crate::setup::*;
 
 /// How the kernel's name begins.
 pub fn kernel() -> &'static str {
     "Linux "
 }
-
-/// The back ends of the system, best first.
-pub const KINDS: &[Kind] = &[
-    Kind::IoUring,
-    Kind::Epoll,
-    #[cfg(raon_kqueue_shim)]
-    Kind::Kqueue,
-];
-
-/// All set-ups.
-pub const ALL: &[Setup] = &[
-    EPOLL,
-    EPOLL_ONE_BY_ONE,
-    URING_DEFER,
-    URING_COOP,
-    URING_PLAIN,
-    URING_SINGLE_SHOT,
-    URING_NO_BUFFER_RING,
-    URING_NO_SKIP,
-    URING_ZERO_COPY,
-    URING_BARE,
-    EPOLL_UNIX,
-    URING_DEFER_UNIX,
-    URING_COOP_UNIX,
-    URING_PLAIN_UNIX,
-    URING_ZERO_COPY_UNIX,
-    URING_BARE_UNIX,
-    #[cfg(raon_kqueue_shim)]
-    KQUEUE,
-    #[cfg(raon_kqueue_shim)]
-    KQUEUE_UNIX,
-    SIM,
-    SIM_ROUGH,
-    SIM_UNIX,
-    SIM_ROUGH_UNIX,
-];
 
 /// Nothing is left out.
 pub const SKIPPED: &[Skipped] = &[];
@@ -61,7 +24,7 @@ pub const SKIPPED: &[Skipped] = &[];
 pub const SKIPPED_REAL: &[Skipped] = &[];
 
 /// Drivers that disturb others by being set up and closed.
-pub const RIVAL: Option<Setup> = Some(URING_DEFER);
+pub const RIVAL: Option<&str> = Some("io_uring_defer");
 
 /// How long a peer may acknowledge nothing, if that can be set.
 pub const USER_TIMEOUT: Option<Duration> = Some(Duration::from_millis(8800));

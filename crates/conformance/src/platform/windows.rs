@@ -8,22 +8,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use raon_provider::{AcceptedSocket, Address, Kind};
+use raon_provider::{AcceptedSocket, Address};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Skipped;
-use crate::setup::*;
 
 /// How the kernel's name begins.
 pub fn kernel() -> &'static str {
     "Windows "
 }
-
-/// The back ends of the system, best first.
-pub const KINDS: &[Kind] = &[Kind::Rio, Kind::Iocp];
-
-/// All set-ups.
-pub const ALL: &[Setup] = &[IOCP, IOCP_BARE, RIO, SIM, SIM_ROUGH, SIM_UNIX, SIM_ROUGH_UNIX];
 
 /// What is about Linux.
 pub const SKIPPED: &[Skipped] = &[

@@ -1,6 +1,7 @@
 //! epoll: edge-triggered, one registration per socket. All else is `readiness.rs`.
 
 mod calls;
+pub(crate) mod forms;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -22,6 +22,7 @@ mod datagram;
 pub(in crate::backend) mod extension;
 mod features;
 mod finish;
+pub(crate) mod forms;
 mod message;
 pub(in crate::backend) mod port;
 pub(in crate::backend) mod precise;

@@ -5,6 +5,7 @@
 
 #[cfg(not(raon_kqueue_shim))]
 mod calls;
+pub(crate) mod forms;
 #[cfg(raon_kqueue_shim)]
 mod shim;
 mod socket;

@@ -22,6 +22,7 @@
 
 mod datagram;
 mod finish;
+pub(crate) mod forms;
 mod line;
 mod memory;
 mod queues;

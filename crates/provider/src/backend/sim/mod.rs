@@ -13,6 +13,7 @@
 //! On drop the inbox goes; sockets close one by one, each with its owner.
 #![forbid(unsafe_code)]
 
+pub(crate) mod forms;
 mod transfer;
 
 use std::collections::VecDeque;

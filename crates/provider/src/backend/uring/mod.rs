@@ -9,6 +9,7 @@ mod cancel;
 mod datagram;
 mod entries;
 mod finish;
+pub(crate) mod forms;
 mod level;
 mod probe;
 mod ring;
