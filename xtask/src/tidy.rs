@@ -4,6 +4,7 @@ mod budget;
 mod cfg;
 pub(crate) mod clauses;
 mod floors;
+mod growth;
 mod links;
 mod markers;
 mod ratchet;
@@ -40,7 +41,7 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     syntax,
     cfg::check,
     unsafety::check,
@@ -49,6 +50,7 @@ const RULES: [Rule; 9] = [
     size::check,
     links::check,
     floors::check,
+    growth::check,
     budget::check,
 ];
 

@@ -103,7 +103,8 @@ impl Exchange {
 
     fn bind(&mut self, server: SocketAddr, index: usize) -> io::Result<()> {
         let receive_queue_bytes = Some(RECEIVE_QUEUE_BYTES);
-        let options = BindOptions { peer: Some(server), receive_queue_bytes, ..BindOptions::default() };
+        let options = BindOptions::default()
+            .with(|options| (options.peer, options.receive_queue_bytes) = (Some(server), receive_queue_bytes));
         let any: SocketAddr = match server {
             SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),

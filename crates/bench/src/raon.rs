@@ -83,7 +83,7 @@ fn serve_connections(options: &Options, service: impl Service) -> io::Result<()>
 }
 
 fn config(options: &Options) -> Config {
-    let mut config = Config { backend: options.backend, ..Config::default() };
+    let mut config = Config::default().with(|config| config.backend = options.backend);
     config.pool.buffer_bytes = options.buffer_bytes;
     config.pool.bulk_bytes = options.bulk_bytes.unwrap_or(config.pool.bulk_bytes);
     config.pool.receive_count = options.receive_count;

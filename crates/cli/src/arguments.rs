@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use raon_provider::{Address, Backend, Config, Kind, RioConfig, RioFunctions};
+use raon_provider::{Address, Backend, Config, Kind, RioFunctions};
 
 use crate::failure::Failure;
 use crate::platform;
@@ -66,8 +66,10 @@ impl Threads {
 
 /// What every driver starts from: this back end, with these functions if it is registered I/O.
 pub(crate) fn config(backend: Backend, rio: Option<RioFunctions>) -> Config {
-    let default = Config::default();
-    Config { backend, rio: RioConfig { functions: rio, ..default.rio }, ..default }
+    Config::default().with(|config| {
+        config.backend = backend;
+        config.rio.functions = rio;
+    })
 }
 
 /// A list of CPU numbers, not empty.

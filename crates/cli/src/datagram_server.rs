@@ -68,7 +68,11 @@ pub(crate) fn config(default: Config, datagram_bytes_max: u32) -> Config {
     let pool = datagrams::pool(datagram_bytes_max);
     let send_queue_count_max = pool.receive_count / 2;
     let send_queue_bytes_max = send_queue_count_max * pool.buffer_bytes;
-    Config { pool, send_queue_count_max, send_queue_bytes_max, ..default }
+    default.with(|config| {
+        config.pool = pool;
+        config.send_queue_count_max = send_queue_count_max;
+        config.send_queue_bytes_max = send_queue_bytes_max;
+    })
 }
 
 /// One worker.

@@ -20,14 +20,23 @@ pub(crate) fn pool(datagram_bytes_max: u32) -> PoolConfig {
     let default = PoolConfig::default();
     let buffer_bytes = (datagram_bytes_max + OVERHEAD_BYTES).next_multiple_of(BUFFER_BYTES);
     let count = (RECEIVE_BYTES_MAX / buffer_bytes).min(default.receive_count);
-    PoolConfig { buffer_bytes, receive_count: count, send_count: count, bulk_count: 1, ..default }
+    default.with(|pool| {
+        pool.buffer_bytes = buffer_bytes;
+        pool.receive_count = count;
+        pool.send_count = count;
+        pool.bulk_count = 1;
+    })
 }
 
 /// A socket for datagrams of so many bytes.
 pub(crate) fn bind_options(datagram_bytes_max: u32) -> BindOptions {
     let queue_bytes = Some(QUEUE_BYTES);
     let default = BindOptions::default();
-    BindOptions { datagram_bytes_max, receive_queue_bytes: queue_bytes, send_queue_bytes: queue_bytes, ..default }
+    default.with(|options| {
+        options.datagram_bytes_max = datagram_bytes_max;
+        options.receive_queue_bytes = queue_bytes;
+        options.send_queue_bytes = queue_bytes;
+    })
 }
 
 /// Why datagrams do not go to a Unix socket, and what to do.

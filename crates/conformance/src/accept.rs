@@ -90,9 +90,9 @@ pub fn run_out_of_descriptors(setup: Setup) {
 
 /// Every now and then a descriptor is missing for a moment: each time one connection is turned away, and is told so.
 pub fn a_missing_descriptor_costs_one_connection(setup: &Setup) {
-    let rates = FaultRates { accept_without_descriptor: 300, ..FaultRates::default() };
+    let rates = FaultRates::default().with(|rates| rates.accept_without_descriptor = 300);
     let seed = setup.faults.map_or(5, |faults| faults.seed);
-    let mut rig = Rig::new(&setup.with_faults(Faults { seed, rates }));
+    let mut rig = Rig::new(&setup.with_faults(Faults::new(seed, rates)));
     let (listener, address) = rig.listen();
     let (mut accepted, mut told) = (Vec::new(), 0);
     for round in 1..=40 {

@@ -62,7 +62,7 @@ pub fn datagram_sockets_of_both_families_reach_ipv4(setup: &Setup) {
     }
     // A socket with a peer, and one that was bound in the other form.
     for (at, peer) in [v4_address, mapped(v4_address)].into_iter().enumerate() {
-        let options = BindOptions { peer: Some(peer), ..BindOptions::default() };
+        let options = BindOptions::default().with(|options| options.peer = Some(peer));
         let local = if at == 0 { ANY_V6 } else { mapped(SocketAddr::new(V4, 0)).ip() };
         let near = rig.driver.bind((local, 0), &options).unwrap();
         assert_eq!(rig.driver.peer_address(near).unwrap(), v4_address);
@@ -95,12 +95,12 @@ pub fn destinations_that_nobody_has_fail_alone(setup: &Setup) {
         }
     }
     for peer in [SocketAddr::new(V4, 0), v6] {
-        let options = BindOptions { peer: Some(peer), ..BindOptions::default() };
+        let options = BindOptions::default().with(|options| options.peer = Some(peer));
         assert_eq!(refusal(rig.driver.bind((V4, 0), &options)), ErrorKind::InvalidInput);
     }
     let plain = ConnectOptions::default();
     assert_eq!(refusal(rig.driver.connect((V4, 0), &plain, 4)), ErrorKind::InvalidInput);
-    let other = ConnectOptions { bind: Some((Ipv6Addr::LOCALHOST, 0).into()), ..plain };
+    let other = plain.with(|options| options.bind = Some((Ipv6Addr::LOCALHOST, 0).into()));
     assert_eq!(refusal(rig.driver.connect((V4, 9), &other, 4)), ErrorKind::InvalidInput);
     rig.assert_nothing_seen();
 }
@@ -118,7 +118,7 @@ pub fn link_local_peers_keep_their_scope(setup: &Setup) {
     let mut rig = Rig::new(setup);
     // Nothing but the sender's scope says where an answer from the unspecified address goes.
     for coalesce in [false, true] {
-        let options = BindOptions { coalesce, ..BindOptions::default() };
+        let options = BindOptions::default().with(|options| options.coalesce = coalesce);
         let server = rig.driver.bind((ANY_V6, 0), &options).unwrap();
         let client = rig.driver.bind(SocketAddr::from(host), &BindOptions::default()).unwrap();
         let client_address = rig.driver.local_address(client).unwrap().ip().unwrap();

@@ -4,7 +4,7 @@
 
 use std::thread;
 
-use raon_provider::{Backend, Config, Driver, ErrorKind, Feature, Kind};
+use raon_provider::{Backend, Driver, ErrorKind, Feature, Kind};
 
 use crate::platform::{self, forbid};
 use crate::rig::Rig;
@@ -31,7 +31,7 @@ pub fn a_named_back_end_is_the_one_that_runs(setup: &Setup) {
 /// In a thread that may not use io_uring.
 pub fn what_is_named_is_never_replaced(setup: &Setup) {
     let (kind, named) = (setup.kind, setup.config());
-    let auto = Config { backend: Backend::Auto, ..named.clone() };
+    let auto = named.clone().with(|config| config.backend = Backend::Auto);
     let forbidden = move || {
         let code = forbid("one EPERM");
         match (kind, Driver::open(&named)) {

@@ -20,7 +20,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 fn with_peer(peer: SocketAddr) -> BindOptions {
-    BindOptions { peer: Some(peer), ..BindOptions::default() }
+    BindOptions::default().with(|options| options.peer = Some(peer))
 }
 
 pub fn each_datagram_comes_whole_and_alone(setup: &Setup) {
@@ -118,14 +118,14 @@ pub fn what_is_too_long_is_truncated_and_the_next_one_whole(setup: &Setup) {
 pub fn large_datagrams_come_in_bulk_buffers(setup: &Setup) {
     let mut rig = Rig::with(setup, |config| config.pool.bulk_bytes = 65_536);
     let (near, _) = rig.bind(&BindOptions::default());
-    let large = BindOptions { datagram_bytes_max: 65_536 - 128, ..BindOptions::default() };
+    let large = BindOptions::default().with(|options| options.datagram_bytes_max = 65_536 - 128);
     let (far, address) = rig.bind(&large);
     rig.receive(far, 1);
     for length in [65_536 - 128, 9000, 1, 0, 30_000] {
         rig.send_to(near, address, pattern(length), ANY);
         assert_eq!(rig.wait_datagram(1).0, pattern(length));
     }
-    let too_large = BindOptions { datagram_bytes_max: 65_536 - 127, ..BindOptions::default() };
+    let too_large = BindOptions::default().with(|options| options.datagram_bytes_max = 65_536 - 127);
     assert_eq!(refusal(rig.driver.bind(([127, 0, 0, 1], 0), &too_large)), ErrorKind::InvalidInput);
 }
 
@@ -196,7 +196,7 @@ pub fn addresses_of_both_families(setup: &Setup) {
 pub fn multicast_reaches_the_members(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let group = Ipv4Addr::new(239, 255, 77, 1);
-    let shared = BindOptions { reuse_address: true, ..BindOptions::default() };
+    let shared = BindOptions::default().with(|options| options.reuse_address = true);
     let first = rig.driver.bind((IpAddr::from(group), 0), &shared).unwrap();
     let port = rig.driver.local_address(first).unwrap().ip().unwrap().port();
     let second = rig.driver.bind((IpAddr::from(group), port), &shared).unwrap();
@@ -327,7 +327,7 @@ pub fn datagrams_wait_for_a_buffer(setup: &Setup) {
         config.pool.bulk_count = 2;
     });
     let (near, _) = rig.bind(&BindOptions::default());
-    let large = BindOptions { datagram_bytes_max: 60_000, ..BindOptions::default() };
+    let large = BindOptions::default().with(|options| options.datagram_bytes_max = 60_000);
     for options in [BindOptions::default(), large] {
         let (far, address) = rig.bind(&options);
         rig.receive(far, 1);
@@ -415,7 +415,7 @@ pub fn no_allocation_per_datagram(setup: &Setup) {
     const COUNT: usize = 50;
     let mut driver = setup.open();
     let bind = |driver: &mut raon_provider::Driver, coalesce| {
-        driver.bind(([127, 0, 0, 1], 0), &BindOptions { coalesce, ..BindOptions::default() }).unwrap()
+        driver.bind(([127, 0, 0, 1], 0), &BindOptions::default().with(|options| options.coalesce = coalesce)).unwrap()
     };
     let (near, far, coalescing) = (bind(&mut driver, false), bind(&mut driver, false), bind(&mut driver, true));
     let addresses = [far, coalescing].map(|socket| {

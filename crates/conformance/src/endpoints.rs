@@ -39,7 +39,7 @@ impl FullBacklog {
 
     pub fn at(address: &Address) -> Self {
         if let Some(network) = simulated::network() {
-            let options = ListenOptions { backlog: 1, ..ListenOptions::default() };
+            let options = ListenOptions::default().with(|options| options.backlog = 1);
             let listener = network.listen_with(address, &options).unwrap();
             let address = listener.address().unwrap();
             let filler = network.connect(&address);
@@ -110,7 +110,7 @@ pub fn connections_over_every_address_family(setup: &Setup) {
     assert_connects(&mut rig, v6, v6);
     assert_connects(&mut rig, any, v6);
     assert_connects(&mut rig, any, v4);
-    let options = ListenOptions { dual_stack: false, ..ListenOptions::default() };
+    let options = ListenOptions::default().with(|options| options.dual_stack = false);
     // Another's port of that number may be open on IPv4.
     let find_port = || {
         let listener = rig.driver.listen(SocketAddr::new(any, 0), &options).unwrap();
@@ -135,7 +135,7 @@ pub fn a_refused_connect_is_a_typed_error(setup: &Setup) {
     }
     // A connect that has not finished yet has no id that could be used; one of another's is refused, see STALE-1.
     let bind = Some("203.0.113.7:0".parse().unwrap());
-    let options = ConnectOptions { bind, ..ConnectOptions::default() };
+    let options = ConnectOptions::default().with(|options| options.bind = bind);
     let refused = rig.driver.connect(([127, 0, 0, 1], 9), &options, 2);
     assert_eq!(refusal(refused), ErrorKind::AddressNotAvailable);
 }
@@ -159,7 +159,7 @@ pub fn an_address_in_use_is_refused(setup: &Setup) {
 
 pub fn listeners_may_share_a_port(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let options = ListenOptions { reuse_port: true, backlog: 64, ..ListenOptions::default() };
+    let options = ListenOptions::default().with(|options| (options.reuse_port, options.backlog) = (true, 64));
     let first = rig.driver.listen(setup.address(), &options).unwrap();
     let address = rig.driver.local_address(first).unwrap();
     if setup.is_unix {
@@ -187,12 +187,21 @@ pub fn options_reach_the_sockets(setup: &Setup) {
     let (keepalive, user_timeout) = (Some(Duration::from_secs(77)), platform::USER_TIMEOUT);
     let host = IpAddr::from(platform::SECOND_HOST);
     for nodelay in [true, false] {
-        let options = ListenOptions { nodelay, keepalive, user_timeout, ..ListenOptions::default() };
+        let options = ListenOptions::default().with(|options| {
+            options.nodelay = nodelay;
+            options.keepalive = keepalive;
+            options.user_timeout = user_timeout;
+        });
         let listener = rig.driver.listen(setup.address(), &options).unwrap();
         let address = rig.driver.local_address(listener).unwrap();
         rig.accept(listener, 1);
         let bind = Some((host, 0).into());
-        let options = ConnectOptions { bind, nodelay, keepalive, user_timeout };
+        let options = ConnectOptions::default().with(|options| {
+            options.bind = bind;
+            options.nodelay = nodelay;
+            options.keepalive = keepalive;
+            options.user_timeout = user_timeout;
+        });
         rig.submit(Operation::Connect { address, options }, 2);
         let connected = rig.wait(2).socket;
         let local = rig.driver.local_address(connected).unwrap();
@@ -234,8 +243,10 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         (None, Some(Duration::MAX), Setting::UserTimeout),
     ];
     for (keepalive, user_timeout, setting) in wrong {
-        let listen = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
-        let connect = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
+        let listen = ListenOptions::default()
+            .with(|options| (options.keepalive, options.user_timeout) = (keepalive, user_timeout));
+        let connect = ConnectOptions::default()
+            .with(|options| (options.keepalive, options.user_timeout) = (keepalive, user_timeout));
         let listened = rig.driver.listen(setup.address(), &listen).map_err(|error| error.setting());
         if setup.is_unix {
             // Options of TCP mean nothing here, and are no error.
@@ -249,7 +260,13 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         let option = if keepalive.is_some() { "keepalive" } else { "user_timeout" };
         assert!(error.to_string().contains(option), "{error}");
     }
-    // The shortest and the longest are taken, and switch nothing off.
+    assert_bounds_are_taken(&mut rig, setup);
+    rig.abort(listener, 9);
+    rig.wait_closed(9);
+}
+
+/// The shortest and the longest times are taken, and switch nothing off.
+fn assert_bounds_are_taken(rig: &mut Rig, setup: &Setup) {
     let user_timeout = |time| platform::USER_TIMEOUT.map(|_| time);
     let millisecond = Duration::from_millis(1);
     for (keepalive, patience, told) in [
@@ -261,7 +278,8 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         ),
     ] {
         let user_timeout = user_timeout(patience);
-        let options = ListenOptions { keepalive: Some(keepalive), user_timeout, ..ListenOptions::default() };
+        let options = ListenOptions::default()
+            .with(|options| (options.keepalive, options.user_timeout) = (Some(keepalive), user_timeout));
         let timed = rig.driver.listen(setup.address(), &options).unwrap();
         let address = rig.driver.local_address(timed).unwrap();
         rig.accept(timed, 1);
@@ -276,8 +294,6 @@ pub fn times_out_of_range_are_named(setup: &Setup) {
         rig.wait_closed(3);
         rig.wait(1);
     }
-    rig.abort(listener, 9);
-    rig.wait_closed(9);
 }
 
 pub fn any_stream_socket_can_be_adopted(setup: &Setup) {

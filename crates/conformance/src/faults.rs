@@ -110,27 +110,27 @@ pub fn of_seed(seed: u64) -> Faults {
     let mut random = Random::new(seed ^ 0xFA17);
     let scale = [1, 3, 10][random.below(3)];
     let mut rate = |most: usize| if random.below(2) == 0 { (random.below(most) * scale / 10) as u16 } else { 0 };
-    let rates = FaultRates {
-        send_short: rate(600),
-        send_refused: rate(400),
-        receive_short: rate(600),
-        no_buffers: rate(300),
-        no_buffers_run_max: rate(40),
-        stream_ended: rate(600),
-        accept_fails: rate(150),
-        accept_without_descriptor: 0,
-        connect_refused: rate(400),
-        attach_refused: rate(300),
-        request_late: rate(400),
-        event_late: rate(400),
-        turns_late_max: 1 + rate(6),
-        events_exchanged: rate(800),
-        turn_interrupted: rate(300),
-        turn_fails: rate(200),
-        wake_lost: rate(500),
-        wake_doubled: rate(300),
-    };
-    Faults { seed, rates }
+    let rates = FaultRates::default().with(|rates| {
+        rates.send_short = rate(600);
+        rates.send_refused = rate(400);
+        rates.receive_short = rate(600);
+        rates.no_buffers = rate(300);
+        rates.no_buffers_run_max = rate(40);
+        rates.stream_ended = rate(600);
+        rates.accept_fails = rate(150);
+        rates.accept_without_descriptor = 0;
+        rates.connect_refused = rate(400);
+        rates.attach_refused = rate(300);
+        rates.request_late = rate(400);
+        rates.event_late = rate(400);
+        rates.turns_late_max = 1 + rate(6);
+        rates.events_exchanged = rate(800);
+        rates.turn_interrupted = rate(300);
+        rates.turn_fails = rate(200);
+        rates.wake_lost = rate(500);
+        rates.wake_doubled = rate(300);
+    });
+    Faults::new(seed, rates)
 }
 
 /// Runs a test under the faults of a seed; a failure says how to repeat it.

@@ -65,7 +65,7 @@ pub fn a_passed_drain_deadline_leaks_and_counts(setup: &Setup) {
 /// The child's part: with no time to drain, what the kernel may still hold is not freed.
 pub fn leak(setup: Setup) {
     let leaked = raon_provider::leaked_operations();
-    let config = Config { drain_deadline: Duration::ZERO, ..setup.config() };
+    let config = setup.config().with(|config| config.drain_deadline = Duration::ZERO);
     let mut driver = Driver::open(&config).unwrap();
     let dropped = Arc::new(AtomicUsize::new(0));
     let (near, _peer) = crate::peer::connection(&setup, 8192, 8192);

@@ -17,13 +17,17 @@ use crate::setup::Setup;
 const KIB: u32 = 1024;
 
 fn options(coalesce: bool) -> BindOptions {
-    BindOptions { coalesce, receive_queue_bytes: Some(1024 * KIB), ..BindOptions::default() }
+    BindOptions::default()
+        .with(|options| (options.coalesce, options.receive_queue_bytes) = (coalesce, Some(1024 * KIB)))
 }
 
 /// Sender and receiver, each with and without the kernel's help, as far as the set-up allows it.
 fn combinations(setup: &Setup) -> [(DatagramConfig, bool); 4] {
     [(false, false), (false, true), (true, false), (true, true)].map(|(segment, coalesce)| {
-        (DatagramConfig { segment: segment && setup.config().datagrams.segment, ..setup.config().datagrams }, coalesce)
+        (
+            setup.config().datagrams.with(|datagrams| datagrams.segment = segment && setup.config().datagrams.segment),
+            coalesce,
+        )
     })
 }
 
@@ -150,7 +154,7 @@ pub fn what_does_not_fit_is_truncated_one_by_one(setup: &Setup) {
         // Two of these are the longest message that loopback leaves whole: it fits, a datagram of that length does not.
         let long = [32_740, 32_740];
         let limit = rig.driver.info().bulk_buffers.1 - 128;
-        let bulk = BindOptions { datagram_bytes_max: limit, ..options(true) };
+        let bulk = options(true).with(|options| options.datagram_bytes_max = limit);
         let (far, address) = rig.bind(&bulk);
         rig.receive(far, 6);
         burst(rig, near, &[address], &long, true);

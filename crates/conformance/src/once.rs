@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{Completions, Config, Driver, ErrorKind, FaultRates, Faults, Outcome};
+use raon_provider::{Completions, Driver, ErrorKind, FaultRates, Faults, Outcome};
 
 use crate::random::{Random, assert_pattern, pattern};
 use crate::rig::{ANY, Rig, refusal};
@@ -36,8 +36,8 @@ pub fn nothing_completes_or_moves_inside_submit(setup: &Setup) {
 /// Nine turns of ten fail. What has ended in one is delivered all the same, and the error comes with the next call.
 pub fn a_failed_turn_delivers_what_has_ended_first(setup: &Setup) {
     const ROUNDS: u64 = 200;
-    let faults = Faults { seed: 1, rates: FaultRates { turn_fails: 900, ..FaultRates::default() } };
-    let config = Config { faults: Some(faults), ..setup.config() };
+    let faults = Faults::new(1, FaultRates::default().with(|rates| rates.turn_fails = 900));
+    let config = setup.config().with(|config| config.faults = Some(faults));
     let mut driver = Driver::open(&config).unwrap();
     let mut completions = Completions::with_capacity(64);
     let mut told = 0;

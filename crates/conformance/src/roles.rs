@@ -114,8 +114,9 @@ fn seccomp(argument: &str) {
 //= DROP-1
 fn late_seccomp(argument: &str) {
     const COUNT: u64 = 64;
-    let uring = UringConfig { submission_entries: 8, ..UringConfig::default() };
-    let config = Config { uring, drain_deadline: Duration::from_millis(200), ..Config::named(Kind::IoUring) };
+    let uring = UringConfig::default().with(|uring| uring.submission_entries = 8);
+    let config = Config::named(Kind::IoUring)
+        .with(|config| (config.uring, config.drain_deadline) = (uring, Duration::from_millis(200)));
     let mut driver = Driver::open(&config).unwrap();
     let peers: Vec<_> = (0..COUNT).map(|_| peer::connection(&Setup::by_name("io_uring_defer"), 0, 0)).collect();
     let (sockets, _peers): (Vec<_>, Vec<_>) =

@@ -115,28 +115,28 @@ pub fn any_combination_works_or_is_refused_by_name(setup: &Setup) {
 /// Faults as often and for as long as their type has it: at most nine of ten, so there is always a way out.
 pub fn faults_of_any_rate_leave_a_way_out(setup: &Setup) {
     for rate in [0, 1, 999, 1000, u16::MAX - 1, u16::MAX] {
-        let rates = FaultRates {
-            send_short: rate,
-            send_refused: rate,
-            receive_short: rate,
+        let rates = FaultRates::default().with(|rates| {
+            rates.send_short = rate;
+            rates.send_refused = rate;
+            rates.receive_short = rate;
             // Who is told twice that there are none, while the kernel has them all, waits for one to come back.
-            no_buffers: 0,
-            no_buffers_run_max: rate,
-            stream_ended: rate,
-            accept_fails: rate,
-            accept_without_descriptor: rate,
-            connect_refused: rate,
-            attach_refused: 0,
-            request_late: rate,
-            event_late: rate,
-            turns_late_max: rate.min(3),
-            events_exchanged: rate,
-            turn_interrupted: rate,
-            turn_fails: rate,
-            wake_lost: rate,
-            wake_doubled: rate,
-        };
-        try_out(setup, &Config { faults: Some(Faults { seed: u64::MAX, rates }), ..setup.config() });
+            rates.no_buffers = 0;
+            rates.no_buffers_run_max = rate;
+            rates.stream_ended = rate;
+            rates.accept_fails = rate;
+            rates.accept_without_descriptor = rate;
+            rates.connect_refused = rate;
+            rates.attach_refused = 0;
+            rates.request_late = rate;
+            rates.event_late = rate;
+            rates.turns_late_max = rate.min(3);
+            rates.events_exchanged = rate;
+            rates.turn_interrupted = rate;
+            rates.turn_fails = rate;
+            rates.wake_lost = rate;
+            rates.wake_doubled = rate;
+        });
+        try_out(setup, &setup.config().with(|config| config.faults = Some(Faults::new(u64::MAX, rates))));
     }
 }
 
@@ -221,14 +221,19 @@ pub fn every_option_works_or_is_refused_by_name(setup: &Setup) {
     let to = if setup.is_unix { setup.address() } else { raon_provider::Address::from(([127, 0, 0, 1], 9)) };
     let (sizes, address) = ([0, 1, 1472, 69_504, u32::MAX - 1, u32::MAX], setup.address());
     for backlog in sizes {
-        let options = ListenOptions { backlog, ..ListenOptions::default() };
+        let options = ListenOptions::default().with(|options| options.backlog = backlog);
         let listener = driver.listen(&address, &options).expect("any backlog will do");
         end(&mut driver, listener, &mut completions);
     }
     for after in MOMENTS.into_iter().chain([Duration::from_millis(1), Duration::from_secs(32_768)]) {
         for (keepalive, user_timeout) in [(Some(after), None), (None, Some(after))] {
-            let listened = driver.listen(&address, &ListenOptions { keepalive, user_timeout, ..Default::default() });
-            let options = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
+            let listened = driver.listen(
+                &address,
+                &ListenOptions::default()
+                    .with(|options| (options.keepalive, options.user_timeout) = (keepalive, user_timeout)),
+            );
+            let options = ConnectOptions::default()
+                .with(|options| (options.keepalive, options.user_timeout) = (keepalive, user_timeout));
             let connected = driver.connect(&to, &options, 1).map(|operation| driver.cancel(operation));
             for refused in [listened.err(), connected.err()].into_iter().flatten() {
                 assert!(
@@ -243,9 +248,9 @@ pub fn every_option_works_or_is_refused_by_name(setup: &Setup) {
     }
     for bytes in sizes {
         for options in [
-            BindOptions { datagram_bytes_max: bytes, ..BindOptions::default() },
-            BindOptions { receive_queue_bytes: Some(bytes), ..BindOptions::default() },
-            BindOptions { send_queue_bytes: Some(bytes), ..BindOptions::default() },
+            BindOptions::default().with(|options| options.datagram_bytes_max = bytes),
+            BindOptions::default().with(|options| options.receive_queue_bytes = Some(bytes)),
+            BindOptions::default().with(|options| options.send_queue_bytes = Some(bytes)),
         ] {
             match driver.bind(([127, 0, 0, 1], 0), &options) {
                 Ok(socket) => end(&mut driver, socket, &mut completions),

@@ -99,14 +99,17 @@ impl Setup {
 
     /// The configuration that tests start from: the defaults, with tables of a size that suits a test.
     pub fn config(&self) -> Config {
-        let mut config = Config {
-            sockets_max: 4096,
-            operations_max: 16_384,
-            pool: PoolConfig { receive_count: 256, send_count: 128, bulk_count: 16, ..PoolConfig::default() },
-            sim: SimConfig { network: simulated::network(), ..SimConfig::default() },
-            faults: self.faults,
-            ..Config::named(self.kind)
-        };
+        let mut config = Config::named(self.kind).with(|config| {
+            config.sockets_max = 4096;
+            config.operations_max = 16_384;
+            config.pool = PoolConfig::default().with(|pool| {
+                pool.receive_count = 256;
+                pool.send_count = 128;
+                pool.bulk_count = 16;
+            });
+            config.sim = SimConfig::default().with(|sim| sim.network = simulated::network());
+            config.faults = self.faults;
+        });
         config.rio.functions = platform::rio_functions();
         (self.configure)(&mut config);
         config.datagrams = self.datagrams.unwrap_or(config.datagrams);

@@ -271,7 +271,7 @@ pub fn cancels_race_completions_of_sends(setup: &Setup) {
 pub fn a_connect_without_an_answer_times_out(setup: &Setup) {
     let mut rig = Rig::new(setup);
     let full = crate::endpoints::FullBacklog::new(setup);
-    let options = ConnectOptions { user_timeout: Some(Duration::from_millis(500)), ..ConnectOptions::default() };
+    let options = ConnectOptions::default().with(|options| options.user_timeout = Some(Duration::from_millis(500)));
     rig.submit(Operation::Connect { address: full.address.clone(), options }, 1);
     if setup.is_unix {
         rig.timer(Duration::from_millis(700), 2);

@@ -61,7 +61,7 @@ pub(crate) fn assert_connects(rig: &mut Rig) {
 }
 
 fn refused(rig: &mut Rig, address: &Address, reuse_address: bool) -> ErrorKind {
-    refusal(rig.driver.listen(address, &ListenOptions { reuse_address, ..ListenOptions::default() }))
+    refusal(rig.driver.listen(address, &ListenOptions::default().with(|options| options.reuse_address = reuse_address)))
 }
 
 /// The name outlives the listener, see unix(7).

@@ -7,7 +7,8 @@ use raon_provider::{Completions, Config, Driver, FaultPlan, ListenOptions, Outco
 /// Sends a line through a network that is slow, loses segments and cuts every transfer into pieces; returns when it had
 /// come back, in virtual time, and all that happened.
 fn echo(seed: u64) -> Result<(Duration, String), raon_provider::Error> {
-    let plan = FaultPlan { latency_max: Duration::from_millis(80), lost_segments: 0.2, ..FaultPlan::rough() };
+    let plan =
+        FaultPlan::rough().with(|plan| (plan.latency_max, plan.lost_segments) = (Duration::from_millis(80), 0.2));
     let network = SimNetwork::with_faults(seed, plan);
     network.record();
     let mut server = Driver::open(&Config::simulated(&network))?;

@@ -100,6 +100,7 @@ pub fn forms() -> impl Iterator<Item = &'static Form> {
 
 /// Answer to whether a back end can be had here.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Availability {
     /// The back end.
     pub kind: Kind,

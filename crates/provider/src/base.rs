@@ -13,3 +13,4 @@ pub(crate) mod slots;
 pub(crate) mod time;
 pub(crate) mod timer;
 pub(crate) mod wake;
+pub(crate) mod with;

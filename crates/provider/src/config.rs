@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use crate::base::error::Error;
 use crate::base::kind::Kind;
+use crate::base::with::with;
 use crate::memory::config::PoolConfig;
 use crate::platform::rio::RioFunctions;
 use crate::socket::sim::network::SimNetwork;
+
+with!(Config, DatagramConfig, UringConfig, IocpConfig, RioConfig, SimConfig, Faults, FaultRates);
 
 /// Which back end to open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,6 +44,7 @@ impl fmt::Display for Backend {
 
 /// Sizes and limits of a driver. `Config::default()` suits a server of some ten thousand connections.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Which back end.
     pub backend: Backend,
@@ -97,6 +101,13 @@ impl Default for Config {
     }
 }
 
+impl Faults {
+    /// Faults at these rates, as this seed decides.
+    pub fn new(seed: u64, rates: FaultRates) -> Self {
+        Faults { seed, rates }
+    }
+}
+
 impl Config {
     /// The default with a named back end.
     pub fn named(kind: Kind) -> Self {
@@ -113,6 +124,7 @@ impl Config {
 /// What of the kernel's help with datagrams is used where it is there. The switches turn it off, to play an older kernel;
 /// the simulated back end has no use for either.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct DatagramConfig {
     /// Let datagrams of one length from one socket to one address leave as one message (UDP_SEGMENT).
     pub segment: bool,
@@ -128,6 +140,7 @@ impl Default for DatagramConfig {
 
 /// Set-up flags of a ring, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
 pub enum Rung {
     /// SINGLE_ISSUER + DEFER_TASKRUN (Linux 6.1).
     Defer,
@@ -139,6 +152,7 @@ pub enum Rung {
 
 /// What is particular to io_uring. The switches turn features off that the kernel has, to play an older one.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct UringConfig {
     /// The best rung to try.
     pub rung_first: Rung,
@@ -176,6 +190,7 @@ impl Default for UringConfig {
 /// What is particular to I/O completion ports, and to what else waits at them. The switches turn features off that the system
 /// has, to play one that lacks them.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct IocpConfig {
     /// Sockets made ahead for each listener, 1 to 1,024: so many connections can come in between two turns without waiting
     /// for a socket.
@@ -195,6 +210,7 @@ impl Default for IocpConfig {
 /// What is particular to registered I/O. Its memory is locked: registered when the first socket needs it, never given back
 /// before the driver ends.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RioConfig {
     /// For tests: functions that take the place of the system's. `None`: the system is asked.
     pub functions: Option<RioFunctions>,
@@ -233,6 +249,7 @@ impl Default for RioConfig {
 
 /// What is particular to the simulated back end.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SimConfig {
     /// The network that the driver is in; `None`: a perfect one of its own.
     pub network: Option<SimNetwork>,
@@ -251,6 +268,7 @@ impl Default for SimConfig {
 
 /// Faults that a test asks for. The same seed decides the same at every step; what the system does in between is its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Faults {
     /// Of the generator that decides.
     pub seed: u64,
@@ -260,6 +278,7 @@ pub struct Faults {
 
 /// In how many of a thousand cases something goes wrong, at most 900, and for how long. The default is never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct FaultRates {
     /// A send takes a part of its bytes.
     pub send_short: u16,

@@ -167,6 +167,7 @@ impl Count {
 
 /// State of one feature, for `Info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FeatureState {
     /// Which.
     pub feature: Feature,

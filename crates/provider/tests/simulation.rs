@@ -10,8 +10,16 @@ use raon_provider::{
 };
 
 fn small(network: &SimNetwork) -> Config {
-    let pool = PoolConfig { receive_count: 32, send_count: 8, bulk_count: 2, ..PoolConfig::default() };
-    Config { sockets_max: 256, operations_max: 1024, pool, ..Config::simulated(network) }
+    let pool = PoolConfig::default().with(|pool| {
+        pool.receive_count = 32;
+        pool.send_count = 8;
+        pool.bulk_count = 2;
+    });
+    Config::simulated(network).with(|config| {
+        config.sockets_max = 256;
+        config.operations_max = 1024;
+        config.pool = pool;
+    })
 }
 
 fn open(network: &SimNetwork) -> Driver {
@@ -91,7 +99,7 @@ impl Storm {
             while self.started < connections && self.started - self.finished < 10 {
                 self.started += 1;
                 let bind = Some(([10, 0, 0, 2 + (self.started % 4) as u8], 0).into());
-                let options = ConnectOptions { bind, ..ConnectOptions::default() };
+                let options = ConnectOptions::default().with(|options| options.bind = bind);
                 match self.clients.connect(ADDRESS, &options, CONNECT) {
                     Ok(operation) => drop(self.open.insert(operation)),
                     Err(error) => {
@@ -271,8 +279,8 @@ fn time_passes_only_when_somebody_waits() {
 
 #[test]
 fn a_wait_that_nothing_can_end_says_so() {
-    let sim = SimConfig { patience: Duration::from_millis(5), ..SimConfig::default() };
-    let mut driver = Driver::open(&Config { sim, ..Config::named(Kind::Sim) }).unwrap();
+    let sim = SimConfig::default().with(|sim| sim.patience = Duration::from_millis(5));
+    let mut driver = Driver::open(&Config::named(Kind::Sim).with(|config| config.sim = sim)).unwrap();
     let mut completions = Completions::with_capacity(4);
     let error = driver.poll(None, &mut completions).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NothingToWaitFor);
@@ -306,7 +314,7 @@ fn a_socket_belongs_to_its_network() {
 #[test]
 fn descriptors_run_out_and_the_accept_stream_backs_off() {
     // The listener, the reserve and four connections.
-    let network = SimNetwork::with_faults(1, FaultPlan { descriptors_max: 6, ..FaultPlan::default() });
+    let network = SimNetwork::with_faults(1, FaultPlan::default().with(|plan| plan.descriptors_max = 6));
     let mut driver = open(&network);
     let listener = driver.listen(ADDRESS, &ListenOptions::default()).unwrap();
     driver.accept(listener, ACCEPT).unwrap();
@@ -330,11 +338,11 @@ fn descriptors_run_out_and_the_accept_stream_backs_off() {
 
 #[test]
 fn a_connect_without_an_answer_ends_in_its_time() {
-    let plan = FaultPlan { unanswered_connects: 1.0, ..FaultPlan::default() };
+    let plan = FaultPlan::default().with(|plan| plan.unanswered_connects = 1.0);
     let network = SimNetwork::with_faults(1, plan);
     let _listener = network.listen(ADDRESS).unwrap();
     let mut driver = open(&network);
-    let options = ConnectOptions { user_timeout: Some(Duration::from_secs(3)), ..ConnectOptions::default() };
+    let options = ConnectOptions::default().with(|options| options.user_timeout = Some(Duration::from_secs(3)));
     driver.connect(ADDRESS, &options, 1).unwrap();
     driver.connect(ADDRESS, &ConnectOptions::default(), 2).unwrap();
     let mut completions = Completions::with_capacity(4);
@@ -353,7 +361,8 @@ fn a_partition_delays_and_a_longer_one_ends_what_waits_for_it() {
     let mut driver = open(&network);
     let (here, there): (IpAddr, IpAddr) = ([10, 0, 0, 2].into(), [10, 0, 0, 1].into());
     let user_timeout = Some(Duration::from_secs(5));
-    let options = ConnectOptions { bind: Some((here, 0).into()), user_timeout, ..ConnectOptions::default() };
+    let options = ConnectOptions::default()
+        .with(|options| (options.bind, options.user_timeout) = (Some((here, 0).into()), user_timeout));
     driver.connect(ADDRESS, &options, CONNECT).unwrap();
     let seen = poll_for(&mut driver, Duration::from_millis(1));
     let socket = seen[0].socket;
@@ -423,37 +432,37 @@ fn a_unix_peer_that_is_gone_takes_nothing() {
 fn a_plan_of_any_numbers_leaves_a_way_out() {
     for rate in [0.0, -1.0, 0.5, 1.0, 1e300, f64::INFINITY, f64::NAN] {
         for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX] {
-            let plan = FaultPlan {
-                latency_min: Duration::ZERO,
-                latency_max: time,
-                jitter_max: time,
-                bandwidth_bytes: 1,
-                send_buffer_bytes: 0,
-                receive_buffer_bytes: u32::MAX,
-                lost_segments: rate,
-                lost_datagrams: rate,
-                duplicated_datagrams: rate,
-                retransmit_after: time,
-                resets: 0.0,
-                partitions: rate,
-                partition_max: time,
-                deaf_peers: rate,
-                refused_connects: 0.0,
-                slow_connects: rate,
-                slow_connect_max: time,
-                unanswered_connects: 0.0,
-                connect_timeout: time,
-                short_reads: rate,
-                short_writes: rate,
-                stream_ends: rate,
-                no_buffers: rate,
-                failed_accepts: rate,
-                late_completions: rate,
-                late_max: time,
-                reordered_turns: rate,
-                full_queues: rate,
-                descriptors_max: u32::MAX,
-            };
+            let plan = FaultPlan::default().with(|plan| {
+                plan.latency_min = Duration::ZERO;
+                plan.latency_max = time;
+                plan.jitter_max = time;
+                plan.bandwidth_bytes = 1;
+                plan.send_buffer_bytes = 0;
+                plan.receive_buffer_bytes = u32::MAX;
+                plan.lost_segments = rate;
+                plan.lost_datagrams = rate;
+                plan.duplicated_datagrams = rate;
+                plan.retransmit_after = time;
+                plan.resets = 0.0;
+                plan.partitions = rate;
+                plan.partition_max = time;
+                plan.deaf_peers = rate;
+                plan.refused_connects = 0.0;
+                plan.slow_connects = rate;
+                plan.slow_connect_max = time;
+                plan.unanswered_connects = 0.0;
+                plan.connect_timeout = time;
+                plan.short_reads = rate;
+                plan.short_writes = rate;
+                plan.stream_ends = rate;
+                plan.no_buffers = rate;
+                plan.failed_accepts = rate;
+                plan.late_completions = rate;
+                plan.late_max = time;
+                plan.reordered_turns = rate;
+                plan.full_queues = rate;
+                plan.descriptors_max = u32::MAX;
+            });
             let network = SimNetwork::with_faults(u64::MAX, plan);
             let mut driver = open(&network);
             let listener = driver.listen(ADDRESS, &ListenOptions::default()).unwrap();

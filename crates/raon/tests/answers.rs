@@ -159,8 +159,12 @@ fn set_limits(config: &mut Config, random: &mut Random, of_one_request: (u32, u3
 fn network(random: &mut Random) -> FaultPlan {
     match random.below(3) {
         0 => FaultPlan::default(),
-        1 => FaultPlan { send_buffer_bytes: 2048, receive_buffer_bytes: 4096, ..FaultPlan::default() },
-        _ => FaultPlan { resets: 0.0, partitions: 0.0, deaf_peers: 0.0, ..FaultPlan::rough() },
+        1 => FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (2048, 4096)),
+        _ => FaultPlan::rough().with(|plan| {
+            plan.resets = 0.0;
+            plan.partitions = 0.0;
+            plan.deaf_peers = 0.0;
+        }),
     }
 }
 
@@ -342,7 +346,7 @@ fn those_that_never_read_leave_the_buffers_to_others() {
         config.send_buffers = BUFFERS;
         config.handshake_timeout_ms = 0;
     };
-    let plan = FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..FaultPlan::default() };
+    let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server((Answers::Each(1), 200, 0), change)).unwrap();
     let mut deaf: Vec<SimPeer> = (0..BUFFERS + 100).map(|_| simulation.connect()).collect();
@@ -399,7 +403,7 @@ fn flood_until_full(handle: &ServerHandle<Answerer>, flood: &[u8]) -> TcpStream 
 
 /// A deaf peer of a server with these settings, after it has sent all that goes.
 fn deaf(change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Answerer>, SimPeer) {
-    let plan = FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..FaultPlan::default() };
+    let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server((Answers::Each(1), 200, 0), change)).unwrap();
     let mut client = simulation.connect();

@@ -212,7 +212,7 @@ fn what_goes_from_shard_to_shard_is_waited_for() {
 
 #[test]
 fn a_later_stop_shortens_and_never_lengthens() {
-    let plan = FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
+    let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
     let mut simulation = Simulation::with_faults(1, plan);
     let server = Server::builder().workers(2).configure(|config| config.close_timeout_ms = 1_000_000);
     let server = server.framing(Raw).on_message(|ctx, _| ctx.reply_with((), &[0; 200_000])).build();
@@ -235,7 +235,7 @@ fn a_later_stop_shortens_and_never_lengthens() {
 #[test]
 fn whoever_was_accepted_is_served() {
     for seed in 0..40 {
-        let plan = FaultPlan { latency_max: Duration::from_millis(9), ..Default::default() };
+        let plan = FaultPlan::default().with(|plan| plan.latency_max = Duration::from_millis(9));
         let mut simulation = Simulation::with_faults(seed, plan);
         let shared = Arc::new(OnceLock::<ServerHandle<raon::Closures<Raw>>>::new());
         let stopping = shared.clone();

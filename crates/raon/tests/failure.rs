@@ -156,7 +156,7 @@ fn hear(simulation: &mut Simulation, client: &mut SimPeer) -> Option<Vec<u8>> {
 #[test]
 fn the_others_go_on_in_simulation() {
     for seed in 0..30 {
-        let plan = raon::FaultPlan { latency_max: Duration::from_millis(5), ..Default::default() };
+        let plan = raon::FaultPlan::default().with(|plan| plan.latency_max = Duration::from_millis(5));
         let mut simulation = Simulation::with_faults(seed, plan);
         let (server, seen) = echo(|config| config.on_shard_failure = OnShardFailure::GoOn);
         let handle = simulation.serve(server).unwrap();

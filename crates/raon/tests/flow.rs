@@ -57,7 +57,8 @@ fn server(change: impl FnOnce(&mut raon::Config)) -> ServerBuilder<Talker> {
 
 /// A simulation with small buffers, and a connected client.
 fn simulation(change: impl FnOnce(&mut raon::Config)) -> (Simulation, raon::ServerHandle<Talker>, SimPeer) {
-    let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
+    let plan =
+        raon::FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server(change)).unwrap();
     let client = simulation.connect();

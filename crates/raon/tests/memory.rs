@@ -76,7 +76,8 @@ fn hall(change: impl FnOnce(&mut Config)) -> ServerBuilder<Hall> {
 
 /// A simulation in which a peer that does not read has little under way.
 fn simulate(server: ServerBuilder<Hall>) -> (Simulation, ServerHandle<Hall>) {
-    let plan = raon::FaultPlan { send_buffer_bytes: 4096, receive_buffer_bytes: 4096, ..Default::default() };
+    let plan =
+        raon::FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (4096, 4096));
     let mut simulation = Simulation::with_faults(3, plan);
     let handle = simulation.serve(server).unwrap();
     (simulation, handle)

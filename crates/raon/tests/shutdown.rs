@@ -47,7 +47,8 @@ fn serve(clients: usize) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
 }
 
 fn serve_with(clients: usize, change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
-    let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
+    let plan =
+        raon::FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
     let mut simulation = Simulation::with_faults(1, plan);
     let server = Server::builder().workers(2).configure(change).application(Packet::new(), |_| Polite);
     let handle = simulation.serve(server).unwrap();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use raon_provider::{BindOptions, Config, Driver, ErrorKind, Outcome, Payload, SocketId};
+use raon_provider::{BindOptions, Driver, ErrorKind, Outcome, Payload, SocketId};
 
 use super::{Options, Service, announce, config, run, tell};
 use crate::datagrams::RECEIVE_QUEUE_BYTES;
@@ -14,9 +14,11 @@ pub(super) fn serve(options: &Options) -> io::Result<()> {
     let config = config(options);
     // All that a turn brings may be queued for sending: a datagram in each receive buffer.
     let send_queue_bytes_max = config.pool.receive_count * config.pool.buffer_bytes;
-    let mut driver = Driver::open(&Config { send_queue_bytes_max, ..config }).map_err(io::Error::other)?;
+    let mut driver = Driver::open(&config.with(|config| config.send_queue_bytes_max = send_queue_bytes_max))
+        .map_err(io::Error::other)?;
     let receive_queue_bytes = Some(RECEIVE_QUEUE_BYTES);
-    let bind = BindOptions { coalesce: options.coalesce, receive_queue_bytes, ..BindOptions::default() };
+    let bind = BindOptions::default()
+        .with(|own| (own.coalesce, own.receive_queue_bytes) = (options.coalesce, receive_queue_bytes));
     let socket = driver.bind(options.listen, &bind).map_err(io::Error::other)?;
     driver.receive(socket, 0).map_err(io::Error::other)?;
     announce(options, &driver, socket)?;

@@ -159,7 +159,11 @@ fn open(plan: &Plan, default: Config, cpu: Option<usize>) -> Result<Driver, Fail
     // A receive stream each, and some sends in flight.
     let operations_max = default.operations_max.max(2 * sockets_max).min(1 << 19);
     let pool = plan.datagram_timeout.map_or(default.pool, |_| datagrams::pool(plan.size_bytes as u32));
-    let config = Config { sockets_max, operations_max, pool, ..default };
+    let config = default.with(|config| {
+        config.sockets_max = sockets_max;
+        config.operations_max = operations_max;
+        config.pool = pool;
+    });
     Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))
 }
 

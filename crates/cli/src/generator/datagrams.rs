@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use raon_provider::{BindOptions, CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload};
 use raon_provider::{Buffer, SocketId};
+use raon_provider::{CloseMode, Completion, Completions, Driver, Error, ErrorKind, Outcome, Payload};
 
 use super::schedule::{Lane, Timetable};
 use super::tally::Recorder;
@@ -140,7 +140,7 @@ impl Datagrams {
     fn bind_all(&mut self) {
         let any: IpAddr =
             if self.server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let options = BindOptions { peer: Some(self.server), ..bind_options(self.plan.size_bytes as u32) };
+        let options = bind_options(self.plan.size_bytes as u32).with(|options| options.peer = Some(self.server));
         let missing = (self.plan.connections as usize).saturating_sub(self.active);
         for _ in 0..missing {
             let token = self.peers.len() as u64;

@@ -1,6 +1,6 @@
 //! The configurations under which plans are played: from plenty of everything to next to nothing.
 
-use raon_provider::{Config, PoolConfig};
+use raon_provider::Config;
 
 use super::model::Limits;
 
@@ -50,7 +50,12 @@ impl Shape {
         let (receive_count, send_count, bulk_count) = (self.receive_count, self.send_buffers, self.bulk_count);
         // Shorter than the longest datagram, so that some do not fit.
         let bulk_bytes = 65_536;
-        config.pool = PoolConfig { receive_count, send_count, bulk_count, bulk_bytes, ..config.pool };
+        config.pool = config.pool.with(|pool| {
+            pool.receive_count = receive_count;
+            pool.send_count = send_count;
+            pool.bulk_count = bulk_count;
+            pool.bulk_bytes = bulk_bytes;
+        });
     }
 
     /// As the model needs it.

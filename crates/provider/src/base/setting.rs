@@ -8,7 +8,7 @@ use crate::base::slots::CAPACITY_MAX;
 ///
 /// ```
 /// use raon_provider::{Config, Driver, ErrorKind, Kind, Setting};
-/// let config = Config { mailbox_capacity: u32::MAX, ..Config::named(Kind::Sim) };
+/// let config = Config::named(Kind::Sim).with(|config| config.mailbox_capacity = u32::MAX);
 /// let error = Driver::open(&config).err().expect("that is out of range");
 /// assert_eq!((error.kind(), error.setting()), (ErrorKind::InvalidInput, Some(Setting::MailboxCapacity)));
 /// assert_eq!(error.to_string(), "mailbox_capacity is out of range: choose from 1 to 1048576");

@@ -24,6 +24,7 @@ pub(crate) const LATENCY_KINDS: usize = 4;
 
 /// Latency of one kind of operation, in nanoseconds, two significant digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Latency {
     /// How many were measured.
     pub count: u64,
@@ -39,6 +40,7 @@ pub struct Latency {
 
 /// A snapshot of what a driver has done.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Operations accepted.
     pub requests: u64,

@@ -8,6 +8,7 @@ use crate::platform;
 
 /// What a driver runs on, and with which limits.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Info {
     /// The back end.
     pub kind: Kind,

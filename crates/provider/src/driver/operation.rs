@@ -216,6 +216,7 @@ impl fmt::Debug for Room {
 /// How a socket is closed.
 //= CLOSE-2
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseMode {
     /// Queued sends finish, the write side is shut, received bytes are discarded until the peer's end; at the latest
     /// after `deadline` from now it becomes an abort.
@@ -229,6 +230,7 @@ pub enum CloseMode {
 
 /// An intention, with the buffer that it needs. Each is also a method of [`Driver`](crate::Driver), with the same fields.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Operation {
     /// A stream of accepted connections from a listener.
     Accept {

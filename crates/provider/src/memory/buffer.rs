@@ -121,6 +121,7 @@ impl fmt::Debug for Buffer {
 
 /// Fill state of the pool, in slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolState {
     /// Slots that are lent now, of any section.
     pub lent: usize,

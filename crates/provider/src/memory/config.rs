@@ -3,9 +3,13 @@
 use crate::base::error::Error;
 use crate::base::range::{holds, in_range};
 use crate::base::setting::Setting;
+use crate::base::with::with;
+
+with!(PoolConfig);
 
 /// Size of the buffer pool. Memory is reserved at start and touched when it is first used.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PoolConfig {
     /// Bytes per ordinary buffer, a multiple of 4,096, at most 2^24.
     pub buffer_bytes: u32,

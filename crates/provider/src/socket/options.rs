@@ -6,9 +6,13 @@ use std::time::Duration;
 use crate::base::address::{Address, destination, unmapped};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::setting::Setting;
+use crate::base::with::with;
+
+with!(ListenOptions, ConnectOptions, BindOptions);
 
 /// Options of a listener; its connections inherit them. On Unix sockets those of TCP mean nothing.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ListenOptions {
     /// Connections that wait to be accepted, 0 to 2^31 - 1; more counts as that, and the system has a cap of its own
     /// (net.core.somaxconn).
@@ -71,6 +75,7 @@ impl Default for ListenOptions {
 
 /// Options of an outgoing connection. On Unix sockets they mean nothing.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ConnectOptions {
     /// The local address to use.
     pub bind: Option<SocketAddr>,
@@ -106,6 +111,7 @@ impl Default for ConnectOptions {
 
 /// Options of a datagram socket.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct BindOptions {
     /// The one peer to exchange datagrams with; sends then need no address.
     pub peer: Option<SocketAddr>,

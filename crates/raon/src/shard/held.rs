@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_session_under_pressure_keeps_no_buffer_of_the_pool() {
         const SESSIONS: usize = 1200;
-        let plan = FaultPlan { send_buffer_bytes: 4096, receive_buffer_bytes: 4096, ..FaultPlan::default() };
+        let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (4096, 4096));
         let mut simulation = Simulation::with_faults(1, plan);
         let server = Server::builder().workers(1).configure(|config| {
             (config.receive_buffers, config.send_buffers) = (2048, 64);

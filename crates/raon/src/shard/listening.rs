@@ -53,8 +53,8 @@ pub(crate) struct Handover {
 
 impl Listening {
     pub(super) fn open(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Self, ServerError> {
-        let options =
-            ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port, ..ListenOptions::default() };
+        let options = ListenOptions::default()
+            .with(|options| (options.backlog, options.reuse_port) = (config.backlog, config.reuse_port));
         let (socket, accept) = (SocketId::NONE, OperationId::NONE);
         let mut listening = Listening { socket, accept, at: None, options, tries: 0, failure: None };
         match listen {

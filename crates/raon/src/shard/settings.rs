@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
+use raon_provider::{self as provider, Backend, SimNetwork};
 use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
 
 use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
@@ -123,15 +123,15 @@ pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> pr
         Some(_) => base.backend,
         None => config.backend.parse().unwrap_or_default(),
     };
-    provider::Config {
-        backend,
-        sockets_max: sessions + 1,
-        operations_max,
+    base.with(|driver| {
+        driver.backend = backend;
+        driver.sockets_max = sessions + 1;
+        driver.operations_max = operations_max;
         // The outbox is the queue that has a bound; the driver gets no more than two hand-overs.
-        send_queue_bytes_max: u32::MAX,
-        pool: PoolConfig { receive_count: config.receive_buffers, send_count: config.send_buffers, ..base.pool },
-        ..base
-    }
+        driver.send_queue_bytes_max = u32::MAX;
+        driver.pool.receive_count = config.receive_buffers;
+        driver.pool.send_count = config.send_buffers;
+    })
 }
 
 #[cfg(test)]

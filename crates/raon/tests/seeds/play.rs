@@ -55,10 +55,10 @@ pub(crate) fn play(seed: u64, is_told: bool) -> Summary {
     let plan = match weather {
         Weather::Fine => FaultPlan::default(),
         Weather::Rough => FaultPlan::rough(),
-        Weather::Stormy => FaultPlan { connect_timeout: Duration::from_secs(1), ..FaultPlan::stormy() },
+        Weather::Stormy => FaultPlan::stormy().with(|plan| plan.connect_timeout = Duration::from_secs(1)),
     };
     let small = if random.percent(30) { 4096 } else { plan.receive_buffer_bytes };
-    let plan = FaultPlan { receive_buffer_bytes: small, send_buffer_bytes: small, ..plan };
+    let plan = plan.with(|plan| (plan.receive_buffer_bytes, plan.send_buffer_bytes) = (small, small));
     let mut simulation = Simulation::with_faults(seed, plan);
     if is_told {
         simulation.network().record();

@@ -326,13 +326,12 @@ fn slow_readers_meet_the_policy_and_the_fast_ones_hear_all() {
 
 /// When the fast ones have heard everything, on the clock of the network; and how many slow ones were sent away.
 fn fast_ones_done_ns(slow: usize) -> (u64, u64) {
-    let plan = raon::FaultPlan {
-        latency_min: Duration::from_millis(1),
-        latency_max: Duration::from_millis(1),
-        send_buffer_bytes: 16_384,
-        receive_buffer_bytes: 16_384,
-        ..Default::default()
-    };
+    let plan = raon::FaultPlan::default().with(|plan| {
+        plan.latency_min = Duration::from_millis(1);
+        plan.latency_max = Duration::from_millis(1);
+        plan.send_buffer_bytes = 16_384;
+        plan.receive_buffer_bytes = 16_384;
+    });
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(rig(slow_policy).builder).unwrap();
     let mut fast: Vec<(SimPeer, Frames)> =

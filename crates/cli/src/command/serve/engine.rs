@@ -158,7 +158,7 @@ fn serve<A: Application>(
 /// The back end that works here. Asked for before the start, so that what is wrong with it has the name of who wanted it.
 fn choose(config: &Config) -> Result<Kind, Failure> {
     let backend = config.backend.parse().unwrap_or_default();
-    let opened = Driver::open(&raon_provider::Config { backend, ..Default::default() });
+    let opened = Driver::open(&raon_provider::Config::default().with(|config| config.backend = backend));
     opened.map(|driver| driver.info().kind).map_err(|error| command::backend_failure(backend, error))
 }
 

@@ -87,7 +87,7 @@ fn datagram_duty(arguments: &Arguments, address: &Address, shares: bool) -> Resu
 
 fn datagrams_at(arguments: &Arguments, address: Address, shares: bool) -> Duty {
     let options = datagrams::bind_options(arguments.datagram_bytes_max());
-    Duty::Datagrams(address, BindOptions { reuse_port: shares, ..options })
+    Duty::Datagrams(address, options.with(|options| options.reuse_port = shares))
 }
 
 fn start(start: Start, shared: &Shared) -> Result<(Thread, Ready), Failure> {

@@ -175,6 +175,7 @@ impl Model {
         let deadline_ns = match mode {
             CloseMode::Graceful { deadline } => Some(self.now_ns.saturating_add(deadline.as_nanos() as u64)),
             CloseMode::Abort => None,
+            other => unreachable!("{other:?} is never chosen"),
         };
         let port = &mut self.ports[index];
         port.closing = Some(Closing { token, deadline_ns });

@@ -165,7 +165,11 @@ impl Player {
             _ => None,
         };
         let datagram_bytes_max = if step.form == 2 { BULK_BYTES_MAX as u32 } else { 0 };
-        BindOptions { peer, datagram_bytes_max, coalesce: step.form == 3, ..BindOptions::default() }
+        BindOptions::default().with(|options| {
+            options.peer = peer;
+            options.datagram_bytes_max = datagram_bytes_max;
+            options.coalesce = step.form == 3;
+        })
     }
 
     fn bind(&mut self, options: BindOptions) {
@@ -178,7 +182,7 @@ impl Player {
         if sockets >= self.model.limits.sockets {
             return;
         }
-        let options = BindOptions { receive_queue_bytes: Some(self.queue_bytes), ..options };
+        let options = options.with(|options| options.receive_queue_bytes = Some(self.queue_bytes));
         let id = match self.rig.driver.bind(address, &options) {
             Ok(id) => id,
             // Somebody else has got it meanwhile.
@@ -197,7 +201,7 @@ impl Player {
         let Some(address) = free.get(step.which % free.len().max(1)) else { return };
         // With the same buffers: what is too long for it stays so.
         let datagram_bytes_max = self.model.bytes_max[address] as u32;
-        self.bind_at(*address, BindOptions { datagram_bytes_max, ..BindOptions::default() });
+        self.bind_at(*address, BindOptions::default().with(|options| options.datagram_bytes_max = datagram_bytes_max));
     }
 
     pub(super) fn open(&self) -> Vec<&Port> {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::base::random::Random;
 use crate::base::time::nanoseconds;
+use crate::base::with::with;
+
+with!(FaultPlan);
 
 /// How a simulated network behaves: its wires, and what goes wrong. Rates are probabilities from 0 to 1; what is less is
 /// never, what is more always. `short_writes`, `no_buffers` and `full_queues` count as 0.9 at most, so that there is always a
@@ -15,10 +18,11 @@ use crate::base::time::nanoseconds;
 /// ```
 /// use raon_provider::FaultPlan;
 /// use std::time::Duration;
-/// let plan = FaultPlan { latency_max: Duration::from_millis(80), lost_segments: 0.02, ..FaultPlan::default() };
+/// let plan = FaultPlan::default().with(|plan| { plan.latency_max = Duration::from_millis(80); plan.lost_segments = 0.02; });
 /// assert_ne!(plan, FaultPlan::stormy());
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct FaultPlan {
     /// Shortest latency, one way.
     pub latency_min: Duration,
@@ -120,48 +124,46 @@ impl Default for FaultPlan {
 impl FaultPlan {
     /// A network with latency and a back end at its worst, in which nothing is lost for good: no reset, no refusal.
     pub fn rough() -> Self {
-        FaultPlan {
-            latency_min: Duration::from_micros(10),
-            latency_max: Duration::from_micros(200),
-            jitter_max: Duration::from_micros(50),
-            bandwidth_bytes: 1 << 30,
-            slow_connects: 0.1,
-            slow_connect_max: Duration::from_millis(2),
-            short_reads: 0.2,
-            short_writes: 0.2,
-            stream_ends: 0.2,
-            no_buffers: 0.1,
-            late_completions: 0.1,
-            late_max: Duration::from_micros(300),
-            reordered_turns: 0.3,
-            full_queues: 0.1,
-            ..FaultPlan::default()
-        }
+        FaultPlan::default().with(|plan| {
+            plan.latency_min = Duration::from_micros(10);
+            plan.latency_max = Duration::from_micros(200);
+            plan.jitter_max = Duration::from_micros(50);
+            plan.bandwidth_bytes = 1 << 30;
+            plan.slow_connects = 0.1;
+            plan.slow_connect_max = Duration::from_millis(2);
+            plan.short_reads = 0.2;
+            plan.short_writes = 0.2;
+            plan.stream_ends = 0.2;
+            plan.no_buffers = 0.1;
+            plan.late_completions = 0.1;
+            plan.late_max = Duration::from_micros(300);
+            plan.reordered_turns = 0.3;
+            plan.full_queues = 0.1;
+        })
     }
 
     /// Everything that the clauses allow, at moderate rates: connections break, are refused or get no answer as well.
     pub fn stormy() -> Self {
-        FaultPlan {
-            latency_min: Duration::from_millis(1),
-            latency_max: Duration::from_millis(80),
-            jitter_max: Duration::from_millis(10),
-            bandwidth_bytes: 4 << 20,
-            send_buffer_bytes: 32 * 1024,
-            receive_buffer_bytes: 32 * 1024,
-            lost_segments: 0.02,
-            lost_datagrams: 0.05,
-            duplicated_datagrams: 0.02,
-            resets: 0.005,
-            partitions: 0.002,
-            partition_max: Duration::from_secs(2),
-            deaf_peers: 0.02,
-            refused_connects: 0.05,
-            slow_connect_max: Duration::from_millis(500),
-            unanswered_connects: 0.02,
-            failed_accepts: 0.05,
-            late_max: Duration::from_millis(20),
-            ..FaultPlan::rough()
-        }
+        FaultPlan::rough().with(|plan| {
+            plan.latency_min = Duration::from_millis(1);
+            plan.latency_max = Duration::from_millis(80);
+            plan.jitter_max = Duration::from_millis(10);
+            plan.bandwidth_bytes = 4 << 20;
+            plan.send_buffer_bytes = 32 * 1024;
+            plan.receive_buffer_bytes = 32 * 1024;
+            plan.lost_segments = 0.02;
+            plan.lost_datagrams = 0.05;
+            plan.duplicated_datagrams = 0.02;
+            plan.resets = 0.005;
+            plan.partitions = 0.002;
+            plan.partition_max = Duration::from_secs(2);
+            plan.deaf_peers = 0.02;
+            plan.refused_connects = 0.05;
+            plan.slow_connect_max = Duration::from_millis(500);
+            plan.unanswered_connects = 0.02;
+            plan.failed_accepts = 0.05;
+            plan.late_max = Duration::from_millis(20);
+        })
     }
 }
 

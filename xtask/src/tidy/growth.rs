@@ -1,0 +1,114 @@
+//! What is public and may grow says so: a struct with public fields and an enum are `#[non_exhaustive]`, so that a field or a
+//! variant that is added breaks no caller. The others are listed here, each for a reason.
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use super::Finding;
+use super::tokens::{is_brace, is_ident, is_punct, line, mentions};
+use super::tree::Tree;
+
+const RULE: &str = "growth";
+/// Sources whose public names are those of the published libraries.
+const SOURCES: [&str; 1] = ["crates/provider/src/"];
+
+/// Public types that will not grow.
+const FIXED: &[(&str, &str)] = &[
+    ("Backend", "a choice of two"),
+    ("Completion", "made by the driver alone, 96 bytes, and taken apart by every user"),
+    ("Form", "of this project's tests"),
+    ("Payload", "callers match it to get their own value back"),
+    ("Refused", "an error and the value that it is about"),
+    ("RioFunctions", "where there is no registered I/O it has no value"),
+    ("RioHooks", "of this project's tests"),
+    ("Room", "a kind of buffer that the caller chooses"),
+];
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.with_extension("rs") {
+        if SOURCES.iter().any(|source| file.path.starts_with(source)) {
+            let types = growing(&file.tokens).into_iter();
+            findings.extend(types.filter(|(name, _)| FIXED.iter().all(|(fixed, _)| fixed != name)).map(|(name, at)| {
+                let message = format!(
+                    "`{name}` is public and can grow: put #[non_exhaustive] on it, or list it in xtask/src/tidy/growth.rs"
+                );
+                Finding::new(&file.path, at, RULE, message)
+            }));
+        }
+    }
+    findings
+}
+
+/// Names and lines of the public enums, and of the public structs with a public field, that may not grow.
+fn growing(tokens: &TokenStream) -> Vec<(String, usize)> {
+    let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    let mut found = Vec::new();
+    for (at, window) in tokens.windows(4).enumerate() {
+        if let TokenTree::Group(group) = &window[0] {
+            found.extend(growing(&group.stream()));
+        }
+        let [public, kind, TokenTree::Ident(name), rest] = window else { continue };
+        let is_enum = is_ident(kind, "enum");
+        if !is_ident(public, "pub") || !(is_enum || is_ident(kind, "struct")) {
+            continue;
+        }
+        let rest = std::iter::once(rest).chain(&tokens[at + 4..]);
+        let body = rest.take_while(|token| !is_punct(token, ';')).find(|token| is_brace(token));
+        let Some(TokenTree::Group(body)) = body else { continue };
+        if (is_enum || has_public_field(&body.stream())) && !is_marked(&tokens[..at]) {
+            found.push((name.to_string(), line(&window[2])));
+        }
+    }
+    for token in tokens.iter().rev().take(3) {
+        if let TokenTree::Group(group) = token {
+            found.extend(growing(&group.stream()));
+        }
+    }
+    found
+}
+
+/// True if a field of the body is `pub`, and not `pub(…)`.
+fn has_public_field(body: &TokenStream) -> bool {
+    let tokens: Vec<TokenTree> = body.clone().into_iter().collect();
+    tokens.windows(2).any(|pair| is_ident(&pair[0], "pub") && matches!(pair[1], TokenTree::Ident(_)))
+}
+
+/// True if one of the attributes directly before says that the type may grow.
+fn is_marked(before: &[TokenTree]) -> bool {
+    let attributes = before.rchunks(2).map_while(|pair| match pair {
+        [hash, TokenTree::Group(group)] if is_punct(hash, '#') => Some(group),
+        _ => None,
+    });
+    attributes.into_iter().any(|group| mentions(group, "non_exhaustive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(source: &str) -> Vec<String> {
+        growing(&source.parse().unwrap()).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn what_can_grow_is_found() {
+        assert_eq!(names("pub struct A { pub b: u8 } #[derive(Debug)] pub enum C { D }"), ["A", "C"]);
+        assert_eq!(names("mod m { macro! { pub struct A<T> where T: X { pub b: T } } }"), ["A"]);
+    }
+
+    #[test]
+    fn what_is_marked_or_has_nothing_public_is_not() {
+        let marked = "/// Doc.\n#[non_exhaustive] #[derive(Debug)] pub struct A { pub b: u8 }";
+        let private =
+            "pub struct B { c: u8, pub(crate) d: u8 } pub struct E(pub u8); pub struct F; pub(crate) enum G { H }";
+        assert!(names(&format!("{marked} {private}")).is_empty());
+    }
+
+    #[test]
+    fn a_finding_names_the_type_and_its_place() {
+        let tree = Tree::of(&[("crates/provider/src/a.rs", "\npub enum A { B }\npub enum Payload { C }")]);
+        let findings: Vec<String> = check(&tree).into_iter().map(|finding| finding.to_string()).collect();
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].starts_with("crates/provider/src/a.rs:2: growth: `A` is public"), "{findings:?}");
+    }
+}
