@@ -209,7 +209,7 @@ pub fn options_reach_the_sockets(setup: &Setup) {
         assert_eq!(socket.peer_address().unwrap(), local);
         assert_eq!(local.ip().map(|ip| ip.ip()), (!setup.is_unix).then_some(host));
         // A simulated socket has nothing inside, and no options.
-        let socket = socket.into_inner();
+        let socket = socket.into_inner().map(Socket::from);
         assert_eq!(socket.is_err(), setup.is_simulated());
         let Ok(socket) = socket else { return };
         if setup.is_unix {
@@ -286,7 +286,7 @@ fn assert_bounds_are_taken(rig: &mut Rig, setup: &Setup) {
         rig.connect(&address, 2);
         rig.wait(2);
         let Outcome::Accepted(socket) = rig.wait(1).outcome else { panic!("a connection was due") };
-        if let (Ok(socket), false) = (socket.into_inner(), setup.is_unix) {
+        if let (Ok(socket), false) = (socket.into_inner().map(Socket::from), setup.is_unix) {
             assert!(socket.keepalive().unwrap());
             assert!(platform::patience(&socket).is_none_or(|patience| patience == told), "{told:?}");
         }

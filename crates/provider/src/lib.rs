@@ -57,6 +57,7 @@ pub use driver::operation::{CloseMode, Operation, Payload, Room};
 pub use driver::submitter::Submitter;
 pub use memory::buffer::{Buffer, PoolState};
 pub use memory::config::PoolConfig;
+pub use platform::OwnedSocket;
 // The double of registered I/O, and its parts, are on Windows only.
 pub use platform::rio::*;
 pub use socket::sim::fault::FaultPlan;

@@ -41,6 +41,11 @@ pub(crate) use self::{bsd::*, freebsd::*, unix::*};
 #[cfg(windows)]
 pub(crate) use self::windows::*;
 
+#[cfg(unix)]
+pub use self::unix::OwnedSocket;
+#[cfg(windows)]
+pub use self::windows::OwnedSocket;
+
 impl Error {
     /// The error that the operating system reports by this code.
     pub(crate) fn from_os(code: i32) -> Self {

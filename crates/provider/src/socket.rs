@@ -7,10 +7,9 @@ mod system;
 
 use std::fmt;
 
-use socket2::Socket;
-
 use crate::base::address::Address;
 use crate::base::error::Error;
+use crate::platform::OwnedSocket;
 
 pub(crate) use any::{AnyNetwork, AnySocket};
 pub use options::{BindOptions, ConnectOptions, ListenOptions};
@@ -28,8 +27,8 @@ pub(crate) enum Class {
 
 /// A socket that is attached to no driver: goes to any thread, can be adopted by any driver, closes on drop.
 ///
-/// An accept stream yields them; `From` makes one of any `socket2::Socket`, `TcpStream`, listener, and on
-/// Unix `UnixStream` or `OwnedFd`.
+/// An accept stream yields them. `From` makes one of whatever owns a socket of the system: a `TcpStream`, a listener, a
+/// `UdpSocket`, on Unix a `UnixStream` or an `OwnedFd`, on Windows an `OwnedSocket`.
 //= THREAD-1
 pub struct AcceptedSocket {
     pub(crate) socket: AnySocket,
@@ -55,17 +54,18 @@ impl AcceptedSocket {
     }
 
     /// The operating system's socket itself, for options that Raon does not know. A simulated one comes back.
-    pub fn into_inner(self) -> Result<Socket, Self> {
+    pub fn into_inner(self) -> Result<OwnedSocket, Self> {
         match self.socket {
-            AnySocket::Os(socket) => Ok(socket),
+            AnySocket::Os(socket) => Ok(socket.into()),
             socket => Err(AcceptedSocket { socket, ..self }),
         }
     }
 }
 
-impl<S: Into<Socket>> From<S> for AcceptedSocket {
+impl<S: Into<OwnedSocket>> From<S> for AcceptedSocket {
     fn from(socket: S) -> Self {
-        AcceptedSocket { socket: AnySocket::Os(socket.into()), nonblocking: None, is_fresh: false }
+        let owned: OwnedSocket = socket.into();
+        AcceptedSocket { socket: AnySocket::Os(owned.into()), nonblocking: None, is_fresh: false }
     }
 }
 

@@ -20,7 +20,7 @@ pub fn rio_functions() -> Option<RioFunctions> {
             is_registered: rio_double::is_registered,
         };
         // SAFETY: RIOSend(3) — the double does what the manual says, and refuses what it forbids.
-        unsafe { RioFunctions::new(rio_double::functions(), hooks) }
+        unsafe { RioFunctions::new(std::ptr::from_ref(&rio_double::functions()).cast(), hooks) }
     };
     Some(*FUNCTIONS.get_or_init(make))
 }

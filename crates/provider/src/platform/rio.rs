@@ -1,6 +1,7 @@
 //! Functions of registered I/O, which Windows hands out as a table.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::ptr::from_ref;
 
 use socket2::{Domain, Protocol, Type};
@@ -35,9 +36,12 @@ impl RioFunctions {
     /// `hooks`.
     ///
     /// # Safety
-    /// Each function of the table is there, and keeps what the manual says of the one whose place it takes.
-    pub unsafe fn new(table: RIO_EXTENSION_FUNCTION_TABLE, hooks: RioHooks) -> Self {
+    /// `table` is a `RIO_EXTENSION_FUNCTION_TABLE` as `mswsock.h` has it. Each function of it is there, and keeps what the
+    /// manual says of the one whose place it takes.
+    pub unsafe fn new(table: *const c_void, hooks: RioHooks) -> Self {
         super::watch_sockets(hooks.socket_made);
+        // SAFETY: WSAIoctl(2) — the caller says that it is such a table, which is plain data.
+        let table = unsafe { table.cast::<RIO_EXTENSION_FUNCTION_TABLE>().read() };
         RioFunctions { table, hooks: Some(hooks) }
     }
 

@@ -1,6 +1,6 @@
 //! What all Unixes have in common.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -12,6 +12,9 @@ use crate::base::error::{Error, ErrorKind};
 
 /// The operating system's handle of a socket.
 pub(crate) type RawHandle = RawFd;
+
+/// Owner of a socket of the operating system.
+pub type OwnedSocket = OwnedFd;
 
 /// The socket's handle.
 pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {

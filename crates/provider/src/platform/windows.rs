@@ -19,6 +19,9 @@ use crate::base::error::{Error, ErrorKind, Feature};
 /// The operating system's handle of a socket.
 pub(crate) type RawHandle = RawSocket;
 
+/// Owner of a socket of the operating system.
+pub type OwnedSocket = std::os::windows::io::OwnedSocket;
+
 /// The socket's handle.
 pub(crate) fn raw_handle(socket: &Socket) -> RawHandle {
     socket.as_raw_socket()
