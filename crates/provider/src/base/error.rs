@@ -24,8 +24,15 @@ pub struct Error {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
-        /// The causes that a caller may want to tell apart.
+    ($($(#[$doc:meta])* $name:ident $code:literal => $text:literal,)*) => {
+        /// Cause of an error, as far as a caller may want to tell it from others.
+        ///
+        /// ```
+        /// use raon_provider::ErrorKind;
+        /// assert_eq!(ErrorKind::Busy.code(), 2);
+        /// assert_eq!(ErrorKind::from_code(2), Some(ErrorKind::Busy));
+        /// assert_eq!(ErrorKind::from_code(0), None);
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum ErrorKind { $($(#[$doc])* $name,)* }
@@ -34,81 +41,95 @@ macro_rules! kinds {
             fn text(self) -> &'static str {
                 match self { $(ErrorKind::$name => $text,)* }
             }
+
+            /// Number of the kind, from 1 on, for logs and other languages. It never changes, and none is used again.
+            pub const fn code(self) -> u16 {
+                match self { $(ErrorKind::$name => $code,)* }
+            }
+
+            /// The kind of this number, if there is one.
+            pub fn from_code(code: u16) -> Option<Self> {
+                match code {
+                    $($code => Some(ErrorKind::$name),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
 
+// A new kind takes the next number. Two of one number would be an arm that is never reached, which the compiler refuses.
 kinds! {
     /// The id's socket or operation is gone.
-    Stale => "the id is stale: its socket or operation has ended; drop the id",
+    Stale 1 => "the id is stale: its socket or operation has ended; drop the id",
     /// A bound of the configuration is reached.
-    Busy => "a configured bound is reached; wait for the Writable completion, or raise the bound in Config",
+    Busy 2 => "a configured bound is reached; wait for the Writable completion, or raise the bound in Config",
     /// The operation was cancelled, or its socket closed.
-    Cancelled => "cancelled before it was done",
+    Cancelled 3 => "cancelled before it was done",
     /// The driver has been shut down.
-    Closed => "the driver has been shut down; submit to another one",
+    Closed 4 => "the driver has been shut down; submit to another one",
     /// An argument is not acceptable.
-    InvalidInput => "an argument is not acceptable here (empty send, wrong kind of socket, value out of range)",
+    InvalidInput 5 => "an argument is not acceptable here (empty send, wrong kind of socket, value out of range)",
     /// A receive of the other kind, or a second stream, is active on the socket.
-    ReceiveActive => "a receive stream is active on this socket; cancel it first or use the one that is there",
+    ReceiveActive 6 => "a receive stream is active on this socket; cancel it first or use the one that is there",
     /// `shutdown_write` was called before.
-    WriteClosed => "the write side has been shut down; open a new connection to send more",
+    WriteClosed 7 => "the write side has been shut down; open a new connection to send more",
     /// The peer is not there or the connect has not finished.
-    NotConnected => "the socket is not connected; wait for the Connected completion",
+    NotConnected 8 => "the socket is not connected; wait for the Connected completion",
     /// Nobody listens there.
-    ConnectionRefused => "connection refused: nothing listens at that address; start the server or check the port",
+    ConnectionRefused 9 => "connection refused: nothing listens at that address; start the server or check the port",
     /// The datagram is longer than the network or the socket takes.
-    MessageTooLong => "the datagram is too long: at most 65,507 bytes over IPv4, less where the route or the socket's buffers say so",
+    MessageTooLong 10 => "the datagram is too long: at most 65,507 bytes over IPv4, less where the route or the socket's buffers say so",
     /// The peer has gone.
-    ConnectionReset => "the connection was reset by the peer",
+    ConnectionReset 11 => "the connection was reset by the peer",
     /// This side has gone.
-    ConnectionAborted => "the connection was aborted",
+    ConnectionAborted 12 => "the connection was aborted",
     /// The peer has closed its read side.
-    BrokenPipe => "the peer no longer receives on this connection",
+    BrokenPipe 13 => "the peer no longer receives on this connection",
     /// No answer in time.
-    TimedOut => "timed out: the peer does not answer; check the network or raise the timeout",
+    TimedOut 14 => "timed out: the peer does not answer; check the network or raise the timeout",
     /// The address is taken.
-    AddressInUse => "address in use: another process listens there; stop it or choose another port",
+    AddressInUse 15 => "address in use: another process listens there; stop it or choose another port",
     /// The address is not ours.
-    AddressNotAvailable => "address not available: it belongs to no interface of this machine, or all local ports are taken",
+    AddressNotAvailable 16 => "address not available: it belongs to no interface of this machine, or all local ports are taken",
     /// No such path.
-    NotFound => "no such path: create the directory, or start the server that listens there",
+    NotFound 17 => "no such path: create the directory, or start the server that listens there",
     /// No route.
-    Unreachable => "network or host unreachable; check the route",
+    Unreachable 18 => "network or host unreachable; check the route",
     /// Not allowed.
-    PermissionDenied => "permission denied (ports below 1024 need privileges)",
+    PermissionDenied 19 => "permission denied (ports below 1024 need privileges)",
     /// The process has too many descriptors open.
-    DescriptorLimit => "too many open descriptors: raise RLIMIT_NOFILE (`ulimit -n`) or accept fewer connections",
+    DescriptorLimit 20 => "too many open descriptors: raise RLIMIT_NOFILE (`ulimit -n`) or accept fewer connections",
     /// The whole system has too many descriptors open.
-    SystemDescriptorLimit => "the system is out of descriptors: raise fs.file-max",
+    SystemDescriptorLimit 21 => "the system is out of descriptors: raise fs.file-max",
     /// The kernel has no memory for it.
-    OutOfMemory => "the kernel is out of memory or socket buffers for this; lower the load or raise the limits",
+    OutOfMemory 22 => "the kernel is out of memory or socket buffers for this; lower the load or raise the limits",
     /// The socket is of another make than the back end, or of another simulated network.
-    ForeignSocket => "the socket is of another make than this back end, or of another simulated network; adopt it where it belongs",
+    ForeignSocket 23 => "the socket is of another make than this back end, or of another simulated network; adopt it where it belongs",
     /// A simulated wait that nothing can end.
-    NothingToWaitFor => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
+    NothingToWaitFor 24 => "nothing is due in the simulated network, no timer is set and nobody woke this driver: the wait would never end; give it a timeout, or look for what was forgotten",
     /// This system has no such option or kind of address.
-    NotSupported => "this operating system has no such option or kind of address; do without it here",
+    NotSupported 25 => "this operating system has no such option or kind of address; do without it here",
     /// All receive buffers are lent.
-    NoBuffers => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
+    NoBuffers 26 => "no receive buffer is free; drop Buffers sooner or raise PoolConfig::receive_count",
     /// This machine has no such back end.
-    BackendUnavailable => "this back end is not available on this system; choose one that `Kind::available` lists",
+    BackendUnavailable 27 => "this back end is not available on this system; choose one that `Kind::available` lists",
     /// kernel.io_uring_disabled forbids it.
-    DisabledBySysctl => "io_uring is disabled: set sysctl kernel.io_uring_disabled=0 (or 1 and join kernel.io_uring_group), or use epoll",
+    DisabledBySysctl 28 => "io_uring is disabled: set sysctl kernel.io_uring_disabled=0 (or 1 and join kernel.io_uring_group), or use epoll",
     /// A seccomp filter or security module forbids it.
-    BlockedBySeccomp => "io_uring is blocked by a seccomp filter or security policy (the default in many containers): allow io_uring_setup, io_uring_enter and io_uring_register in the profile, or use epoll",
+    BlockedBySeccomp 29 => "io_uring is blocked by a seccomp filter or security policy (the default in many containers): allow io_uring_setup, io_uring_enter and io_uring_register in the profile, or use epoll",
     /// The locked-memory limit is too low for the ring.
-    LockedMemoryLimit => "the locked-memory limit is too low for the ring: raise RLIMIT_MEMLOCK (`ulimit -l`), or use a smaller queue",
+    LockedMemoryLimit 30 => "the locked-memory limit is too low for the ring: raise RLIMIT_MEMLOCK (`ulimit -l`), or use a smaller queue",
     /// The kernel has no io_uring at all, or a needed part of it is missing.
-    KernelTooOld => "the kernel lacks what this back end needs: use Linux 6.1 or newer, which has all of it, or epoll",
+    KernelTooOld 31 => "the kernel lacks what this back end needs: use Linux 6.1 or newer, which has all of it, or epoll",
     /// The system has lost completions of this driver's.
-    QueueCorrupt => "the completion queue of this driver is corrupt and its completions are lost: drop the driver and open another",
+    QueueCorrupt 32 => "the completion queue of this driver is corrupt and its completions are lost: drop the driver and open another",
     /// The name of a back end is not known.
-    UnknownBackend => "unknown back end: use auto, io_uring or epoll on Linux, rio or iocp on Windows, kqueue on macOS and FreeBSD (or sim, in tests)",
+    UnknownBackend 33 => "unknown back end: use auto, io_uring or epoll on Linux, rio or iocp on Windows, kqueue on macOS and FreeBSD (or sim, in tests)",
     /// 4,095 drivers are open in this process.
-    TooManyDrivers => "4,095 drivers are open in this process; drop one first",
+    TooManyDrivers 34 => "4,095 drivers are open in this process; drop one first",
     /// Any other code of the operating system.
-    Os => "the operating system refused",
+    Os 35 => "the operating system refused",
 }
 
 /// A feature of a back end, as [`Info`](crate::Info) reports it and as an [`Error`] names what is missing.
