@@ -1,8 +1,6 @@
 //! Bounds of the values, each alone and with others: checked when a driver is opened, and when a socket is made.
 
-use std::time::Duration;
-
-use super::{Config, IocpConfig, RioConfig};
+use super::Config;
 use crate::base::error::Error;
 use crate::base::range::{holds, in_range};
 use crate::base::setting::Setting;
@@ -26,26 +24,10 @@ impl Config {
     }
 }
 
-impl IocpConfig {
-    fn check(&self) -> Result<(), Error> {
-        in_range(Setting::AcceptsAhead, self.accepts_ahead)
-    }
-}
-
-impl RioConfig {
-    fn check(&self) -> Result<(), Error> {
-        in_range(Setting::RioReceiveBytes, self.receive_bytes)?;
-        in_range(Setting::RioSendBytes, self.send_bytes)?;
-        in_range(Setting::RioSendsAhead, self.sends_ahead)?;
-        in_range(Setting::RioDatagramsAhead, self.datagrams_ahead)?;
-        in_range(Setting::RioCompletionsFirst, self.completions_first)?;
-        in_range(Setting::RioCompletionsMax, self.completions_max)?;
-        holds(Setting::RioPoll, self.poll <= Duration::from_secs(1))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::base::error::ErrorKind;
 

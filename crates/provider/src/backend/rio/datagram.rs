@@ -4,8 +4,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::Rio;
+use super::calls::Side;
 use super::line::{Arrived, Context, Datagrams, Departed, Pending, Place};
-use super::queues::Side;
 use super::receive::is_passing;
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};

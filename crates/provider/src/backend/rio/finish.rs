@@ -1,8 +1,8 @@
 //! What has ended is dequeued, and serves the lines that it belongs to.
 
 use super::Rio;
+use super::calls::{Side, status};
 use super::line::Context;
-use super::queues::{Side, status};
 use super::start::ended;
 use crate::base::error::Error;
 use crate::base::slots::Key;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use windows_sys::Win32::Networking::WinSock::RIO_RQ;
 
-use super::queues::Side;
+use super::calls::Side;
 use crate::base::error::Error;
 use crate::contract::{Event, RequestKey, Shots};
 use crate::memory::buffer::Section;

@@ -20,12 +20,12 @@
 //! On drop: sockets are closed by then. What is outstanding is dequeued, for a bounded time; what is not is given up for
 //! good, with the memory.
 
+mod calls;
 mod datagram;
 mod finish;
 pub(crate) mod forms;
 mod line;
 mod memory;
-mod queues;
 mod receive;
 mod send;
 mod start;
@@ -36,9 +36,9 @@ use std::time::{Duration, Instant};
 use socket2::Type;
 use windows_sys::Win32::Networking::WinSock::RIORESULT;
 
+use self::calls::{Queues, RESULTS_PER_CALL, Side};
 use self::line::Line;
 use self::memory::Slices;
-use self::queues::{Queues, RESULTS_PER_CALL, Side};
 use super::iocp::Iocp;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};

@@ -1,8 +1,8 @@
 //! Receives on streams: one slice per socket is posted, what arrives is copied out of it.
 
 use super::Rio;
+use super::calls::Side;
 use super::line::{Asked, Context, Inlet};
-use super::queues::Side;
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::{Event, EventResult, Shots};

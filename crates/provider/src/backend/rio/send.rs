@@ -1,8 +1,8 @@
 //! Sends on streams: copied into slices, several of which are under way, and ended when all have gone out.
 
 use super::Rio;
+use super::calls::Side;
 use super::line::{Context, Piece};
-use super::queues::Side;
 use super::receive::is_passing;
 use super::start::ended;
 use crate::base::error::Error;

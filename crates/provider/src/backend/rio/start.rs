@@ -1,8 +1,8 @@
 //! Requests become posts, or are for the completion port.
 
 use super::Rio;
+use super::calls::Side;
 use super::line::{Asked, Line, Pending, Sending, Source};
-use super::queues::Side;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::Key;
 use crate::contract::{Action, Event, EventResult, Request, RequestKey};

@@ -2,9 +2,9 @@
 //! as entries of the batch.
 
 use super::Uring;
+use super::calls::{Parcel, Reaped};
 use super::entries::{self, Patience, Tag};
 use super::finish::failed;
-use super::ring::{Parcel, Reaped};
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::DATAGRAM_OVERHEAD_BYTES;
 use crate::contract::merge::MERGED_BYTES_MAX;

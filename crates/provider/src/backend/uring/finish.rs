@@ -1,8 +1,8 @@
 //! Entries of the completion queue become events.
 
 use super::Uring;
+use super::calls::{self, Reaped};
 use super::entries::{self, Tag};
-use super::ring::{self, Reaped};
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::{Event, EventResult, RequestKey};
 use crate::memory::buffer::{Buffer, BufferPool, Section};
@@ -93,7 +93,7 @@ impl Uring {
                 if !entry.more() && self.features.multishot_accept {
                     self.counters.rearms.add(1);
                 }
-                let socket = ring::own_descriptor(descriptor as i32).into();
+                let socket = calls::own_descriptor(descriptor as i32).into();
                 EventResult::Accepted(AcceptedSocket::fresh(AnySocket::Os(socket), false))
             }
             Err(error) => {

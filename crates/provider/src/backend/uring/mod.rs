@@ -5,14 +5,14 @@
 //! without an entry has gone out whole, and its memory is free. The others are handed over again by the driver, as
 //! ordinary sends for which the kernel waits.
 
+mod calls;
 mod cancel;
 mod datagram;
 mod entries;
+mod features;
 mod finish;
 pub(crate) mod forms;
 mod level;
-mod probe;
-mod ring;
 mod run;
 mod start;
 mod trials;
@@ -25,11 +25,11 @@ use std::time::Duration;
 
 use socket2::Domain;
 
+use self::calls::{Reaped, Ring, Setup};
 use self::cancel::UnderWay;
 use self::entries::Tag;
+use self::features::Features;
 use self::level::{LEVEL_MIN, LEVEL_MIN_BULK, Level};
-use self::probe::Features;
-use self::ring::{Reaped, Ring, Setup};
 use self::run::Runs;
 use super::event_fd::EventFd;
 use crate::base::capacity;
@@ -164,7 +164,7 @@ fn submission_entries(config: &Config) -> u32 {
 
 impl Uring {
     fn open(config: &Config, pool: &mut BufferPool) -> Result<(Profile, Self), Error> {
-        let mut features = probe::probe(config)?;
+        let mut features = features::probe(config)?;
         let setup = Setup {
             submission_entries: submission_entries(config),
             completion_entries: completion_entries(config),
@@ -172,14 +172,14 @@ impl Uring {
         };
         let mut ring = Ring::new(setup).map_err(|error| {
             let bytes = setup.submission_entries as usize * 64 + setup.completion_entries as usize * 16;
-            probe::memory_error(error, bytes, Setting::SubmissionEntries)
+            features::memory_error(error, bytes, Setting::SubmissionEntries)
         })?;
         features.register(&mut ring);
         if features.buffer_ring {
             for (count, setting) in
                 [(config.pool.receive_count, Setting::ReceiveCount), (config.pool.bulk_count, Setting::BulkCount)]
             {
-                let refused = |error| probe::memory_error(error, count as usize * 16, setting);
+                let refused = |error| features::memory_error(error, count as usize * 16, setting);
                 ring.add_buffer_ring(count).map_err(refused)?;
             }
         }
@@ -253,7 +253,7 @@ impl Uring {
                 // EINTR comes without any signal too. EBUSY: completions must be taken out first. EAGAIN: no memory for
                 // requests now; they stay queued for the next turn.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => return,
-                Err(error) => self.fatal = Some(probe::enter_error(error)),
+                Err(error) => self.fatal = Some(features::enter_error(error)),
             }
         }
     }

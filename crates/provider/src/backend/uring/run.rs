@@ -157,7 +157,7 @@ fn ended(request: &Request, result: EventResult) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ring::Reaped;
+    use super::super::calls::Reaped;
     use super::*;
     use crate::base::kind::Kind;
     use crate::config::Config;

@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::calls::{Reaped, Ring};
 use super::entries::{self, Patience};
-use super::probe::zeroes;
-use super::ring::{Reaped, Ring};
+use super::features::zeroes;
 use crate::memory::Span;
 use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::config::PoolConfig;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use io_uring::{opcode, squeue};
 use socket2::{SockAddr, SockRef};
 
+use super::calls::{Reaped, Ring, Setup};
 use super::entries::{self, Patience};
-use super::ring::{Reaped, Ring, Setup};
 use super::trials;
 use crate::backend::absence::{LACKING, Surroundings, Trial, locks_memory, reason, ring_refusal, trial, uninterrupted};
 use crate::backend::datagram;
@@ -280,7 +280,7 @@ fn try_multishot_accept(ring: &mut Ring) -> io::Result<bool> {
     let _connection = UnixStream::connect_addr(&address)?;
     let reaped = run(ring, &entries::accept(listener.as_raw_fd(), true), AT_ONCE)?;
     let accepted = reaped.iter().filter(|one| one.result >= 0);
-    accepted.for_each(|one| drop(super::ring::own_descriptor(one.result)));
+    accepted.for_each(|one| drop(super::calls::own_descriptor(one.result)));
     Ok(matches!(reaped[..], [one] if one.result >= 0 && one.more()))
 }
 
