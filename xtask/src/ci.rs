@@ -22,6 +22,9 @@ const PEERS: [&str; 4] = [
 /// That a panic stays inside and a server ends in order, as users build it: optimised, which must still unwind.
 const RELEASE: &str = "cargo test --release --package raon --test fence --test shutdown";
 
+/// What is published: each crate is packed, and built from nothing but its package.
+const PACKAGE: &str = "cargo package --allow-dirty -p raon-provider -p raon-session -p raon -p raon-cli";
+
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let start = Instant::now();
     // Read before anything else: a README without its command is found in a second, not after the other steps.
@@ -35,7 +38,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     for command in tests {
         cargo(root, command, &[])?;
     }
-    for command in [RELEASE].into_iter().chain(PEERS) {
+    for command in [RELEASE, PACKAGE].into_iter().chain(PEERS) {
         cargo(root, command, &[])?;
     }
     step("cargo xtask kqueue", || kqueue::run(root))?;
@@ -114,6 +117,19 @@ mod tests {
     fn a_readme_without_a_plain_command_is_refused() {
         assert!(test_commands("# Raon\n\ncargo test\n").is_err());
         assert!(test_commands("# Raon\n```sh\ncargo test | tee log\n```\n").is_err());
+    }
+
+    #[test]
+    fn every_crate_that_is_published_is_packed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let manifests = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path().join("Cargo.toml"));
+        for manifest in manifests.filter(|manifest| manifest.exists()) {
+            let text = std::fs::read_to_string(&manifest).unwrap();
+            let name = text.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"');
+            let is_published = !text.contains("publish = false");
+            let is_packed = PACKAGE.split(" -p ").any(|packed| packed == name);
+            assert_eq!(is_packed, is_published, "{name}");
+        }
     }
 
     #[test]
