@@ -101,8 +101,7 @@ impl<F: Framing> Play<F> {
                 9 => self.append_droppable(Some(size as u32 % 4), COPY_BYTES_MAX + size),
                 10 => self.append_droppable(None, 3 * size),
                 11 => self.take(size % 4),
-                12 => self.take(usize::MAX),
-                13 => self.take_and_restore(size % 3),
+                12 | 13 => self.take(usize::MAX),
                 14 => self.settle(),
                 _ => self.memory.is_empty = size % 2 > 0,
             }
@@ -200,20 +199,6 @@ impl<F: Framing> Play<F> {
         }
     }
 
-    fn take_and_restore(&mut self, count: usize) {
-        let mut taken = Vec::new();
-        while taken.len() < count {
-            let Some(piece) = self.outbox.take() else { break };
-            let messages = self.expect_piece(&piece);
-            taken.push((piece, messages));
-        }
-        for (piece, messages) in taken.into_iter().rev() {
-            let bytes = bytes_of(&piece).to_vec();
-            self.outbox.restore(piece, messages, self.memory.spares());
-            self.waiting.push_front(Part { bytes, messages, droppable: None });
-        }
-    }
-
     fn settle(&mut self) {
         let settled = self.outbox.settle(&self.limits, self.memory.spares());
         let bytes = self.bytes();
@@ -266,17 +251,14 @@ impl<F: Framing> Play<F> {
     }
 
     /// The piece is made of the first parts, whole; says how many messages they are.
-    fn expect_piece(&mut self, piece: &Piece<Vec<u8>>) -> u32 {
+    fn expect_piece(&mut self, piece: &Piece<Vec<u8>>) {
         let mut bytes = bytes_of(piece);
         assert!(!bytes.is_empty());
-        let mut messages = 0;
         while !bytes.is_empty() {
             let part = self.waiting.pop_front().expect("more is given than waits");
             assert!(bytes.starts_with(&part.bytes), "not in order, or half of something");
             bytes = &bytes[part.bytes.len()..];
-            messages += part.messages;
         }
-        messages
     }
 
     /// Whether something was superseded; leaves out what makes room.

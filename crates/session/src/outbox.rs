@@ -141,21 +141,6 @@ impl<C: Chunk> Outbox<C> {
         Some(Piece::Chunk(tail))
     }
 
-    /// Puts back, to the front, a piece that the driver refused; several in reverse order. `messages` is how many it is
-    /// counted as from now on. What was droppable stays for good.
-    pub fn restore(&mut self, piece: Piece<C>, messages: u32, spares: &mut Spares<C>) {
-        if piece.is_empty() {
-            return;
-        }
-        self.bytes += piece.len() as u32;
-        self.messages += messages;
-        let entry = match piece {
-            Piece::Chunk(chunk) => Entry::Chunk { chunk, messages },
-            Piece::Shared(bytes) => Entry::Shared { bytes, messages },
-        };
-        self.backlog_mut(spares).push_front(entry);
-    }
-
     /// Called after each hand-over, also after one in which the driver took nothing: what is left now is held.
     //= OUTBOX-4
     #[inline]

@@ -382,22 +382,6 @@ fn a_droppable_message_without_room_is_dropped_and_the_older_one_stays() {
 }
 
 #[test]
-fn refused_pieces_come_back_to_the_front() {
-    let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
-    let large = Bytes::from(vec![2; 600]);
-    outbox.append(&Raw, (), b"one", &limits, &mut supply);
-    outbox.append_frame(&large, &limits, &mut supply);
-    let taken = take_all(&mut outbox);
-    outbox.append(&Raw, (), b"three", &limits, &mut supply);
-    for piece in taken.into_iter().rev() {
-        outbox.restore(piece, 1, supply.spares());
-    }
-    assert_eq!((outbox.messages(), outbox.bytes()), (3, 608));
-    assert_eq!(stream(&take_all(&mut outbox)), [b"one", &large[..], b"three"].concat());
-    assert_eq!(outbox.messages(), 0);
-}
-
-#[test]
 fn clearing_says_how_much_it_was() {
     let (mut outbox, mut supply, limits) = (Outbox::default(), Counted::default(), OutboxLimits::default());
     outbox.append(&Raw, (), b"one", &limits, &mut supply);
