@@ -92,20 +92,20 @@ pub enum PeerEnd {
 /// What an event leads to.
 ///
 /// ```
-/// use raon_session::{Action, Step};
-/// assert_eq!(Step::NOTHING, Step { action: Action::Nothing, has_ended: false });
+/// use raon_session::Step;
+/// assert_eq!(Step::NOTHING, Step { action: None, has_ended: false });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// What the engine does now.
-    pub action: Action,
+    /// What the engine does now, if anything.
+    pub action: Option<Action>,
     /// The session has just ended: the application is told, with the session's reason. True once in a session's life.
     pub has_ended: bool,
 }
 
 impl Step {
     /// Nothing follows.
-    pub const NOTHING: Step = Step { action: Action::Nothing, has_ended: false };
+    pub const NOTHING: Step = Step { action: None, has_ended: false };
 }
 
 /// One session, `C` being what its messages are gathered in.
@@ -122,7 +122,7 @@ impl Step {
 /// assert_eq!(session.outbox.take().map(|piece| piece.len()), Some(6));
 /// session.settle(&config, 5, supply.spares());
 /// let step = session.peer_ended(&config, 9);
-/// assert_eq!((step.action, step.has_ended), (Action::Drain, true));
+/// assert_eq!((step.action, step.has_ended), (Some(Action::Drain), true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Session<C> {
@@ -255,7 +255,7 @@ impl<C: Chunk> Session<C> {
         if self.outbox.is_empty() { self.apply(Event::Drained) } else { Step::NOTHING }
     }
 
-    /// The driver has closed the socket.
+    /// The driver has closed the socket: nothing more comes, and once the application knows the end the slot is free.
     pub fn socket_closed(&mut self) -> Step {
         self.note_reason(CloseReason::Transport(TransportFailure::Other));
         self.apply(Event::SocketClosed)

@@ -20,54 +20,56 @@ fn with_queue(config: &SessionConfig) -> Session<Vec<u8>> {
 /// Every cell: rows are states, columns events, as `State::ALL` and `Event::ALL` list them.
 #[test]
 fn the_table_cell_by_cell() {
-    use Action::{CloseAbruptly as Abrupt, CloseGracefully as Graceful, Drain, Nothing, PeerEnded, Release};
+    const DRAIN: Option<Action> = Some(Action::Drain);
+    const GRACEFUL: Option<Action> = Some(Action::CloseGracefully);
+    const ABRUPT: Option<Action> = Some(Action::CloseAbruptly);
     use State::{Closed, Closing, HalfClosed, Open, Opening};
     let table = [
         // Established, PeerEnd, PeerEndKept, Close, Abort, Drained, SocketClosed
         [
-            (Open, Nothing),
-            (Closing, Drain),
-            (HalfClosed, PeerEnded),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (Opening, Nothing),
-            (Closed, Release),
+            (Open, None),
+            (Closing, DRAIN),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (Opening, None),
+            (Closed, None),
         ],
         [
-            (Open, Nothing),
-            (Closing, Drain),
-            (HalfClosed, PeerEnded),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (Open, Nothing),
-            (Closed, Release),
+            (Open, None),
+            (Closing, DRAIN),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (Open, None),
+            (Closed, None),
         ],
         [
-            (HalfClosed, Nothing),
-            (HalfClosed, Nothing),
-            (HalfClosed, Nothing),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (HalfClosed, Nothing),
-            (Closed, Release),
+            (HalfClosed, None),
+            (HalfClosed, None),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (HalfClosed, None),
+            (Closed, None),
         ],
         [
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closed, Abrupt),
-            (Closed, Graceful),
-            (Closed, Release),
+            (Closing, None),
+            (Closing, None),
+            (Closing, None),
+            (Closing, None),
+            (Closed, ABRUPT),
+            (Closed, GRACEFUL),
+            (Closed, None),
         ],
         [
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Release),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
         ],
     ];
     for (state, row) in State::ALL.into_iter().zip(table) {
@@ -120,11 +122,11 @@ fn an_orderly_end_lets_the_queue_leave() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
     let step = session.close(&config, MS, CloseReason::Application(3));
-    assert_eq!(step, Step { action: Action::Drain, has_ended: true });
+    assert_eq!(step, Step { action: Some(Action::Drain), has_ended: true });
     assert_eq!(session.drained(), Step::NOTHING, "something waits");
     assert!(session.outbox.take().is_some());
-    assert_eq!(session.drained(), Step { action: Action::CloseGracefully, has_ended: false });
-    assert_eq!(session.socket_closed().action, Action::Release);
+    assert_eq!(session.drained(), Step { action: Some(Action::CloseGracefully), has_ended: false });
+    assert_eq!(session.socket_closed(), Step::NOTHING, "the end was told");
 }
 
 //= CLOSE-4
@@ -139,7 +141,7 @@ fn a_queue_that_does_not_leave_is_given_up_at_the_deadline() {
     assert_eq!(session.close(&config, 100 * MS, CloseReason::Application(1)), Step::NOTHING);
     assert_eq!(session.fired(&config, timer), Verdict::Abort);
     let step = session.abort(CloseReason::ShutdownForced);
-    assert_eq!(step, Step { action: Action::CloseAbruptly, has_ended: false });
+    assert_eq!(step, Step { action: Some(Action::CloseAbruptly), has_ended: false });
     assert_eq!(session.reason(), Some(CloseReason::Shutdown), "the first reason stays");
     assert_eq!(session.fired(&config, 300 * MS), Verdict::Nothing);
 }
@@ -149,7 +151,7 @@ fn an_abrupt_reason_ends_the_waiting_of_a_closing_session() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
     session.close(&config, MS, CloseReason::Application(3));
-    assert_eq!(session.close(&config, MS, CloseReason::ShutdownForced).action, Action::CloseAbruptly);
+    assert_eq!(session.close(&config, MS, CloseReason::ShutdownForced).action, Some(Action::CloseAbruptly));
     assert_eq!(session.reason(), Some(CloseReason::Application(3)));
 }
 
@@ -160,7 +162,7 @@ fn reasons_are_abrupt_where_waiting_is_vain() {
     for reason in all_reasons() {
         let mut session = with_queue(&config);
         let expected = if reason.is_abrupt() { Action::CloseAbruptly } else { Action::Drain };
-        assert_eq!(session.close(&config, MS, reason), Step { action: expected, has_ended: true }, "{reason:?}");
+        assert_eq!(session.close(&config, MS, reason), Step { action: Some(expected), has_ended: true }, "{reason:?}");
         assert_eq!(session.reason(), Some(reason));
     }
     let abrupt: Vec<_> = all_reasons().into_iter().filter(|reason| reason.is_abrupt()).map(CloseReason::name).collect();
@@ -175,10 +177,10 @@ fn reasons_are_abrupt_where_waiting_is_vain() {
 fn the_peers_end_closes_after_what_is_queued() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
-    assert_eq!(session.peer_ended(&config, MS), Step { action: Action::Drain, has_ended: true });
+    assert_eq!(session.peer_ended(&config, MS), Step { action: Some(Action::Drain), has_ended: true });
     assert_eq!((session.state(), session.reason()), (State::Closing, Some(CloseReason::PeerClosed)));
     session.outbox.take();
-    assert_eq!(session.drained().action, Action::CloseGracefully);
+    assert_eq!(session.drained().action, Some(Action::CloseGracefully));
 }
 
 //= CLOSE-5
@@ -186,13 +188,13 @@ fn the_peers_end_closes_after_what_is_queued() {
 fn a_session_may_go_on_one_way() {
     let config = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..SessionConfig::default() };
     let mut session = session(&config);
-    assert_eq!(session.peer_ended(&config, MS), Step { action: Action::PeerEnded, has_ended: false });
+    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING);
     assert!(session.is_live() && session.reason().is_none());
-    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "told once");
+    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "nor the second time");
     assert_eq!(session.peer_ended(&SessionConfig::default(), MS), Step::NOTHING, "nor by another rule");
     assert_eq!(session.reason(), None);
     assert_eq!(session.fired(&config, 20_000 * MS), Verdict::Nothing, "nor does the handshake matter any more");
-    assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Action::Drain);
+    assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Some(Action::Drain));
     assert_eq!(session.reason(), Some(CloseReason::Application(0)));
 }
 

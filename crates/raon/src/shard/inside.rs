@@ -189,8 +189,8 @@ impl<A: Application> Inside<A> {
             self.ended.push_back(index);
             self.drop_held(index);
         }
-        match step.action {
-            Action::Nothing | Action::PeerEnded | Action::Release => {}
+        let Some(action) = step.action else { return };
+        match action {
             Action::Drain => {
                 self.arm(index);
                 self.mark_dirty(index);
