@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raon_session::{ByteOrder, LengthWidth, PacketHead};
 use raon_session::{
-    COPY_BYTES_MAX, Delimiter, Framing, HeapSupply, LengthPrefix, Need, Outbox, OutboxLimits, Packet, Piece, Pressure,
-    Refusal, SendOutcome, SlowConsumer, Spares, Supply, encode,
+    COPY_BYTES_MAX, ChunkAllocator, ChunkRequest, Delimiter, Framing, FreeLists, HeapAllocator, LengthPrefix, Outbox,
+    OutboxLimits, Packet, Piece, Pressure, Refusal, SendOutcome, SlowConsumer, encode,
 };
 
 /// A byte of framing and policy, one of the bounds, then steps of two bytes.
@@ -41,20 +41,21 @@ struct Part {
 /// Chunks of 700 bytes, or none.
 #[derive(Default)]
 struct Memory {
-    heap: HeapSupply,
+    heap: HeapAllocator,
     is_empty: bool,
 }
 
-impl Supply for Memory {
+impl ChunkAllocator for Memory {
     type Chunk = Vec<u8>;
 
-    fn chunk(&mut self, need: Need) -> Option<Vec<u8>> {
-        let bytes = if matches!(need, Need::Tail { .. }) { need.bytes().max(700) } else { need.bytes() };
+    fn chunk(&mut self, request: ChunkRequest) -> Option<Vec<u8>> {
+        let bytes =
+            if matches!(request, ChunkRequest::Tail { .. }) { request.bytes().max(700) } else { request.bytes() };
         (!self.is_empty).then(|| Vec::with_capacity(bytes))
     }
 
-    fn spares(&mut self) -> &mut Spares<Vec<u8>> {
-        self.heap.spares()
+    fn free_lists(&mut self) -> &mut FreeLists<Vec<u8>> {
+        self.heap.free_lists()
     }
 }
 
@@ -200,7 +201,7 @@ impl<F: Framing> Play<F> {
     }
 
     fn settle(&mut self) {
-        let settled = self.outbox.settle(&self.limits, self.memory.spares());
+        let settled = self.outbox.settle(&self.limits, self.memory.free_lists());
         let bytes = self.bytes();
         self.is_held = bytes > 0;
         let expected = match self.is_high {

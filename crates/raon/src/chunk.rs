@@ -1,7 +1,7 @@
 //! Where messages are gathered until they leave: buffers of the driver's pool, or vectors where those do not do.
 
 use raon_provider::{Buffer, Driver, Payload};
-use raon_session::{COPY_BYTES_MAX, Chunk, Need, Outbox, Piece, Spares, Supply};
+use raon_session::{COPY_BYTES_MAX, Chunk, ChunkAllocator, ChunkRequest, FreeLists, Outbox, Piece};
 
 use crate::shard::flush::Relief;
 
@@ -100,9 +100,9 @@ pub(crate) fn own_bytes(piece: &Piece<OutChunk>) -> usize {
 
 /// Where a shard's outboxes get their memory: the pool first, then the heap. Whether the budget has room for a message is
 /// asked before it is queued (`Inside::provide`).
-pub(crate) struct ChunkSupply<'a> {
+pub(crate) struct PoolAllocator<'a> {
     pub(crate) driver: &'a mut Driver,
-    pub(crate) spares: &'a mut Spares<OutChunk>,
+    pub(crate) free_lists: &'a mut FreeLists<OutChunk>,
     /// Of a session that is answering.
     pub(crate) relief: Option<Relief<'a>>,
 }
@@ -111,29 +111,29 @@ pub(crate) struct ChunkSupply<'a> {
 const HEAP_CHUNK_BYTES_MIN: usize = 1024;
 
 #[cold]
-fn heap_chunk(need: Need) -> OutChunk {
-    OutChunk::Heap(Vec::with_capacity(match need {
-        Need::Tail { bytes } => bytes.max(HEAP_CHUNK_BYTES_MIN),
-        Need::Exact { bytes } => bytes,
+fn heap_chunk(request: ChunkRequest) -> OutChunk {
+    OutChunk::Heap(Vec::with_capacity(match request {
+        ChunkRequest::Tail { bytes } => bytes.max(HEAP_CHUNK_BYTES_MIN),
+        ChunkRequest::Exact { bytes } => bytes,
     }))
 }
 
-impl Supply for ChunkSupply<'_> {
+impl ChunkAllocator for PoolAllocator<'_> {
     type Chunk = OutChunk;
 
     #[inline]
-    fn chunk(&mut self, need: Need) -> Option<OutChunk> {
-        let is_tail = matches!(need, Need::Tail { .. });
+    fn chunk(&mut self, request: ChunkRequest) -> Option<OutChunk> {
+        let is_tail = matches!(request, ChunkRequest::Tail { .. });
         let buffer = if is_tail { self.driver.buffer() } else { None };
-        let buffer = buffer.filter(|buffer| buffer.capacity() >= need.bytes());
-        Some(buffer.map_or_else(|| heap_chunk(need), OutChunk::Pool))
+        let buffer = buffer.filter(|buffer| buffer.capacity() >= request.bytes());
+        Some(buffer.map_or_else(|| heap_chunk(request), OutChunk::Pool))
     }
 
-    fn spares(&mut self) -> &mut Spares<OutChunk> {
-        self.spares
+    fn free_lists(&mut self) -> &mut FreeLists<OutChunk> {
+        self.free_lists
     }
 
-    fn relieve(&mut self, outbox: &mut Outbox<OutChunk>) {
+    fn on_full(&mut self, outbox: &mut Outbox<OutChunk>) {
         if let Some(relief) = &mut self.relief {
             relief.hand_over(self.driver, outbox);
         }
@@ -151,20 +151,20 @@ mod tests {
         let mut config = Config::named(Kind::Sim);
         config.pool.send_count = 1;
         let mut driver = Driver::<AnyProvider>::open(&config).unwrap();
-        let mut spares = Spares::default();
-        let mut supply = ChunkSupply { driver: &mut driver, spares: &mut spares, relief: None };
-        let mut first = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
+        let mut free_lists = FreeLists::default();
+        let mut allocator = PoolAllocator { driver: &mut driver, free_lists: &mut free_lists, relief: None };
+        let mut first = allocator.chunk(ChunkRequest::Tail { bytes: 100 }).unwrap();
         first.put(b"hello");
         assert_eq!(first.grow(2), [0, 0]);
         assert_eq!(first.room(), 4089);
         first.truncate(5);
-        let mut second = supply.chunk(Need::Tail { bytes: 100 }).unwrap();
+        let mut second = allocator.chunk(ChunkRequest::Tail { bytes: 100 }).unwrap();
         assert!(second.room() < 4096, "the pool has no more");
         second.put(b"hi");
         second.seal();
         assert_eq!((second.room(), second.into_payload().to_vec()), (0, b"hi".to_vec()));
         assert_eq!(first.into_payload().to_vec(), b"hello");
-        let exact = supply.chunk(Need::Exact { bytes: 4 }).unwrap();
+        let exact = allocator.chunk(ChunkRequest::Exact { bytes: 4 }).unwrap();
         assert!(matches!(exact, OutChunk::Heap(_)), "nothing would be gathered in a buffer of the pool");
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 use raon_provider::{
     AcceptedSocket, Address, AnyProvider, Completion, Completions, Driver, Error, Outcome, SimNetwork,
 };
-use raon_session::{CloseReason, Pressure, Spares};
+use raon_session::{CloseReason, FreeLists, Pressure};
 
 use crate::application::{Application, Head, ShardInfo};
 use crate::budget::Lease;
@@ -135,7 +135,7 @@ impl<A: Application> Shard<A> {
             settings,
             table: Table::new(number as u8, sessions_max(&config) as usize),
             groups: Groups::new(number, router.presence.clone()),
-            spares: Spares::default(),
+            free_lists: FreeLists::default(),
             lease: Lease::new(router.budget.clone()),
             shares: router.shares(number),
             bodies: Vec::new(),

@@ -18,11 +18,11 @@ use std::fmt;
 pub use state::{Action, Event, State};
 
 use crate::close::{CloseReason, TransportFailure};
+use crate::free_lists::FreeLists;
 use crate::inbox::Inbox;
 use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
 use crate::outbox::{Chunk, Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
-use crate::spares::Spares;
 
 /// What all sessions of a server have in common. One per shard.
 ///
@@ -32,7 +32,7 @@ use crate::spares::Spares;
 ///     liveness: LivenessLimits { idle_ms: 60_000, ..LivenessLimits::default() },
 ///     ..SessionConfig::default()
 /// };
-/// assert!(config.flaws().is_empty());
+/// assert_eq!(config.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
@@ -43,22 +43,24 @@ pub struct SessionConfig {
     /// How much a peer may send.
     pub rate: RateLimits,
     /// What the peer's end means.
-    pub on_peer_end: PeerEnd,
+    pub half_close: HalfClosePolicy,
     /// How long what is queued may take to leave when a session closes, in milliseconds.
     pub drain_ms: u32,
 }
 
 impl SessionConfig {
-    /// What is wrong with these numbers, all of it, with the remedy.
-    pub fn flaws(&self) -> Vec<&'static str> {
-        let mut flaws = self.outbox.flaws();
+    /// Checks these numbers.
+    ///
+    /// Errors: all that is wrong with them, with the remedy.
+    pub fn validate(&self) -> Result<(), Vec<&'static str>> {
+        let mut problems = self.outbox.validate().err().unwrap_or_default();
         if self.drain_ms == 0 {
-            flaws.push("drain_ms is 0; a session could close before its last messages leave");
+            problems.push("drain_ms is 0; a session could close before its last messages leave");
         }
         if self.liveness.heartbeat_answer_ms > 0 && self.liveness.heartbeat_every_ms == 0 {
-            flaws.push("heartbeat_answer_ms is set without heartbeat_every_ms; no heartbeat would be sent");
+            problems.push("heartbeat_answer_ms is set without heartbeat_every_ms; no heartbeat would be sent");
         }
-        flaws
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -69,7 +71,7 @@ impl Default for SessionConfig {
             outbox: OutboxLimits::default(),
             liveness: LivenessLimits::default(),
             rate: RateLimits::default(),
-            on_peer_end: PeerEnd::Close,
+            half_close: HalfClosePolicy::Close,
             drain_ms: 5000,
         }
     }
@@ -78,10 +80,10 @@ impl Default for SessionConfig {
 /// What the peer's orderly end of its side means.
 ///
 /// ```
-/// assert_eq!(raon_session::PeerEnd::default(), raon_session::PeerEnd::Close);
+/// assert_eq!(raon_session::HalfClosePolicy::default(), raon_session::HalfClosePolicy::Close);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum PeerEnd {
+pub enum HalfClosePolicy {
     /// The session ends: what is queued still leaves. Right for games, whose peers leave by closing.
     #[default]
     Close,
@@ -111,16 +113,16 @@ impl Step {
 /// One session, `C` being what its messages are gathered in.
 ///
 /// ```
-/// use raon_session::{Action, HeapSupply, PacketHead, Packet, Session, SessionConfig, Supply};
-/// let (config, framing, mut supply) = (SessionConfig::default(), Packet::new(), HeapSupply::default());
+/// use raon_session::{Action, HeapAllocator, PacketHead, Packet, Session, SessionConfig, ChunkAllocator};
+/// let (config, framing, mut allocator) = (SessionConfig::default(), Packet::new(), HeapAllocator::default());
 /// let mut session = Session::new(&config, 0);
 /// let mut input = &b"\x06\0\x01\0hi"[..];
-/// while let Some(message) = session.inbox.next(&framing, &mut input, supply.spares())? {
-///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut supply);
+/// while let Some(message) = session.inbox.next(&framing, &mut input, allocator.free_lists())? {
+///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut allocator);
 /// }
 /// session.received(&config, 5, 1, 2)?;
 /// assert_eq!(session.outbox.take().map(|piece| piece.len()), Some(6));
-/// session.settle(&config, 5, supply.spares());
+/// session.settle(&config, 5, allocator.free_lists());
 /// let step = session.peer_ended(&config, 9);
 /// assert_eq!((step.action, step.has_ended), (Some(Action::Drain), true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -221,9 +223,9 @@ impl<C: Chunk> Session<C> {
     /// The peer has ended its side in order.
     //= CLOSE-5
     pub fn peer_ended(&mut self, config: &SessionConfig, now_ns: u64) -> Step {
-        match config.on_peer_end {
-            PeerEnd::Close => self.end(Event::PeerEnd, CloseReason::PeerClosed, config, now_ns),
-            PeerEnd::KeepOpen => {
+        match config.half_close {
+            HalfClosePolicy::Close => self.end(Event::PeerEnd, CloseReason::PeerClosed, config, now_ns),
+            HalfClosePolicy::KeepOpen => {
                 if self.state.receives() {
                     self.liveness.stage_ns = NEVER;
                     self.liveness.expect_nothing();
@@ -264,8 +266,8 @@ impl<C: Chunk> Session<C> {
     /// Called after each hand-over, as [`Outbox::settle`]. After `Pressure::High` the engine asks [`arm`](Self::arm).
     //= OUTBOX-4
     #[inline]
-    pub fn settle(&mut self, config: &SessionConfig, now_ns: u64, spares: &mut Spares<C>) -> Settled {
-        let settled = self.outbox.settle(&config.outbox, spares);
+    pub fn settle(&mut self, config: &SessionConfig, now_ns: u64, free_lists: &mut FreeLists<C>) -> Settled {
+        let settled = self.outbox.settle(&config.outbox, free_lists);
         match settled.pressure {
             None => {}
             Some(Pressure::High) => self.liveness.pressed_ns = self.liveness.pressed_ns.min(now_ns),
@@ -321,10 +323,10 @@ impl<C: Chunk> Session<C> {
         }
     }
 
-    /// Drops what waits and gives memory to the spares. For the end of a session.
-    pub fn clear(&mut self, spares: &mut Spares<C>) {
-        self.inbox.clear(spares);
-        self.outbox.clear(spares);
+    /// Drops what waits and gives memory to the free lists. For the end of a session.
+    pub fn clear(&mut self, free_lists: &mut FreeLists<C>) {
+        self.inbox.clear(free_lists);
+        self.outbox.clear(free_lists);
     }
 
     /// When a session that is closing has had its time, on the clock that was handed in. What is queued and the close of

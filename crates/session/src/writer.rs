@@ -10,10 +10,10 @@ use std::{fmt, io};
 /// calls panics.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Packet, PacketHead, Piece};
+/// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Packet, PacketHead, Piece};
 /// use std::fmt::Write;
-/// let (mut outbox, mut supply, limits) = (Outbox::default(), HeapSupply::default(), OutboxLimits::default());
-/// outbox.append_with(&Packet::new(), PacketHead { id: 1 }, 64, &limits, &mut supply, |body| {
+/// let (mut outbox, mut allocator, limits) = (Outbox::default(), HeapAllocator::default(), OutboxLimits::default());
+/// outbox.append_with(&Packet::new(), PacketHead { id: 1 }, 64, &limits, &mut allocator, |body| {
 ///     body.put_u16_le(500);
 ///     body.put(b"hp");
 ///     let _ = write!(body, " of {}", 1000);

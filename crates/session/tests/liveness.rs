@@ -1,8 +1,8 @@
 //! Deadlines: the handshake, silence, heartbeats, slow consumers, and the one timer that they share.
 
 use raon_session::{
-    CloseReason, HandshakeEnd, HeapSupply, LivenessLimits, OutboxLimits, PeerEnd, Pressure, Raw, Session,
-    SessionConfig, SlowConsumer, State, Supply, Verdict,
+    ChunkAllocator, CloseReason, HalfClosePolicy, HandshakeEnd, HeapAllocator, LivenessLimits, OutboxLimits, Pressure,
+    Raw, Session, SessionConfig, SlowConsumer, State, Verdict,
 };
 
 const MS: u64 = 1_000_000;
@@ -157,9 +157,11 @@ fn heartbeats_without_a_deadline_go_on() {
 #[test]
 fn bytes_that_are_no_message_keep_nobody_alive() {
     let config = silent(100, 0, 0);
-    let (mut session, mut supply) = (opened(&config, 0), HeapSupply::default());
+    let (mut session, mut allocator) = (opened(&config, 0), HeapAllocator::default());
     let framing = raon_session::Packet::new();
-    assert!(session.inbox.next(&framing, &mut &[200, 0, 1][..], supply.spares()).expect("good so far").is_none());
+    assert!(
+        session.inbox.next(&framing, &mut &[200, 0, 1][..], allocator.free_lists()).expect("good so far").is_none()
+    );
     let timer = session.arm(&config).expect("a deadline");
     assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::IdleTimeout));
 }
@@ -199,7 +201,7 @@ fn a_peer_that_reads_is_alive_though_nobody_listens() {
     session.alive(80 * MS);
     assert_eq!(session.state(), State::Opening, "that is no handshake");
     assert_eq!(session.fired(&config, 90 * MS), Verdict::Rearm { at_ns: 140 * MS });
-    let keep = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..config };
+    let keep = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..config };
     session.peer_ended(&keep, 100 * MS);
     session.alive(110 * MS);
     assert_eq!(session.fired(&keep, 140 * MS), Verdict::Nothing, "its silence does not matter any more");
@@ -213,10 +215,10 @@ fn nothing_on_means_no_timer() {
 
 /// A session whose outbox is over its high watermark since 50 ms.
 fn pressed(config: &SessionConfig) -> Session<Vec<u8>> {
-    let (mut session, mut supply) = (opened(config, 0), HeapSupply::default());
+    let (mut session, mut allocator) = (opened(config, 0), HeapAllocator::default());
     hear(&mut session, config, MS);
-    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut supply);
-    let settled = session.settle(config, 50 * MS, supply.spares());
+    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut allocator);
+    let settled = session.settle(config, 50 * MS, allocator.free_lists());
     assert_eq!(settled.pressure, Some(Pressure::High));
     session
 }
@@ -251,8 +253,8 @@ fn a_slow_consumer_that_catches_up_stays() {
     let mut session = pressed(&config);
     let timer = session.arm(&config).expect("the grace");
     session.outbox.take();
-    let mut spares = raon_session::Spares::default();
-    assert_eq!(session.settle(&config, 200 * MS, &mut spares).pressure, Some(Pressure::Low));
+    let mut free_lists = raon_session::FreeLists::default();
+    assert_eq!(session.settle(&config, 200 * MS, &mut free_lists).pressure, Some(Pressure::Low));
     assert_eq!(session.fired(&config, timer), Verdict::Nothing);
     assert_eq!(session.arm(&config), None);
 }
@@ -268,15 +270,15 @@ fn without_that_policy_pressure_has_no_deadline() {
 fn an_earlier_deadline_is_armed_and_the_old_timer_does_nothing() {
     let limits = LivenessLimits { handshake_ms: 0, idle_ms: 10_000, ..LivenessLimits::default() };
     let config = SessionConfig { liveness: limits, ..impatient(200, 0) };
-    let (mut session, mut supply) = (opened(&config, 0), HeapSupply::default());
+    let (mut session, mut allocator) = (opened(&config, 0), HeapAllocator::default());
     assert_eq!(session.arm(&config), Some(10_000 * MS));
     hear(&mut session, &config, 9_000 * MS);
-    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut supply);
-    session.settle(&config, 9_900 * MS, supply.spares());
+    session.outbox.append(&Raw, (), &[1; 100], &config.outbox, &mut allocator);
+    session.settle(&config, 9_900 * MS, allocator.free_lists());
     assert_eq!(session.arm(&config), None, "10,100 is later than what is set");
     assert_eq!(session.fired(&config, 10_000 * MS), Verdict::Rearm { at_ns: 10_100 * MS });
     session.outbox.take();
-    session.settle(&config, 10_050 * MS, supply.spares());
+    session.settle(&config, 10_050 * MS, allocator.free_lists());
     assert_eq!(session.fired(&config, 10_060 * MS), Verdict::Nothing, "too early: an old one");
     assert_eq!(session.fired(&config, 10_100 * MS), Verdict::Rearm { at_ns: 19_000 * MS });
 }
@@ -295,7 +297,7 @@ fn a_closing_session_is_armed_earlier_than_its_silence_was() {
 //= CLOSE-5
 #[test]
 fn a_peer_that_has_ended_may_be_silent() {
-    let config = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..silent(100, 50, 10) };
+    let config = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..silent(100, 50, 10) };
     let mut session = opened(&config, 0);
     let timer = session.arm(&config).expect("a deadline");
     session.peer_ended(&config, 20 * MS);

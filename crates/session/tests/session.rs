@@ -1,8 +1,8 @@
 //! States, the one end, and its reason.
 
 use raon_session::{
-    Action, CloseReason, Event, HeapSupply, PeerEnd, RateLimit, Raw, Session, SessionConfig, State, Step, Supply,
-    TransportFailure, Verdict,
+    Action, ChunkAllocator, CloseReason, Event, HalfClosePolicy, HeapAllocator, RateLimit, Raw, Session, SessionConfig,
+    State, Step, TransportFailure, Verdict,
 };
 
 const MS: u64 = 1_000_000;
@@ -12,8 +12,8 @@ fn session(config: &SessionConfig) -> Session<Vec<u8>> {
 }
 
 fn with_queue(config: &SessionConfig) -> Session<Vec<u8>> {
-    let (mut session, mut supply) = (session(config), HeapSupply::default());
-    session.outbox.append(&Raw, (), b"farewell", &config.outbox, &mut supply);
+    let (mut session, mut allocator) = (session(config), HeapAllocator::default());
+    session.outbox.append(&Raw, (), b"farewell", &config.outbox, &mut allocator);
     session
 }
 
@@ -186,7 +186,7 @@ fn the_peers_end_closes_after_what_is_queued() {
 //= CLOSE-5
 #[test]
 fn a_session_may_go_on_one_way() {
-    let config = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..SessionConfig::default() };
+    let config = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..SessionConfig::default() };
     let mut session = session(&config);
     assert_eq!(session.peer_ended(&config, MS), Step::NOTHING);
     assert!(session.is_live() && session.reason().is_none());
@@ -201,12 +201,12 @@ fn a_session_may_go_on_one_way() {
 #[test]
 fn clearing_gives_memory_back() {
     let config = SessionConfig::default();
-    let (mut session, mut supply) = (with_queue(&config), HeapSupply::default());
-    let begun = session.inbox.next(&raon_session::Packet::new(), &mut &[9, 0, 1][..], supply.spares());
+    let (mut session, mut allocator) = (with_queue(&config), HeapAllocator::default());
+    let begun = session.inbox.next(&raon_session::Packet::new(), &mut &[9, 0, 1][..], allocator.free_lists());
     assert!(begun.expect("good so far").is_none());
-    session.clear(supply.spares());
+    session.clear(allocator.free_lists());
     assert!(session.outbox.is_empty() && session.inbox.charged_bytes() == 0);
-    assert!(supply.spares().charged_bytes() > 0);
+    assert!(allocator.free_lists().charged_bytes() > 0);
 }
 
 /// What a server pays for each idle session, with a chunk as large as a buffer of the driver's pool is.
@@ -219,11 +219,12 @@ fn a_session_is_small() {
 
 #[test]
 fn the_configuration_says_what_is_wrong_with_it() {
-    assert!(SessionConfig::default().flaws().is_empty());
+    assert_eq!(SessionConfig::default().validate(), Ok(()));
     let mut wrong = SessionConfig { drain_ms: 0, ..SessionConfig::default() };
     wrong.liveness.heartbeat_answer_ms = 5;
     wrong.outbox.bytes_max = 0;
-    assert_eq!(wrong.flaws().len(), 4, "{:?}", wrong.flaws());
+    let problems = wrong.validate().unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
 #[test]

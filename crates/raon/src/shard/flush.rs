@@ -153,7 +153,7 @@ impl<A: Application> Inside<A> {
     fn settle(&mut self, index: u32) -> Option<Pressure> {
         let now_ns = self.driver.now_ns();
         let entry = self.table.get_mut(index)?;
-        let settled = entry.session.settle(&self.settings.session, now_ns, &mut self.spares);
+        let settled = entry.session.settle(&self.settings.session, now_ns, &mut self.free_lists);
         self.stats.messages_dropped += u64::from(settled.dropped);
         self.recharge(index);
         let entry = self.table.get_mut(index)?;

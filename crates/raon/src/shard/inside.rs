@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use raon_provider::{CloseMode, Driver, ErrorKind, OperationId, SocketId};
 use raon_session::{
-    Action, COPY_BYTES_MAX, CloseReason, ENTRY_BYTES, Framing, Outbox, Refusal, SendOutcome, SessionConfig, Spares,
+    Action, COPY_BYTES_MAX, CloseReason, ENTRY_BYTES, Framing, FreeLists, Outbox, Refusal, SendOutcome, SessionConfig,
     Step, TransportFailure,
 };
 
 use crate::application::{Application, Head};
 use crate::budget::{Lease, Shares};
-use crate::chunk::{ChunkSupply, OutChunk};
+use crate::chunk::{OutChunk, PoolAllocator};
 use crate::group::Groups;
 use crate::id::{SessionId, Token};
 use crate::log_limit::LogLimit;
@@ -56,7 +56,7 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) router: Arc<Router<A>>,
     pub(crate) table: Table<A::Session>,
     pub(crate) groups: Groups,
-    pub(crate) spares: Spares<OutChunk>,
+    pub(crate) free_lists: FreeLists<OutChunk>,
     pub(crate) lease: Lease,
     pub(crate) shares: Shares,
     /// Bodies that were shared in this turn.
@@ -85,7 +85,7 @@ impl<A: Application> Inside<A> {
         &mut self,
         index: u32,
         bytes: usize,
-        append: impl FnOnce(&mut Outbox<OutChunk>, &A::Framing, &SessionConfig, &mut ChunkSupply<'_>) -> SendOutcome,
+        append: impl FnOnce(&mut Outbox<OutChunk>, &A::Framing, &SessionConfig, &mut PoolAllocator<'_>) -> SendOutcome,
     ) -> SendOutcome {
         let has_memory = !self.table.is_live(index) || self.provide(index, bytes);
         let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
@@ -98,9 +98,9 @@ impl<A: Application> Inside<A> {
             handed: &mut entry.handed,
             bytes_handed_over: &mut self.stats.bytes_handed_over,
         });
-        let mut supply = ChunkSupply { driver: &mut self.driver, spares: &mut self.spares, relief };
+        let mut allocator = PoolAllocator { driver: &mut self.driver, free_lists: &mut self.free_lists, relief };
         let outcome = if has_memory {
-            append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut supply)
+            append(&mut entry.session.outbox, &self.framing, &self.settings.session, &mut allocator)
         } else {
             SendOutcome::Refused(Refusal::Memory)
         };
@@ -130,8 +130,8 @@ impl<A: Application> Inside<A> {
     /// Queues a message with its body copied.
     #[inline]
     pub(crate) fn append(&mut self, index: u32, head: Head<A>, body: &[u8]) -> SendOutcome {
-        self.queue(index, self.message_bytes(body.len()), |outbox, framing, config, supply| {
-            outbox.append(framing, head, body, &config.outbox, supply)
+        self.queue(index, self.message_bytes(body.len()), |outbox, framing, config, allocator| {
+            outbox.append(framing, head, body, &config.outbox, allocator)
         })
     }
 
@@ -145,17 +145,17 @@ impl<A: Application> Inside<A> {
             }
         };
         let copied = if body.len() <= COPY_BYTES_MAX { body.len() } else { 0 };
-        self.queue(index, self.message_bytes(copied), |outbox, framing, config, supply| {
-            outbox.append_shared(framing, head, &body, &config.outbox, supply)
+        self.queue(index, self.message_bytes(copied), |outbox, framing, config, allocator| {
+            outbox.append_shared(framing, head, &body, &config.outbox, allocator)
         })
     }
 
     /// Queues a whole frame that others may have too; droppable with a key or without one.
     pub(crate) fn append_frame(&mut self, index: u32, frame: &Bytes, droppable: Option<Option<u32>>) -> SendOutcome {
         let copied = if frame.len() <= COPY_BYTES_MAX { frame.len() } else { 0 };
-        self.queue(index, copied + REFERENCE_BYTES, |outbox, _, config, supply| match droppable {
-            Some(key) => outbox.append_droppable(key, frame, &config.outbox, supply),
-            None => outbox.append_frame(frame, &config.outbox, supply),
+        self.queue(index, copied + REFERENCE_BYTES, |outbox, _, config, allocator| match droppable {
+            Some(key) => outbox.append_droppable(key, frame, &config.outbox, allocator),
+            None => outbox.append_frame(frame, &config.outbox, allocator),
         })
     }
 
@@ -240,7 +240,7 @@ impl<A: Application> Inside<A> {
         self.lose_queued(index);
         self.drop_held(index);
         let Some(mut entry) = self.table.remove(index) else { return };
-        entry.session.clear(&mut self.spares);
+        entry.session.clear(&mut self.free_lists);
         if entry.timer != OperationId::NONE {
             let _ = self.driver.cancel(entry.timer);
         }
@@ -277,8 +277,8 @@ impl<A: Application> Inside<A> {
     /// a turn or two, and is not waited for: another session may be in need of it.
     fn lose_queued(&mut self, index: u32) {
         if let Some(entry) = self.table.get_mut(index) {
-            self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.spares));
-            entry.session.inbox.clear(&mut self.spares);
+            self.stats.messages_lost += u64::from(entry.session.outbox.clear(&mut self.free_lists));
+            entry.session.inbox.clear(&mut self.free_lists);
             self.lease.release(std::mem::take(&mut entry.inbox_charged_bytes));
             entry.handed.bytes = 0;
             self.recharge(index);

@@ -133,7 +133,7 @@ fn give_messages<A: Application>(
         }
         share = share.saturating_sub(1);
         // Used up, this also gives back the memory of the last message.
-        let Some(message) = inbox.next(framing, input, &mut ctx.inside.spares)? else { break };
+        let Some(message) = inbox.next(framing, input, &mut ctx.inside.free_lists)? else { break };
         if is_first || is_exact {
             is_first = false;
             ctx.inside.heard(index, now_ns, message.len() as u32)?;
@@ -179,7 +179,7 @@ impl<A: Application> Inside<A> {
     fn put_inbox(&mut self, index: u32, mut inbox: Inbox) {
         let Some(entry) = self.table.get_mut(index) else { return };
         if !entry.session.is_live() {
-            inbox.clear(&mut self.spares);
+            inbox.clear(&mut self.free_lists);
         }
         let bytes = inbox.charged_bytes();
         let charged = std::mem::replace(&mut entry.inbox_charged_bytes, bytes);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use raon_provider::{self as provider, Backend, PoolConfig, SimNetwork};
-use raon_session::{HandshakeEnd, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, SessionConfig, SlowConsumer};
+use raon_session::{
+    HalfClosePolicy, HandshakeEnd, LivenessLimits, OutboxLimits, RateLimits, SessionConfig, SlowConsumer,
+};
 
 use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
 use crate::config::{Config, OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
@@ -99,7 +101,7 @@ fn session_config(config: &Config) -> SessionConfig {
             bytes_per_second: config.bytes_per_second_max,
             bytes_burst: config.bytes_burst,
         },
-        on_peer_end: if config.keep_half_closed { PeerEnd::KeepOpen } else { PeerEnd::Close },
+        half_close: if config.keep_half_closed { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close },
         drain_ms: config.close_timeout_ms.max(1),
     }
 }

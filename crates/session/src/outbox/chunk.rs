@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Outbox;
-use crate::spares::Spares;
+use crate::free_lists::FreeLists;
 
 /// A piece of memory that small messages are gathered in. The engine's chunks are buffers of the driver's pool; a `Vec<u8>`
 /// will do for a start.
@@ -81,11 +81,11 @@ impl Chunk for Vec<u8> {
 /// What a chunk is wanted for.
 ///
 /// ```
-/// use raon_session::Need;
-/// assert_eq!(Need::Exact { bytes: 4 }.bytes(), 4);
+/// use raon_session::ChunkRequest;
+/// assert_eq!(ChunkRequest::Exact { bytes: 4 }.bytes(), 4);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
+pub enum ChunkRequest {
     /// Messages are gathered in it: room for at least so many bytes, and rather for many messages.
     Tail {
         /// Room for the first message, in bytes.
@@ -98,78 +98,78 @@ pub enum Need {
     },
 }
 
-impl Need {
+impl ChunkRequest {
     /// The least room in bytes.
     #[inline]
     pub const fn bytes(self) -> usize {
         match self {
-            Need::Tail { bytes } | Need::Exact { bytes } => bytes,
+            ChunkRequest::Tail { bytes } | ChunkRequest::Exact { bytes } => bytes,
         }
     }
 }
 
-/// Where an outbox gets its memory: the shard's pool, budget and spares behind one face.
+/// Where an outbox gets its memory: the shard's pool, budget and free lists behind one face.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Need, Supply};
-/// let mut supply = HeapSupply::with_chunks_of(4096);
-/// assert!(supply.chunk(Need::Tail { bytes: 64 }).expect("the heap is large").capacity() >= 4096);
+/// use raon_session::{HeapAllocator, ChunkRequest, ChunkAllocator};
+/// let mut allocator = HeapAllocator::with_chunks_of(4096);
+/// assert!(allocator.chunk(ChunkRequest::Tail { bytes: 64 }).expect("the heap is large").capacity() >= 4096);
 /// ```
-pub trait Supply {
+pub trait ChunkAllocator {
     /// What it gives.
     type Chunk: Chunk;
 
     /// An empty chunk with the room that is needed; `None` if the memory budget is used up. Then the message is refused.
-    fn chunk(&mut self, need: Need) -> Option<Self::Chunk>;
+    fn chunk(&mut self, request: ChunkRequest) -> Option<Self::Chunk>;
 
     /// Where used memory is kept for the next session.
-    fn spares(&mut self) -> &mut Spares<Self::Chunk>;
+    fn free_lists(&mut self) -> &mut FreeLists<Self::Chunk>;
 
-    /// An outbox at its bound is about to refuse a message that would fit into an empty one. Who can hand over what waits
-    /// takes it now; by default nothing is taken.
-    fn relieve(&mut self, _outbox: &mut Outbox<Self::Chunk>) {}
+    /// An outbox at its bound is about to refuse a message that would fit into an empty one. An engine that can
+    /// hand over what waits takes it now; by default nothing is taken.
+    fn on_full(&mut self, _outbox: &mut Outbox<Self::Chunk>) {}
 }
 
 /// Chunks from the heap, without a budget. For tests and for servers that have no pool.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Raw, SendOutcome};
-/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
-/// let outcome = outbox.append(&Raw, (), b"hi", &OutboxLimits::default(), &mut supply);
+/// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Raw, SendOutcome};
+/// let (mut outbox, mut allocator) = (Outbox::default(), HeapAllocator::default());
+/// let outcome = outbox.append(&Raw, (), b"hi", &OutboxLimits::default(), &mut allocator);
 /// assert_eq!(outcome, SendOutcome::Queued);
 /// ```
 #[derive(Debug)]
-pub struct HeapSupply {
+pub struct HeapAllocator {
     chunk_bytes: usize,
-    spares: Spares<Vec<u8>>,
+    free_lists: FreeLists<Vec<u8>>,
 }
 
-impl HeapSupply {
+impl HeapAllocator {
     /// Gathers small messages in chunks of `chunk_bytes` bytes.
     pub fn with_chunks_of(chunk_bytes: usize) -> Self {
-        HeapSupply { chunk_bytes, spares: Spares::default() }
+        HeapAllocator { chunk_bytes, free_lists: FreeLists::default() }
     }
 }
 
-impl Default for HeapSupply {
+impl Default for HeapAllocator {
     /// Chunks of 4,096 bytes: one ordinary buffer of the driver's pool.
     fn default() -> Self {
-        HeapSupply::with_chunks_of(4096)
+        HeapAllocator::with_chunks_of(4096)
     }
 }
 
-impl Supply for HeapSupply {
+impl ChunkAllocator for HeapAllocator {
     type Chunk = Vec<u8>;
 
-    fn chunk(&mut self, need: Need) -> Option<Vec<u8>> {
-        Some(match need {
-            Need::Tail { bytes } => Vec::with_capacity(bytes.max(self.chunk_bytes)),
-            Need::Exact { bytes } => Vec::with_capacity(bytes),
+    fn chunk(&mut self, request: ChunkRequest) -> Option<Vec<u8>> {
+        Some(match request {
+            ChunkRequest::Tail { bytes } => Vec::with_capacity(bytes.max(self.chunk_bytes)),
+            ChunkRequest::Exact { bytes } => Vec::with_capacity(bytes),
         })
     }
 
-    fn spares(&mut self) -> &mut Spares<Vec<u8>> {
-        &mut self.spares
+    fn free_lists(&mut self) -> &mut FreeLists<Vec<u8>> {
+        &mut self.free_lists
     }
 }
 

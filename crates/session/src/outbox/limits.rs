@@ -7,7 +7,7 @@ use crate::framing::EncodeError;
 /// ```
 /// use raon_session::OutboxLimits;
 /// let limits = OutboxLimits { watermark_low_bytes: 128 * 1024, ..OutboxLimits::default() };
-/// assert_eq!(limits.flaws(), ["watermark_low_bytes is above watermark_high_bytes; lower it"]);
+/// assert_eq!(limits.validate(), Err(vec!["watermark_low_bytes is above watermark_high_bytes; lower it"]));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutboxLimits {
@@ -24,8 +24,10 @@ pub struct OutboxLimits {
 }
 
 impl OutboxLimits {
-    /// What is wrong with these numbers, all of it, with the remedy.
-    pub fn flaws(&self) -> Vec<&'static str> {
+    /// Checks these numbers.
+    ///
+    /// Errors: all that is wrong with them, with the remedy.
+    pub fn validate(&self) -> Result<(), Vec<&'static str>> {
         let rules = [
             (self.bytes_max == 0, "bytes_max is 0; nothing could be sent"),
             (self.messages_max == 0, "messages_max is 0; nothing could be sent"),
@@ -35,7 +37,8 @@ impl OutboxLimits {
                 "watermark_low_bytes is above watermark_high_bytes; lower it",
             ),
         ];
-        rules.iter().filter(|(is_broken, _)| *is_broken).map(|(_, flaw)| *flaw).collect()
+        let problems: Vec<_> = rules.iter().filter(|(is_broken, _)| *is_broken).map(|(_, problem)| *problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -58,7 +61,7 @@ impl Default for OutboxLimits {
 /// ```
 /// use raon_session::{OutboxLimits, SlowConsumer};
 /// let patient = OutboxLimits { slow_consumer: SlowConsumer::DisconnectAfter { grace_ms: 5000 }, ..Default::default() };
-/// assert!(patient.flaws().is_empty());
+/// assert_eq!(patient.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
@@ -116,7 +119,7 @@ pub enum Refusal {
     OutboxBytes,
     /// `messages_max` wait already.
     OutboxMessages,
-    /// The supply gave no chunk: the memory budget is used up.
+    /// The allocator gave no chunk: the memory budget is used up.
     Memory,
     /// The message cannot be framed.
     Unencodable(EncodeError),
@@ -132,13 +135,13 @@ impl From<EncodeError> for Refusal {
 /// What an outbox says when it fills up and when it has emptied again. Each once, in turns, beginning with `High`.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Pressure, Raw, Supply};
-/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
+/// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Pressure, Raw, ChunkAllocator};
+/// let (mut outbox, mut allocator) = (Outbox::default(), HeapAllocator::default());
 /// let limits = OutboxLimits { watermark_high_bytes: 4, watermark_low_bytes: 0, ..OutboxLimits::default() };
-/// outbox.append(&Raw, (), b"hello", &limits, &mut supply);
-/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::High));
+/// outbox.append(&Raw, (), b"hello", &limits, &mut allocator);
+/// assert_eq!(outbox.settle(&limits, allocator.free_lists()).pressure, Some(Pressure::High));
 /// outbox.take();
-/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::Low));
+/// assert_eq!(outbox.settle(&limits, allocator.free_lists()).pressure, Some(Pressure::Low));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {

@@ -6,11 +6,11 @@ use crate::outbox::Backlog;
 
 /// Most assembly buffers that are kept.
 const ASSEMBLIES_MAX: usize = 64;
-/// Larger ones are given back to the allocator: two ordinary receive buffers, so that what a usual frame needs is kept.
+/// Larger ones are given back to the heap: two ordinary receive buffers, so that what a usual frame needs is kept.
 const ASSEMBLY_BYTES_MAX: usize = 8192;
 /// Most backlogs that are kept. More sessions than this rarely send shared messages in one turn and are slow besides.
 const BACKLOGS_MAX: usize = 256;
-/// Backlogs with more places are given back to the allocator.
+/// Backlogs with more places are given back to the heap.
 const BACKLOG_PLACES_MAX: usize = 64;
 
 /// Empty buffers to assemble frames in, and empty backlogs, so that neither a split frame nor a shared message allocates
@@ -19,18 +19,18 @@ const BACKLOG_PLACES_MAX: usize = 64;
 /// Bounded: 64 buffers × 8 KiB, because what is larger is rare, and 256 backlogs × 64 places.
 ///
 /// ```
-/// use raon_session::Spares;
-/// let spares = Spares::<Vec<u8>>::default();
-/// assert_eq!(spares.charged_bytes(), 0);
+/// use raon_session::FreeLists;
+/// let free_lists = FreeLists::<Vec<u8>>::default();
+/// assert_eq!(free_lists.charged_bytes(), 0);
 /// ```
-pub struct Spares<C> {
+pub struct FreeLists<C> {
     assemblies: Vec<Vec<u8>>,
     // Boxed where they are used, so boxed here: a move in and out is a pointer's.
     #[expect(clippy::vec_box, reason = "an outbox holds its backlog in a box")]
     backlogs: Vec<Box<Backlog<C>>>,
 }
 
-impl<C> Spares<C> {
+impl<C> FreeLists<C> {
     /// What is kept, in bytes of buffers.
     pub fn charged_bytes(&self) -> usize {
         self.assemblies.iter().map(Vec::capacity).sum()
@@ -60,15 +60,15 @@ impl<C> Spares<C> {
     }
 }
 
-impl<C> Default for Spares<C> {
+impl<C> Default for FreeLists<C> {
     fn default() -> Self {
-        Spares { assemblies: Vec::new(), backlogs: Vec::new() }
+        FreeLists { assemblies: Vec::new(), backlogs: Vec::new() }
     }
 }
 
-impl<C> fmt::Debug for Spares<C> {
+impl<C> fmt::Debug for FreeLists<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Spares({} buffers, {} backlogs)", self.assemblies.len(), self.backlogs.len())
+        write!(out, "FreeLists({} buffers, {} backlogs)", self.assemblies.len(), self.backlogs.len())
     }
 }
 
@@ -78,16 +78,16 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_the_bounds_say() {
-        let mut spares = Spares::<Vec<u8>>::default();
-        spares.keep_assembly(Vec::new());
-        spares.keep_assembly(Vec::with_capacity(ASSEMBLY_BYTES_MAX + 1));
-        assert_eq!(spares.assemblies.len(), 0, "neither nothing nor too much is worth keeping");
+        let mut free_lists = FreeLists::<Vec<u8>>::default();
+        free_lists.keep_assembly(Vec::new());
+        free_lists.keep_assembly(Vec::with_capacity(ASSEMBLY_BYTES_MAX + 1));
+        assert_eq!(free_lists.assemblies.len(), 0, "neither nothing nor too much is worth keeping");
         for _ in 0..2 * BACKLOGS_MAX {
-            spares.keep_assembly(vec![1; 100]);
-            spares.keep_backlog(Box::default());
+            free_lists.keep_assembly(vec![1; 100]);
+            free_lists.keep_backlog(Box::default());
         }
-        assert_eq!((spares.assemblies.len(), spares.backlogs.len()), (ASSEMBLIES_MAX, BACKLOGS_MAX));
-        assert!(spares.charged_bytes() <= ASSEMBLIES_MAX * ASSEMBLY_BYTES_MAX);
-        assert!(spares.take_assembly().is_empty());
+        assert_eq!((free_lists.assemblies.len(), free_lists.backlogs.len()), (ASSEMBLIES_MAX, BACKLOGS_MAX));
+        assert!(free_lists.charged_bytes() <= ASSEMBLIES_MAX * ASSEMBLY_BYTES_MAX);
+        assert!(free_lists.take_assembly().is_empty());
     }
 }
