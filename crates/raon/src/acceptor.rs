@@ -1,24 +1,25 @@
 //! New connections: counted, spread over the shards, made sessions.
 //!
-//! 1. A listener yields a connection. If there is a place for it, it goes to the shard with the fewest sessions, through
-//!    that shard's inlet; or stays, if each shard has a listener of its own.
+//! 1. A listener yields a connection. If it is admitted, it goes to the shard with the fewest sessions, through
+//!    that shard's mailbox; or stays, if each shard has a listener of its own.
 //! 2. The shard adopts it: from then on it has a slot, a stream of input, and the handshake's deadline.
 //! 3. `on_open` makes the application's state, and the session counts as opened.
 //!
-//! Whatever fails on the way gives the place back, and the reason is counted.
+//! Whatever fails on the way gives the permit back, and the reason is counted.
 
 use raon_provider::{AcceptedSocket, Error, ErrorKind, OperationId, Outcome, SocketId};
 use raon_session::{CloseReason, Session};
 
+use crate::admission::AdmissionPermit;
 use crate::application::Application;
+use crate::boundary;
 use crate::context::Context;
-use crate::error::InletRefusal;
+use crate::error::MailboxRefusal;
 use crate::id::Token;
-use crate::inlet::{Arrival, Command};
 use crate::log_limit::LogKind;
-use crate::places::Place;
+use crate::mailbox::{Arrival, Command};
+use crate::shard::Shard;
 use crate::shard::inside::{Inside, reason_of};
-use crate::shard::{Shard, fence};
 use crate::table::Entry;
 
 impl<A: Application> Shard<A> {
@@ -36,7 +37,7 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// A connection has come: it gets a place, if there is one, and a shard.
+    /// A connection has come: it gets a permit, if there is one, and a shard.
     pub(crate) fn on_accepted(&mut self, socket: AcceptedSocket) {
         self.inside.stats.accepted += 1;
         self.listener_works();
@@ -44,8 +45,8 @@ impl<A: Application> Shard<A> {
             return self.inside.refuse_connection(CloseReason::Shutdown);
         }
         let address = || socket.peer_address().ok().and_then(|address| address.ip()).map(|address| address.ip());
-        match self.inside.router.places.claim(address) {
-            Ok(place) => self.find_shard(Box::new(Arrival { socket, place })),
+        match self.inside.router.admission.admit(address) {
+            Ok(permit) => self.find_shard(Box::new(Arrival { socket, permit })),
             Err(reason) => self.inside.refuse_connection(reason),
         }
     }
@@ -54,44 +55,44 @@ impl<A: Application> Shard<A> {
     pub(crate) fn find_shard(&mut self, mut arrival: Box<Arrival>) {
         let (router, own) = (self.inside.router.clone(), usize::from(self.inside.number));
         if self.is_alone && !router.is_retired(own) {
-            router.take_on(own);
+            router.add_load(own);
             return self.open_session(*arrival);
         }
         while let Some(shard) = router.least_loaded() {
             if shard == own {
                 return self.open_session(*arrival);
             }
-            let Some(inlet) = router.inlet(shard) else { break };
-            let Err(refused) = inlet.put(Command::Adopt(arrival), 0) else { return };
-            router.let_go(shard);
+            let Some(mailbox) = router.mailbox(shard) else { break };
+            let Err(refused) = mailbox.put(Command::Adopt(arrival), 0) else { return };
+            router.remove_load(shard);
             let Command::Adopt(back) = refused.value else { return };
             arrival = back;
             // One that has stopped since is not chosen again.
-            if refused.refusal == InletRefusal::Busy && !router.is_retired(own) {
-                router.take_on(own);
+            if refused.refusal == MailboxRefusal::Busy && !router.is_retired(own) {
+                router.add_load(own);
                 return self.open_session(*arrival);
             }
         }
-        self.give_up(arrival.place, CloseReason::Shutdown);
+        self.give_up(arrival.permit, CloseReason::Shutdown);
     }
 
     /// Makes a connection a session of this shard, where it is counted already.
     pub(crate) fn open_session(&mut self, arrival: Arrival) {
         let own = usize::from(self.inside.number);
         if self.is_broken() {
-            self.inside.router.let_go(own);
+            self.inside.router.remove_load(own);
             return self.find_shard(Box::new(arrival));
         }
-        match self.adopt(arrival.socket, arrival.place) {
+        match self.adopt(arrival.socket, arrival.permit) {
             Ok(index) => self.begin_session(index),
             Err(reason) => {
-                self.inside.router.let_go(own);
-                self.give_up(arrival.place, reason);
+                self.inside.router.remove_load(own);
+                self.give_up(arrival.permit, reason);
             }
         }
     }
 
-    fn adopt(&mut self, socket: AcceptedSocket, place: Place) -> Result<u32, CloseReason> {
+    fn adopt(&mut self, socket: AcceptedSocket, permit: AdmissionPermit) -> Result<u32, CloseReason> {
         if !self.is_open() {
             return Err(CloseReason::Shutdown);
         }
@@ -99,7 +100,7 @@ impl<A: Application> Shard<A> {
         let socket = inside.driver.adopt(socket).map_err(|refused| reason_of(refused.error.kind()))?;
         self.newest_ns = inside.driver.now_ns();
         let session = Session::new(&inside.settings.session, self.newest_ns);
-        let Ok(index) = inside.table.insert(Entry::new(session, socket, place)) else {
+        let Ok(index) = inside.table.insert(Entry::new(session, socket, permit)) else {
             // No token of a session: nobody is to hear of its end.
             let _ = inside.driver.close(socket, raon_provider::CloseMode::Abort, Token::Stage.bits());
             return Err(CloseReason::ServerFull);
@@ -113,7 +114,7 @@ impl<A: Application> Shard<A> {
         let received: Result<OperationId, _> = self.inside.driver.receive(socket, token);
         self.inside.arm(index);
         let (application, inside) = (&mut self.application, &mut self.inside);
-        match fence::fence(|| application.on_open(&mut Context::of(inside, index))) {
+        match boundary::contain(|| application.on_open(&mut Context::of(inside, index))) {
             Some(state) => {
                 self.inside.table.put_state(index, state);
                 self.inside.stats.opened += 1;
@@ -130,8 +131,8 @@ impl<A: Application> Shard<A> {
         self.tell_ended();
     }
 
-    fn give_up(&mut self, place: Place, reason: CloseReason) {
-        self.inside.router.places.release(place);
+    fn give_up(&mut self, permit: AdmissionPermit, reason: CloseReason) {
+        self.inside.router.admission.release(permit);
         self.inside.refuse_connection(reason);
     }
 }
@@ -156,16 +157,16 @@ impl<A: Application> Inside<A> {
 
     /// What the driver has counted of the listener's troubles since the last turn.
     pub(crate) fn look_at_accepts(&mut self) {
-        let (pauses, shed) = self.driver.accept_troubles();
-        let shed_now = shed - self.stats.connections_shed;
-        (self.stats.accept_pauses, self.stats.connections_shed) = (pauses, shed);
-        if shed_now > 0
+        let (pauses, closed) = self.driver.accept_troubles();
+        let closed_now = closed - self.stats.accepted_and_closed;
+        (self.stats.accept_pauses, self.stats.accepted_and_closed) = (pauses, closed);
+        if closed_now > 0
             && let Some(suppressed) = self.log.pass(LogKind::DescriptorsUsedUp, self.driver.now_ns())
         {
             tracing::warn!(
                 shard = self.number,
                 suppressed,
-                "no descriptor is left: {shed_now} connections were closed; raise RLIMIT_NOFILE or lower sessions_max"
+                "no descriptor is left: {closed_now} connections were closed; raise RLIMIT_NOFILE or lower sessions_max"
             );
         }
     }

@@ -8,12 +8,12 @@ use crate::context::Context;
 /// What an application's messages say beside their body: the header of its framing.
 ///
 /// ```
-/// use raon::{Application, Head, InletRefusal, ServerHandle, SessionId};
+/// use raon::{Application, Head, MailboxRefusal, ServerHandle, SessionId};
 /// fn tell<A: Application>(
 ///     handle: &ServerHandle<A>,
 ///     winners: &[SessionId],
 ///     head: Head<A>,
-/// ) -> Result<(), InletRefusal> {
+/// ) -> Result<(), MailboxRefusal> {
 ///     winners.iter().try_for_each(|id| handle.send(*id, head, b"you have won"))
 /// }
 /// ```
@@ -24,7 +24,7 @@ pub type Head<A> = <<A as Application>::Framing as Framing>::Head;
 ///
 /// Callbacks run one at a time on the shard's thread; what they send leaves when all that has come in this turn has been
 /// dealt with. A callback that waits keeps all sessions of its shard waiting. One that panics ends the session that it was
-/// about, see `Config::on_panic`.
+/// about, see `ServerConfig::on_panic`.
 ///
 /// Each `on_open` that returns is followed by exactly one `on_close`, unless that is where it panics.
 ///

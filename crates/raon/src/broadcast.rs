@@ -7,21 +7,21 @@ use crate::application::{Application, Head};
 use crate::context::Context;
 use crate::group::GroupKey;
 use crate::id::SessionId;
-use crate::inlet::{Broadcasting, Command};
+use crate::mailbox::{Broadcasting, Command};
 use crate::shard::inside::Inside;
 
 /// What became of a broadcast.
 ///
 /// ```
-/// use raon::Broadcast;
-/// let told = Broadcast { delivered: 3, refused: 1, shards: 0 };
+/// use raon::BroadcastOutcome;
+/// let told = BroadcastOutcome { delivered: 3, refused: 1, shards: 0 };
 /// assert_eq!(told.delivered + told.refused, 4);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Broadcast {
+pub struct BroadcastOutcome {
     /// Members on this shard for which it is queued.
     pub delivered: usize,
-    /// Members on this shard that refused it, and other shards whose inlet had no room.
+    /// Members on this shard that refused it, and other shards whose mailbox had no room.
     pub refused: usize,
     /// Other shards that it was handed over to; what becomes of it there, their counters say.
     pub shards: usize,
@@ -85,13 +85,13 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
     }
 
     /// Sends a message to all members but one, or to all.
-    pub fn broadcast(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> Broadcast {
+    pub fn broadcast(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> BroadcastOutcome {
         let frame = encode(&self.ctx.inside.framing, head, body);
         self.deliver(except, None, frame)
     }
 
     /// The same to the members on this shard only: what `on_shutdown` says, for example, which every shard is asked for.
-    pub fn broadcast_here(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> Broadcast {
+    pub fn broadcast_here(self, except: Option<SessionId>, head: Head<A>, body: &[u8]) -> BroadcastOutcome {
         let inside = &mut *self.ctx.inside;
         match encode(&inside.framing, head, body) {
             Ok(frame) => {
@@ -103,7 +103,7 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
             }
             Err(error) => {
                 self.ctx.unencodable(error);
-                Broadcast::default()
+                BroadcastOutcome::default()
             }
         }
     }
@@ -136,14 +136,20 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         head: Head<A>,
         body_bytes_max: usize,
         fill: impl FnOnce(&mut BodyWriter<'_>),
-    ) -> Broadcast {
+    ) -> BroadcastOutcome {
         let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
         self.deliver(except, None, frame)
     }
 
     /// Sends a message that need not arrive, such as a snapshot: for a member that is slow a later one with the same key
     /// takes its place.
-    pub fn broadcast_droppable(self, except: Option<SessionId>, key: u32, head: Head<A>, body: &[u8]) -> Broadcast {
+    pub fn broadcast_droppable(
+        self,
+        except: Option<SessionId>,
+        key: u32,
+        head: Head<A>,
+        body: &[u8],
+    ) -> BroadcastOutcome {
         let frame = encode(&self.ctx.inside.framing, head, body);
         self.deliver(except, Some(key), frame)
     }
@@ -157,7 +163,7 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         head: Head<A>,
         body_bytes_max: usize,
         fill: impl FnOnce(&mut BodyWriter<'_>),
-    ) -> Broadcast {
+    ) -> BroadcastOutcome {
         let frame = encode_with(&self.ctx.inside.framing, head, body_bytes_max, fill);
         self.deliver(except, Some(key), frame)
     }
@@ -167,12 +173,12 @@ impl<'c, 'a, A: Application> Group<'c, 'a, A> {
         except: Option<SessionId>,
         droppable: Option<u32>,
         frame: Result<Bytes, EncodeError>,
-    ) -> Broadcast {
+    ) -> BroadcastOutcome {
         match frame {
             Ok(frame) => self.ctx.inside.broadcast(&self.key, except.unwrap_or(SessionId::NONE), frame, droppable),
             Err(error) => {
                 self.ctx.unencodable(error);
-                Broadcast::default()
+                BroadcastOutcome::default()
             }
         }
     }
@@ -218,7 +224,7 @@ impl<A: Application> Inside<A> {
         except: SessionId,
         frame: Bytes,
         droppable: Option<u32>,
-    ) -> Broadcast {
+    ) -> BroadcastOutcome {
         self.stats.broadcasts += 1;
         let Ok(frame) = self.share(frame) else { return self.broadcast_refused(key) };
         let mut result = self.broadcast_here(key, except, &frame, droppable);
@@ -226,7 +232,7 @@ impl<A: Application> Inside<A> {
             for shard in self.groups.elsewhere(key) {
                 let broadcasting = Broadcasting { group: key.clone(), except, frame: frame.clone(), droppable };
                 let command = Command::Broadcast(Box::new(broadcasting));
-                let put = self.router.inlet(shard).map(|inlet| inlet.put(command, frame.len()));
+                let put = self.router.mailbox(shard).map(|mailbox| mailbox.put(command, frame.len()));
                 if put.is_some_and(|put| put.is_ok()) {
                     result.shards += 1;
                 } else {
@@ -240,11 +246,11 @@ impl<A: Application> Inside<A> {
 
     /// There is no memory for the frame: nobody gets it.
     #[cold]
-    fn broadcast_refused(&mut self, key: &GroupKey) -> Broadcast {
+    fn broadcast_refused(&mut self, key: &GroupKey) -> BroadcastOutcome {
         let elsewhere = if self.router.shards() > 1 { self.groups.elsewhere(key).count() } else { 0 };
         let refused = self.groups.count(key) + elsewhere;
         self.stats.broadcast_refused += refused as u64;
-        Broadcast { refused, ..Broadcast::default() }
+        BroadcastOutcome { refused, ..BroadcastOutcome::default() }
     }
 
     /// To the members here.
@@ -254,8 +260,8 @@ impl<A: Application> Inside<A> {
         except: SessionId,
         frame: &Bytes,
         droppable: Option<u32>,
-    ) -> Broadcast {
-        let mut result = Broadcast::default();
+    ) -> BroadcastOutcome {
+        let mut result = BroadcastOutcome::default();
         let Some(group) = self.groups.number(key) else { return result };
         let except = self.table.resolve(except);
         // Nothing in here changes who is a member: no callback runs.

@@ -1,7 +1,7 @@
 //! Memory that queues may take, server-wide: one counter, leased to the shards in portions.
 //!
 //! 1. A shard takes a portion when it opens and keeps it, so that the others cannot leave it without any: who needs little
-//!    there can always be served, if need be at the cost of that shard's largest outbox (`shed.rs`).
+//!    there can always be served, if need be at the cost of that shard's largest outbox (`evict.rs`).
 //! 2. What a session takes for itself is charged to its shard's lease, which takes more portions and gives them back.
 //! 3. What sessions share is charged once, wherever they are, and given back with the last reference (`Shares`).
 //!
@@ -105,8 +105,8 @@ impl Drop for Charged {
 /// is; [`Context::keep`](crate::Context::keep) makes it.
 ///
 /// ```
-/// use raon::{Application, Context, Kept, Message, Raw};
-/// struct Diary(Vec<Kept>);
+/// use raon::{Application, Context, ChargedBytes, Message, Raw};
+/// struct Diary(Vec<ChargedBytes>);
 /// impl Application for Diary {
 ///     type Framing = Raw;
 ///     type Session = ();
@@ -117,19 +117,19 @@ impl Drop for Charged {
 ///     }
 /// }
 /// ```
-pub struct Kept {
+pub struct ChargedBytes {
     bytes: Box<[u8]>,
     budget: Arc<Budget>,
 }
 
-impl Kept {
+impl ChargedBytes {
     /// `None` if the server has no more memory for it.
     pub(crate) fn new(budget: &Arc<Budget>, bytes: &[u8]) -> Option<Self> {
-        budget.take(bytes.len()).then(|| Kept { bytes: bytes.into(), budget: budget.clone() })
+        budget.take(bytes.len()).then(|| ChargedBytes { bytes: bytes.into(), budget: budget.clone() })
     }
 }
 
-impl Deref for Kept {
+impl Deref for ChargedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -137,13 +137,13 @@ impl Deref for Kept {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for ChargedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kept({} bytes)", self.bytes.len())
+        write!(f, "ChargedBytes({} bytes)", self.bytes.len())
     }
 }
 
-impl Drop for Kept {
+impl Drop for ChargedBytes {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes.len());
     }
@@ -308,16 +308,16 @@ mod tests {
     #[test]
     fn what_is_kept_is_charged_until_it_is_dropped() {
         let budget = Budget::new(10, 1);
-        let first = Kept::new(&budget, b"hello").unwrap();
-        let second = Kept::new(&budget, b"hello").unwrap();
-        assert!(Kept::new(&budget, b"x").is_none());
+        let first = ChargedBytes::new(&budget, b"hello").unwrap();
+        let second = ChargedBytes::new(&budget, b"hello").unwrap();
+        assert!(ChargedBytes::new(&budget, b"x").is_none());
         drop(first);
         assert_eq!((budget.left_bytes(), &second[..]), (5, &b"hello"[..]));
     }
 
     //= OUTBOX-6
     #[test]
-    fn what_is_shared_is_charged_once_until_the_last_has_let_go() {
+    fn what_is_shared_is_charged_once_until_the_last_has_remove_load() {
         let shares = Shares::new(Budget::new(1000, 1));
         let frame = shares.charge(&Bytes::from_static(&[1; 600])).unwrap();
         assert!(shares.charge(&frame).is_none(), "there is no room for another one");

@@ -10,9 +10,9 @@ use crate::context::Context;
 use crate::error::ServerError;
 use crate::server::{Builder, RunningServer, ServerBuilder};
 
-type OnOpen<F> = Arc<dyn Fn(&mut Exchange<'_, '_, F>) + Send + Sync>;
-type OnMessage<F> = Arc<dyn Fn(&mut Exchange<'_, '_, F>, Message<'_, <F as Framing>::Head>) + Send + Sync>;
-type OnClose<F> = Arc<dyn Fn(&mut Exchange<'_, '_, F>, CloseReason) + Send + Sync>;
+type OnOpen<F> = Arc<dyn Fn(&mut ClosureContext<'_, '_, F>) + Send + Sync>;
+type OnMessage<F> = Arc<dyn Fn(&mut ClosureContext<'_, '_, F>, Message<'_, <F as Framing>::Head>) + Send + Sync>;
+type OnClose<F> = Arc<dyn Fn(&mut ClosureContext<'_, '_, F>, CloseReason) + Send + Sync>;
 
 /// A server whose application is a few closures. They are shared by all shards.
 ///
@@ -43,7 +43,7 @@ impl<F: Framing> ClosureBuilder<F> {
     }
 
     /// Called when a session begins.
-    pub fn on_open(mut self, call: impl Fn(&mut Exchange<'_, '_, F>) + Send + Sync + 'static) -> Self {
+    pub fn on_open(mut self, call: impl Fn(&mut ClosureContext<'_, '_, F>) + Send + Sync + 'static) -> Self {
         self.closures.on_open = Arc::new(call);
         self
     }
@@ -51,14 +51,17 @@ impl<F: Framing> ClosureBuilder<F> {
     /// Called for each message. What it returns is of no interest, so it may end with a reply.
     pub fn on_message<R>(
         mut self,
-        call: impl Fn(&mut Exchange<'_, '_, F>, Message<'_, F::Head>) -> R + Send + Sync + 'static,
+        call: impl Fn(&mut ClosureContext<'_, '_, F>, Message<'_, F::Head>) -> R + Send + Sync + 'static,
     ) -> Self {
         self.closures.on_message = Arc::new(move |exchange, message| drop(call(exchange, message)));
         self
     }
 
     /// Called when a session has ended.
-    pub fn on_close(mut self, call: impl Fn(&mut Exchange<'_, '_, F>, CloseReason) + Send + Sync + 'static) -> Self {
+    pub fn on_close(
+        mut self,
+        call: impl Fn(&mut ClosureContext<'_, '_, F>, CloseReason) + Send + Sync + 'static,
+    ) -> Self {
         self.closures.on_close = Arc::new(call);
         self
     }
@@ -105,15 +108,15 @@ impl<F: Framing> Application for Closures<F> {
     type Post = ();
 
     fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
-        (self.on_open)(&mut Exchange { ctx });
+        (self.on_open)(&mut ClosureContext { ctx });
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, Self>, _session: &mut (), message: Message<'_, Head<Self>>) {
-        (self.on_message)(&mut Exchange { ctx }, message);
+        (self.on_message)(&mut ClosureContext { ctx }, message);
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, Self>, _session: (), reason: CloseReason) {
-        (self.on_close)(&mut Exchange { ctx }, reason);
+        (self.on_close)(&mut ClosureContext { ctx }, reason);
     }
 }
 
@@ -126,11 +129,11 @@ impl<F: Framing> Application for Closures<F> {
 ///     _ => ctx.reply(message),
 /// });
 /// ```
-pub struct Exchange<'c, 'a, F: Framing> {
+pub struct ClosureContext<'c, 'a, F: Framing> {
     ctx: &'c mut Context<'a, Closures<F>>,
 }
 
-impl<F: Framing> Exchange<'_, '_, F> {
+impl<F: Framing> ClosureContext<'_, '_, F> {
     /// Sends a message to this session, with the head and the body of the one that is given.
     pub fn reply(&mut self, message: Message<'_, F::Head>) -> SendOutcome {
         self.ctx.reply(message.head(), &message)
@@ -142,7 +145,7 @@ impl<F: Framing> Exchange<'_, '_, F> {
     }
 }
 
-impl<'a, F: Framing> Deref for Exchange<'_, 'a, F> {
+impl<'a, F: Framing> Deref for ClosureContext<'_, 'a, F> {
     type Target = Context<'a, Closures<F>>;
 
     fn deref(&self) -> &Self::Target {
@@ -150,7 +153,7 @@ impl<'a, F: Framing> Deref for Exchange<'_, 'a, F> {
     }
 }
 
-impl<F: Framing> DerefMut for Exchange<'_, '_, F> {
+impl<F: Framing> DerefMut for ClosureContext<'_, '_, F> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.ctx
     }

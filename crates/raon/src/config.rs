@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 /// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
 ///
 /// ```
-/// use raon::{Config, OnPanic};
-/// assert_eq!(Config::default().on_panic, OnPanic::Continue);
-/// assert_eq!(Config::from_toml("on_panic = \"stop_shard\"")?.on_panic, OnPanic::StopShard);
+/// use raon::{ServerConfig, OnPanic};
+/// assert_eq!(ServerConfig::default().on_panic, OnPanic::Continue);
+/// assert_eq!(ServerConfig::from_toml("on_panic = \"stop_shard\"")?.on_panic, OnPanic::StopShard);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -32,9 +32,9 @@ pub enum OnPanic {
 /// What happens to the server when a shard ends, however it ends, before the server is stopped.
 ///
 /// ```
-/// use raon::{Config, OnShardFailure};
-/// assert_eq!(Config::default().on_shard_failure, OnShardFailure::StopServer);
-/// assert_eq!(Config::from_toml("on_shard_failure = \"go_on\"")?.on_shard_failure, OnShardFailure::GoOn);
+/// use raon::{ServerConfig, OnShardFailure};
+/// assert_eq!(ServerConfig::default().on_shard_failure, OnShardFailure::StopServer);
+/// assert_eq!(ServerConfig::from_toml("on_shard_failure = \"go_on\"")?.on_shard_failure, OnShardFailure::GoOn);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ impl fmt::Display for OnShardFailure {
 /// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
 ///
 /// ```
-/// use raon::{Config, SlowConsumerPolicy};
-/// let config = Config::from_toml("slow_consumer = \"disconnect\"\nslow_consumer_grace_ms = 5000")?;
+/// use raon::{ServerConfig, SlowConsumerPolicy};
+/// let config = ServerConfig::from_toml("slow_consumer = \"disconnect\"\nslow_consumer_grace_ms = 5000")?;
 /// assert_eq!(config.slow_consumer, SlowConsumerPolicy::Disconnect);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
@@ -83,29 +83,29 @@ macro_rules! config {
         /// `profile` (`public` or `lan`) sets several of them at once, before all others: see [`Profile`].
         ///
         /// ```
-        /// use raon::Config;
-        /// let config = Config::from_toml("sessions_max = 500\ntick_ms = 50")?;
+        /// use raon::ServerConfig;
+        /// let config = ServerConfig::from_toml("sessions_max = 500\ntick_ms = 50")?;
         /// assert_eq!((config.sessions_max, config.handshake_timeout_ms), (500, 10_000));
-        /// let errors = Config::from_toml("sessions_max = -1\ntick = 50\nworkers = 1000").unwrap_err();
+        /// let errors = ServerConfig::from_toml("sessions_max = -1\ntick = 50\nworkers = 1000").unwrap_err();
         /// assert_eq!(errors.iter().count(), 3);
         /// # Ok::<(), raon::ConfigErrors>(())
         /// ```
         #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
         #[non_exhaustive]
-        pub struct Config {
-            /// Set by [`Config::apply_profile`], which sets what belongs to it too.
+        pub struct ServerConfig {
+            /// Set by [`ServerConfig::apply_profile`], which sets what belongs to it too.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub(crate) profile: Option<Profile>,
             $($(#[$doc])* pub $name: $type,)*
         }
 
-        impl Default for Config {
+        impl Default for ServerConfig {
             fn default() -> Self {
-                Config { profile: None, $($name: $default,)* }
+                ServerConfig { profile: None, $($name: $default,)* }
             }
         }
 
-        impl Config {
+        impl ServerConfig {
             const NAMES: &[&str] = &[$(stringify!($name),)*];
 
             /// Sets one field from a value of TOML. `None`: there is no such field.
@@ -190,10 +190,10 @@ config! {
     tick_ms: u32 = 0,
     /// Timers of the application on one shard, at most 130,048.
     timers_max: u32 = 4096,
-    /// Most bytes that wait in one shard's inlet for its next turn.
-    inlet_bytes_max: u32 = 16 * 1024 * 1024,
+    /// Most bytes that wait in one shard's mailbox for its next turn.
+    mailbox_bytes_max: u32 = 16 * 1024 * 1024,
     /// Most commands that wait there.
-    inlet_commands_max: u32 = 262_144,
+    mailbox_commands_max: u32 = 262_144,
     /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
     /// peer's end.
     close_timeout_ms: u32 = 5_000,
@@ -211,7 +211,7 @@ config! {
 /// One thing that is wrong with a configuration.
 ///
 /// ```
-/// let errors = raon::Config::from_toml("workers = 'many'").unwrap_err();
+/// let errors = raon::ServerConfig::from_toml("workers = 'many'").unwrap_err();
 /// assert_eq!(errors.iter().next().unwrap().field, "workers");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -238,7 +238,7 @@ impl fmt::Display for ConfigError {
 /// All that is wrong with a configuration, at least one thing.
 ///
 /// ```
-/// let errors = raon::Config::from_toml("workers = 1000\nbackend = 'magic'").unwrap_err();
+/// let errors = raon::ServerConfig::from_toml("workers = 1000\nbackend = 'magic'").unwrap_err();
 /// assert_eq!(errors.to_string().lines().count(), 2);
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -8,13 +8,13 @@ use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome, e
 
 use crate::application::{Application, Head};
 use crate::broadcast::Group;
-use crate::budget::Kept;
-use crate::error::{InletRefusal, Refused};
+use crate::budget::ChargedBytes;
+use crate::error::{MailboxError, MailboxRefusal};
 use crate::group::GroupKey;
 use crate::handle::post_to;
 use crate::id::SessionId;
-use crate::inlet::Command;
-use crate::metrics::Stats;
+use crate::mailbox::Command;
+use crate::metrics::ServerStats;
 use crate::shard::inside::Inside;
 
 /// Memory for bodies that are written for sessions of other shards is given back if it has grown larger than this: sixteen
@@ -108,12 +108,12 @@ impl<'a, A: Application> Context<'a, A> {
         self.send_with(self.id, head, body_bytes_max, fill)
     }
 
-    /// Sends a message to any session of the server. To one of another shard it goes by that shard's inlet: `Queued` then
-    /// means that it is on its way, and `Refused(Refusal::Memory)` that the inlet is full.
+    /// Sends a message to any session of the server. To one of another shard it goes by that shard's mailbox: `Queued` then
+    /// means that it is on its way, and `Refused(Refusal::Memory)` that the mailbox is full.
     pub fn send(&mut self, id: SessionId, head: Head<A>, body: &[u8]) -> SendOutcome {
         if !self.inside.is_own(id) {
-            let sent = self.inside.router.inlet(id.shard()).map(|inlet| inlet.send(id, head, body));
-            return outcome_of(sent.unwrap_or(Err(InletRefusal::Closed)));
+            let sent = self.inside.router.mailbox(id.shard()).map(|mailbox| mailbox.send(id, head, body));
+            return outcome_of(sent.unwrap_or(Err(MailboxRefusal::Closed)));
         }
         match self.resolve(id) {
             Some(index) => self.inside.append(index, head, body),
@@ -123,7 +123,7 @@ impl<'a, A: Application> Context<'a, A> {
 
     /// As [`send`](Self::send), written where it will leave from: what `fill` writes is the body, of at most
     /// `body_bytes_max` bytes and no more than the framing and the outbox allow. If it writes more the message is refused
-    /// as [`TooLong`](EncodeError::TooLong). To a session of another shard it is written into that shard's inlet.
+    /// as [`TooLong`](EncodeError::TooLong). To a session of another shard it is written into that shard's mailbox.
     pub fn send_with(
         &mut self,
         id: SessionId,
@@ -206,7 +206,7 @@ impl<'a, A: Application> Context<'a, A> {
         self.close_session(self.id, code);
     }
 
-    /// Ends any session of the server. False if it is gone or going, or its shard's inlet has no room.
+    /// Ends any session of the server. False if it is gone or going, or its shard's mailbox has no room.
     pub fn close_session(&mut self, id: SessionId, code: u16) -> bool {
         let reason = CloseReason::Application(code);
         if !self.inside.is_own(id) {
@@ -222,8 +222,8 @@ impl<'a, A: Application> Context<'a, A> {
 
     /// Copies a message, so that it outlives the callback. The copy is charged to the server's memory until it is dropped.
     /// `None` if there is no more.
-    pub fn keep(&self, message: &[u8]) -> Option<Kept> {
-        Kept::new(&self.inside.router.budget, message)
+    pub fn keep(&self, message: &[u8]) -> Option<ChargedBytes> {
+        ChargedBytes::new(&self.inside.router.budget, message)
     }
 
     /// Ends the handshake of this session: its deadline is off. The first message does it too, unless
@@ -252,14 +252,14 @@ impl<'a, A: Application> Context<'a, A> {
     /// order. So what has a key, a room for example, can live in one place.
     ///
     /// Errors, with the post: `Busy`, `Closed`.
-    pub fn post(&mut self, key: u64, post: A::Post) -> Result<(), Refused<A::Post>> {
+    pub fn post(&mut self, key: u64, post: A::Post) -> Result<(), MailboxError<A::Post>> {
         let home = self.inside.router.home(key);
         if home != usize::from(self.inside.number) {
             return post_to(&self.inside.router, home, key, post);
         }
         if self.inside.posts.len() >= self.inside.settings.posts_max {
             self.inside.note_post_refused();
-            return Err(Refused { refusal: InletRefusal::Busy, value: post });
+            return Err(MailboxError { refusal: MailboxRefusal::Busy, value: post });
         }
         self.inside.posts.push_back((key, post));
         Ok(())
@@ -268,7 +268,7 @@ impl<'a, A: Application> Context<'a, A> {
     /// Calls `on_timer` with this token after some time. It cannot be taken back: ignore what has become meaningless.
     ///
     /// Errors: `Busy` at `timers_max`.
-    pub fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), InletRefusal> {
+    pub fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), MailboxRefusal> {
         self.inside.clock.set(&mut self.inside.driver, after, token)
     }
 
@@ -288,7 +288,7 @@ impl<'a, A: Application> Context<'a, A> {
     }
 
     /// The counters of this shard so far.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &ServerStats {
         &self.inside.stats
     }
 
@@ -350,17 +350,17 @@ impl<'a, A: Application> Context<'a, A> {
         outcome
     }
 
-    /// Puts a command into the inlet of the session's shard.
+    /// Puts a command into the mailbox of the session's shard.
     fn put(&mut self, id: SessionId, command: Command<Head<A>, A::Post>, bytes: usize) -> SendOutcome {
-        let put = self.inside.router.inlet(id.shard()).map(|inlet| inlet.put(command, bytes));
-        outcome_of(put.map_or(Err(InletRefusal::Closed), |put| put.map_err(|refused| refused.refusal)))
+        let put = self.inside.router.mailbox(id.shard()).map(|mailbox| mailbox.put(command, bytes));
+        outcome_of(put.map_or(Err(MailboxRefusal::Closed), |put| put.map_err(|refused| refused.refusal)))
     }
 }
 
-fn outcome_of(put: Result<(), InletRefusal>) -> SendOutcome {
+fn outcome_of(put: Result<(), MailboxRefusal>) -> SendOutcome {
     match put {
         Ok(()) => SendOutcome::Queued,
-        Err(InletRefusal::Busy) => SendOutcome::Refused(Refusal::Memory),
-        Err(InletRefusal::Closed) => SendOutcome::Gone,
+        Err(MailboxRefusal::Busy) => SendOutcome::Refused(Refusal::Memory),
+        Err(MailboxRefusal::Closed) => SendOutcome::Gone,
     }
 }

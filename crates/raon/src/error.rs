@@ -22,7 +22,7 @@ pub enum ServerError {
     Provider(raon_provider::Error),
     /// The operating system gave no thread, or no listener was inherited although one was asked for.
     System(std::io::Error),
-    /// A shard has ended, or has lost its listener, before the server was stopped; see `Config::on_shard_failure`. The first
+    /// A shard has ended, or has lost its listener, before the server was stopped; see `ServerConfig::on_shard_failure`. The first
     /// one, if there are several.
     ShardFailed {
         /// Its number.
@@ -113,46 +113,46 @@ impl From<std::io::Error> for ServerError {
 /// Why something was not taken by a shard.
 ///
 /// ```
-/// assert_eq!(raon::InletRefusal::Busy.to_string(), "the shard's inlet is full; try again later, or raise inlet_bytes_max");
+/// assert_eq!(raon::MailboxRefusal::Busy.to_string(), "the shard's mailbox is full; try again later, or raise mailbox_bytes_max");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InletRefusal {
-    /// The shard's inlet, or its table of timers, is full.
+pub enum MailboxRefusal {
+    /// The shard's mailbox, or its table of timers, is full.
     Busy,
     /// The shard has stopped.
     Closed,
 }
 
-impl fmt::Display for InletRefusal {
+impl fmt::Display for MailboxRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            InletRefusal::Busy => "the shard's inlet is full; try again later, or raise inlet_bytes_max",
-            InletRefusal::Closed => "the shard has stopped",
+            MailboxRefusal::Busy => "the shard's mailbox is full; try again later, or raise mailbox_bytes_max",
+            MailboxRefusal::Closed => "the shard has stopped",
         })
     }
 }
 
-impl std::error::Error for InletRefusal {}
+impl std::error::Error for MailboxRefusal {}
 
 /// A value that was not taken: it comes back whole, with the reason.
 ///
 /// ```
-/// use raon::{InletRefusal, Refused};
-/// let refused = Refused { refusal: InletRefusal::Closed, value: 7 };
+/// use raon::{MailboxRefusal, MailboxError};
+/// let refused = MailboxError { refusal: MailboxRefusal::Closed, value: 7 };
 /// assert_eq!(refused.to_string(), "refused: the shard has stopped");
 /// ```
 #[derive(Debug)]
-pub struct Refused<T> {
+pub struct MailboxError<T> {
     /// Why it was not taken.
-    pub refusal: InletRefusal,
+    pub refusal: MailboxRefusal,
     /// What was offered, untouched.
     pub value: T,
 }
 
-impl<T> fmt::Display for Refused<T> {
+impl<T> fmt::Display for MailboxError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused: {}", self.refusal)
     }
 }
 
-impl<T: fmt::Debug> std::error::Error for Refused<T> {}
+impl<T: fmt::Debug> std::error::Error for MailboxError<T> {}

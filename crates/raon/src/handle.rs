@@ -9,10 +9,10 @@ use raon_provider::Address;
 use raon_session::CloseReason;
 
 use crate::application::{Application, Head};
-use crate::error::{InletRefusal, Refused};
+use crate::error::{MailboxError, MailboxRefusal};
 use crate::id::SessionId;
-use crate::inlet::Command;
-use crate::metrics::Stats;
+use crate::mailbox::Command;
+use crate::metrics::ServerStats;
 use crate::router::Router;
 
 /// How a server stands.
@@ -43,7 +43,7 @@ pub enum ServerState {
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///
 /// What is handed over is dealt with at the session's shard in the order of each calling thread. Nothing here waits: at
-/// the bound of a shard's inlet the value comes back.
+/// the bound of a shard's mailbox the value comes back.
 ///
 /// ```
 /// use raon::{Raw, Server, ServerError};
@@ -69,43 +69,45 @@ impl<A: Application> ServerHandle<A> {
     /// Sends a message to a session, its body copied. If the session is gone by then it is counted as late.
     ///
     /// Errors: `Busy`, `Closed`.
-    pub fn send(&self, id: SessionId, head: Head<A>, body: &[u8]) -> Result<(), InletRefusal> {
-        self.router.inlet(id.shard()).ok_or(InletRefusal::Closed)?.send(id, head, body)
+    pub fn send(&self, id: SessionId, head: Head<A>, body: &[u8]) -> Result<(), MailboxRefusal> {
+        self.router.mailbox(id.shard()).ok_or(MailboxRefusal::Closed)?.send(id, head, body)
     }
 
     /// The same with the body by reference: one body for many sessions.
     ///
     /// Errors, with the body: `Busy`, `Closed`.
-    pub fn send_shared(&self, id: SessionId, head: Head<A>, body: Bytes) -> Result<(), Refused<Bytes>> {
-        let Some(inlet) = self.router.inlet(id.shard()) else {
-            return Err(Refused { refusal: InletRefusal::Closed, value: body });
+    pub fn send_shared(&self, id: SessionId, head: Head<A>, body: Bytes) -> Result<(), MailboxError<Bytes>> {
+        let Some(mailbox) = self.router.mailbox(id.shard()) else {
+            return Err(MailboxError { refusal: MailboxRefusal::Closed, value: body });
         };
         let bytes = body.len();
-        inlet.put(Command::SendShared { id, head, body }, bytes).map_err(|Refused { refusal, value }| match value {
-            Command::SendShared { body, .. } => Refused { refusal, value: body },
-            _ => unreachable!("the value that comes back is the one that was put in"),
-        })
+        mailbox.put(Command::SendShared { id, head, body }, bytes).map_err(
+            |MailboxError { refusal, value }| match value {
+                Command::SendShared { body, .. } => MailboxError { refusal, value: body },
+                _ => unreachable!("the value that comes back is the one that was put in"),
+            },
+        )
     }
 
     /// Closes a session, with a code of the application's own. What was sent to it before still leaves.
     ///
     /// Errors: `Busy`, `Closed`.
-    pub fn close(&self, id: SessionId, code: u16) -> Result<(), InletRefusal> {
-        let inlet = self.router.inlet(id.shard()).ok_or(InletRefusal::Closed)?;
+    pub fn close(&self, id: SessionId, code: u16) -> Result<(), MailboxRefusal> {
+        let mailbox = self.router.mailbox(id.shard()).ok_or(MailboxRefusal::Closed)?;
         let command = Command::Close { id, reason: CloseReason::Application(code) };
-        inlet.put(command, 0).map_err(|refused| refused.refusal)
+        mailbox.put(command, 0).map_err(|refused| refused.refusal)
     }
 
     /// Posts to the key's home shard, where `on_post` gets it.
     ///
     /// Errors, with the post: `Busy`, `Closed`.
-    pub fn post(&self, key: u64, post: A::Post) -> Result<(), Refused<A::Post>> {
+    pub fn post(&self, key: u64, post: A::Post) -> Result<(), MailboxError<A::Post>> {
         post_to(&self.router, self.router.home(key), key, post)
     }
 
     /// Sessions that are open, or on their way in or out.
     pub fn sessions(&self) -> usize {
-        self.router.places.taken() as usize
+        self.router.admission.admitted() as usize
     }
 
     /// How the server stands as a whole.
@@ -114,14 +116,14 @@ impl<A: Application> ServerHandle<A> {
     }
 
     /// The counters of all shards together.
-    pub fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
+    pub fn stats(&self) -> ServerStats {
+        let mut sum = ServerStats::default();
         (0..self.router.shards()).for_each(|shard| sum += self.router.stats(shard));
         sum
     }
 
     /// The counters of each shard.
-    pub fn shard_stats(&self) -> Vec<Stats> {
+    pub fn shard_stats(&self) -> Vec<ServerStats> {
         (0..self.router.shards()).map(|shard| self.router.stats(shard)).collect()
     }
 
@@ -158,18 +160,20 @@ impl<A: Application> fmt::Debug for ServerHandle<A> {
     }
 }
 
-/// Puts a post into a shard's inlet.
+/// Puts a post into a shard's mailbox.
 pub(crate) fn post_to<A: Application>(
     router: &Router<A>,
     shard: usize,
     key: u64,
     post: A::Post,
-) -> Result<(), Refused<A::Post>> {
-    let Some(inlet) = router.inlet(shard) else {
-        return Err(Refused { refusal: InletRefusal::Closed, value: post });
+) -> Result<(), MailboxError<A::Post>> {
+    let Some(mailbox) = router.mailbox(shard) else {
+        return Err(MailboxError { refusal: MailboxRefusal::Closed, value: post });
     };
-    inlet.put(Command::Post { key, post }, size_of::<A::Post>()).map_err(|Refused { refusal, value }| match value {
-        Command::Post { post, .. } => Refused { refusal, value: post },
-        _ => unreachable!("the value that comes back is the one that was put in"),
-    })
+    mailbox.put(Command::Post { key, post }, size_of::<A::Post>()).map_err(
+        |MailboxError { refusal, value }| match value {
+            Command::Post { post, .. } => MailboxError { refusal, value: post },
+            _ => unreachable!("the value that comes back is the one that was put in"),
+        },
+    )
 }

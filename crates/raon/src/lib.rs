@@ -21,7 +21,9 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod admission;
 mod application;
+mod boundary;
 mod broadcast;
 mod budget;
 mod chunk;
@@ -32,10 +34,10 @@ mod error;
 mod group;
 mod handle;
 mod id;
-mod inlet;
 mod log_limit;
+mod mailbox;
 mod metrics;
-mod places;
+
 mod platform;
 mod ranks;
 mod router;
@@ -45,16 +47,16 @@ mod simulation;
 mod table;
 
 pub use application::{Application, Head, ShardInfo};
-pub use broadcast::{Broadcast, Group};
-pub use budget::Kept;
-pub use closures::{ClosureBuilder, Closures, Exchange};
-pub use config::{Config, ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, SlowConsumerPolicy};
+pub use broadcast::{BroadcastOutcome, Group};
+pub use budget::ChargedBytes;
+pub use closures::{ClosureBuilder, ClosureContext, Closures};
+pub use config::{ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, ServerConfig, SlowConsumerPolicy};
 pub use context::Context;
-pub use error::{InletRefusal, Refused, ServerError, ShardFailure};
+pub use error::{MailboxError, MailboxRefusal, ServerError, ShardFailure};
 pub use group::GroupKey;
 pub use handle::{ServerHandle, ServerState};
 pub use id::{SHARDS_MAX, SessionId};
-pub use metrics::Stats;
+pub use metrics::ServerStats;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
 pub use raon_session::{
     BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,

@@ -4,7 +4,7 @@
 //! 2. `Some(suppressed)` means that a line is due. The line says how many of its kind were left out since the last one.
 //! 3. `None` means that a line of this kind is less than a second old: the event is counted and nothing is written.
 //!
-//! Nothing is allocated, and an event that is left out costs one comparison. Counters in `Stats` count every event.
+//! Nothing is allocated, and an event that is left out costs one comparison. Counters in `ServerStats` count every event.
 
 /// One line per kind in this time, in nanoseconds: a person can follow it, and a disk is not filled by an attack.
 const PERIOD_NS: u64 = 1_000_000_000;
@@ -20,8 +20,8 @@ pub(crate) enum LogKind {
     EncodeTooLong,
     /// A message was meant for a session that was gone.
     Late,
-    /// A command was refused because a shard's inlet was full.
-    InletFull,
+    /// A command was refused because a shard's mailbox was full.
+    MailboxFull,
     /// A connection was closed instead of becoming a session.
     ConnectionRefused,
     /// The system failed an accept, and the listener pauses.
@@ -40,7 +40,7 @@ impl LogKind {
         LogKind::MemoryBudget,
         LogKind::EncodeTooLong,
         LogKind::Late,
-        LogKind::InletFull,
+        LogKind::MailboxFull,
         LogKind::ConnectionRefused,
         LogKind::AcceptPaused,
         LogKind::DescriptorsUsedUp,
@@ -88,7 +88,7 @@ mod tests {
         for now_ns in [0, 1, PERIOD_NS - 1] {
             assert_eq!(limit.pass(LogKind::OutboxFull, now_ns), None);
         }
-        assert_eq!(limit.pass(LogKind::InletFull, 2), Some(0), "another kind has a limit of its own");
+        assert_eq!(limit.pass(LogKind::MailboxFull, 2), Some(0), "another kind has a limit of its own");
         assert_eq!(limit.pass(LogKind::OutboxFull, PERIOD_NS), Some(3));
         assert_eq!(limit.pass(LogKind::OutboxFull, 2 * PERIOD_NS), Some(0), "what was told is not told again");
     }

@@ -10,27 +10,27 @@ macro_rules! stats {
         /// Counters of a shard, or of all shards together, as of the last turn of each.
         ///
         /// ```
-        /// use raon::{CloseReason, Stats};
-        /// let stats = Stats::default();
+        /// use raon::{CloseReason, ServerStats};
+        /// let stats = ServerStats::default();
         /// assert_eq!((stats.sessions, stats.closed_for(CloseReason::PeerClosed)), (0, 0));
         /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         #[non_exhaustive]
-        pub struct Stats {
+        pub struct ServerStats {
             $($(#[$doc])* pub $name: u64,)*
             /// Sessions that ended, and connections that were closed before they became one, by the number of the reason.
             closed: Closed,
         }
 
-        impl Stats {
+        impl ServerStats {
             /// Every counter with its name, in order, for whoever exports them; ends by reason aside.
             pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
         }
 
-        impl AddAssign for Stats {
-            fn add_assign(&mut self, other: Stats) {
+        impl AddAssign for ServerStats {
+            fn add_assign(&mut self, other: ServerStats) {
                 $(self.$name += other.$name;)*
                 for (sum, count) in self.closed.0.iter_mut().zip(other.closed.0) {
                     *sum += count;
@@ -48,7 +48,7 @@ stats! {
     /// Pauses of a listener because the system failed an accept, for example for want of descriptors.
     accept_pauses,
     /// Connections that were closed at once because no descriptor was left for them.
-    connections_shed,
+    accepted_and_closed,
     /// Ends of a listener's stream of connections before the server was stopped; it is opened again.
     listener_failures,
     /// Shards that have ended before the server was stopped.
@@ -73,8 +73,8 @@ stats! {
     refused_memory,
     /// Messages that could not be framed.
     refused_encoding,
-    /// Commands that were refused because this shard's inlet was full, whoever they came from.
-    refused_inlet,
+    /// Commands that were refused because this shard's mailbox was full, whoever they came from.
+    refused_mailbox,
     /// Droppable messages that were left out: superseded, or dropped for want of room.
     messages_dropped,
     /// Messages that waited when their session ended abruptly.
@@ -85,7 +85,7 @@ stats! {
     broadcasts,
     /// Members that a broadcast was queued for.
     broadcast_delivered,
-    /// Members that a broadcast was refused by, and shards whose inlet had no room for it.
+    /// Members that a broadcast was refused by, and shards whose mailbox had no room for it.
     broadcast_refused,
     /// Posts given to `on_post`.
     posts,
@@ -106,7 +106,7 @@ stats! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Closed([u64; CloseReason::COUNT]);
 
-impl Stats {
+impl ServerStats {
     /// One more ended for this reason.
     pub(crate) fn count_close(&mut self, reason: CloseReason) {
         self.closed.0[reason.index()] += 1;
@@ -129,7 +129,7 @@ impl Stats {
 }
 
 /// One counter per line, zeros left out.
-impl fmt::Display for Stats {
+impl fmt::Display for ServerStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ends = self.closed_by_reason().map(|(name, count)| (format!("closed: {name}"), count));
         let all = self.entries().map(|(name, count)| (name.replace('_', " "), count)).chain(ends);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn sums_take_every_counter() {
-        let mut one = Stats { opened: 1, turns: 2, ..Stats::default() };
+        let mut one = ServerStats { opened: 1, turns: 2, ..ServerStats::default() };
         one.count_close(CloseReason::Application(3));
         let mut sum = one;
         sum += one;

@@ -3,24 +3,24 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::Admission;
 use crate::application::{Application, Head};
 use crate::budget::{Budget, Shares};
-use crate::config::Config;
-use crate::error::Refused;
+use crate::config::ServerConfig;
+use crate::error::MailboxError;
 use crate::group::Presence;
 use crate::handle::ServerState;
-use crate::inlet::{Command, Inlet, InletLimits};
-use crate::metrics::Stats;
-use crate::places::Places;
+use crate::mailbox::{Command, Mailbox, MailboxLimits};
+use crate::metrics::ServerStats;
 use crate::shard::Handover;
 
-/// The inlet of a shard that runs this application.
-pub(crate) type ShardInlet<A> = Inlet<Head<A>, <A as Application>::Post>;
+/// The mailbox of a shard that runs this application.
+pub(crate) type ShardMailbox<A> = Mailbox<Head<A>, <A as Application>::Post>;
 
 /// One per server.
 pub(crate) struct Router<A: Application> {
     doors: Vec<Door<A>>,
-    pub(crate) places: Places,
+    pub(crate) admission: Admission,
     pub(crate) budget: Arc<Budget>,
     pub(crate) presence: Arc<Presence>,
     /// Where the next search for the least loaded shard begins, so that equal ones take turns.
@@ -34,14 +34,14 @@ pub(crate) struct Router<A: Application> {
 
 /// What others see of a shard.
 struct Door<A: Application> {
-    inlet: ShardInlet<A>,
+    mailbox: ShardMailbox<A>,
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
     load: AtomicU32,
     /// The server ends, and this shard has served all that had arrived at it.
     is_quiet: AtomicBool,
     /// Nothing of it runs any more.
     has_ended: AtomicBool,
-    stats: Mutex<Stats>,
+    stats: Mutex<ServerStats>,
     shares: Shares,
 }
 
@@ -49,14 +49,14 @@ struct Door<A: Application> {
 const GONE: u32 = 1 << 31;
 
 impl<A: Application> Router<A> {
-    pub(crate) fn new(config: &Config, shards: usize) -> Arc<Self> {
-        let limits = InletLimits {
-            bytes_max: config.inlet_bytes_max as usize,
-            commands_max: config.inlet_commands_max as usize,
+    pub(crate) fn new(config: &ServerConfig, shards: usize) -> Arc<Self> {
+        let limits = MailboxLimits {
+            bytes_max: config.mailbox_bytes_max as usize,
+            commands_max: config.mailbox_commands_max as usize,
         };
         let budget = Budget::new(config.memory_bytes_max, shards);
         let door = || Door {
-            inlet: Inlet::new(limits),
+            mailbox: Mailbox::new(limits),
             load: AtomicU32::new(0),
             is_quiet: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
@@ -65,7 +65,11 @@ impl<A: Application> Router<A> {
         };
         Arc::new(Router {
             doors: (0..shards).map(|_| door()).collect(),
-            places: Places::new(config.sessions_max, config.sessions_per_address_max, config.address_prefix_v6_bits),
+            admission: Admission::new(
+                config.sessions_max,
+                config.sessions_per_address_max,
+                config.address_prefix_v6_bits,
+            ),
             budget,
             presence: Arc::default(),
             next: AtomicU32::new(0),
@@ -81,8 +85,8 @@ impl<A: Application> Router<A> {
     }
 
     /// Where the shard of this number is reached, if there is one.
-    pub(crate) fn inlet(&self, shard: usize) -> Option<&ShardInlet<A>> {
-        self.doors.get(shard).map(|door| &door.inlet)
+    pub(crate) fn mailbox(&self, shard: usize) -> Option<&ShardMailbox<A>> {
+        self.doors.get(shard).map(|door| &door.mailbox)
     }
 
     /// The shard on which a key's posts are dealt with: always the same one for the same number of shards.
@@ -103,26 +107,26 @@ impl<A: Application> Router<A> {
             let loads = order.map(|shard| (self.doors[shard].load.load(Ordering::Relaxed), shard));
             let (_, shard) = loads.min_by_key(|(load, _)| *load).filter(|(load, _)| *load < GONE)?;
             // It may have stopped since; then it is not the least loaded one any more.
-            if self.take_on(shard) {
+            if self.add_load(shard) {
                 return Some(shard);
             }
         }
     }
 
     /// One session more on this shard; false if it has stopped.
-    pub(crate) fn take_on(&self, shard: usize) -> bool {
+    pub(crate) fn add_load(&self, shard: usize) -> bool {
         self.doors[shard].load.fetch_add(1, Ordering::Relaxed) < GONE
     }
 
     /// One session less on this shard.
-    pub(crate) fn let_go(&self, shard: usize) {
+    pub(crate) fn remove_load(&self, shard: usize) {
         self.doors[shard].load.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// This shard takes nothing any more: first it is not chosen any more, then it refuses.
     pub(crate) fn retire(&self, shard: usize) {
         self.doors[shard].load.fetch_or(GONE, Ordering::AcqRel);
-        self.doors[shard].inlet.close();
+        self.doors[shard].mailbox.close();
     }
 
     /// True once `retire` was called.
@@ -156,9 +160,9 @@ impl<A: Application> Router<A> {
     /// Gives the listener of a shard that has failed to another one; nobody takes it if none is left.
     pub(crate) fn pass_listener(&self, mut handover: Box<Handover>) {
         for door in &self.doors {
-            match door.inlet.put(Command::Listen(handover), 0) {
+            match door.mailbox.put(Command::Listen(handover), 0) {
                 Ok(()) => return,
-                Err(Refused { value: Command::Listen(back), .. }) => handover = back,
+                Err(MailboxError { value: Command::Listen(back), .. }) => handover = back,
                 Err(_) => unreachable!("the value that comes back is the one that was put in"),
             }
         }
@@ -192,16 +196,16 @@ impl<A: Application> Router<A> {
     }
 
     fn wake_all(&self) {
-        self.doors.iter().for_each(|door| door.inlet.wake());
+        self.doors.iter().for_each(|door| door.mailbox.wake());
     }
 
     /// A shard tells how it stands.
-    pub(crate) fn publish(&self, shard: usize, stats: &Stats) {
+    pub(crate) fn publish(&self, shard: usize, stats: &ServerStats) {
         *self.doors[shard].stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
     /// How a shard stood at its last turn, with what is shared now: that may come back from elsewhere.
-    pub(crate) fn stats(&self, shard: usize) -> Stats {
+    pub(crate) fn stats(&self, shard: usize) -> ServerStats {
         let Door { stats, shares, .. } = &self.doors[shard];
         let mut stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
         stats.memory_bytes += shares.used_bytes();

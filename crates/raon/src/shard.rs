@@ -4,7 +4,7 @@
 //! 1. One turn of the driver: what the last step has handed over goes out, what has come comes in.
 //! 2. Each completion is dealt with; the application is called for each message. What it sends is queued. Input that was
 //!    held because answers had not left is worked off, a portion per session.
-//! 3. What others have put into the inlet, and what the shard has posted to itself.
+//! 3. What others have put into the mailbox, and what the shard has posted to itself.
 //! 4. The shutdown goes on, if there is one.
 //! 5. Each session that has something queued is flushed, once: one send per session and step, whatever was said.
 //!
@@ -15,8 +15,8 @@
 
 mod attention;
 mod clock;
+mod evict;
 mod failure;
-pub(crate) mod fence;
 pub(crate) mod flush;
 pub(crate) mod held;
 pub(crate) mod inside;
@@ -25,7 +25,6 @@ mod mail;
 mod receive;
 mod refuse;
 mod settings;
-mod shed;
 mod shutdown;
 
 use std::sync::Arc;
@@ -37,15 +36,16 @@ use raon_provider::{
 use raon_session::{CloseReason, FreeLists, Pressure};
 
 use crate::application::{Application, Head, ShardInfo};
+use crate::boundary;
 use crate::budget::Lease;
-use crate::config::{Config, OnPanic};
+use crate::config::{OnPanic, ServerConfig};
 use crate::context::Context;
 use crate::error::{ServerError, ShardFailure};
 use crate::group::Groups;
 use crate::id::Token;
-use crate::inlet::Batch;
 use crate::log_limit::LogLimit;
-use crate::metrics::Stats;
+use crate::mailbox::Batch;
+use crate::metrics::ServerStats;
 use crate::router::Router;
 use crate::server::Factory;
 use crate::table::Table;
@@ -71,7 +71,7 @@ pub(crate) enum ListenAt {
 /// What a shard is made of.
 pub(crate) struct ShardParts<A: Application> {
     pub(crate) number: usize,
-    pub(crate) config: Config,
+    pub(crate) config: ServerConfig,
     /// The simulated network that it is in, if it is in one.
     pub(crate) network: Option<SimNetwork>,
     pub(crate) framing: A::Framing,
@@ -97,7 +97,7 @@ pub(crate) struct Shard<A: Application> {
     pub(crate) newest_ns: u64,
     attention: Attention,
     is_simulated: bool,
-    /// The first turn does not wait: something may have been put into the inlet before it could wake anybody.
+    /// The first turn does not wait: something may have been put into the mailbox before it could wake anybody.
     has_turned: bool,
     failing: failure::Failing,
     /// Why it ends before the server is stopped.
@@ -124,8 +124,8 @@ impl<A: Application> Shard<A> {
         let address = listening.socket().map(|listener| driver.local_address(listener)).transpose()?;
         let mut clock = Clock::new(settings.timers_max, settings.tick);
         clock.start(&mut driver)?;
-        if let Some(inlet) = router.inlet(number) {
-            inlet.set_owner(driver.submitter());
+        if let Some(mailbox) = router.mailbox(number) {
+            mailbox.set_owner(driver.submitter());
         }
         let application = factory(ShardInfo::new(number, router.shards(), driver.info().kind));
         let inside = Inside {
@@ -146,7 +146,7 @@ impl<A: Application> Shard<A> {
             clock,
             answering: Answering::NOBODY,
             held: Default::default(),
-            stats: Stats::default(),
+            stats: ServerStats::default(),
             log: LogLimit::default(),
             router,
         };
@@ -210,8 +210,8 @@ impl<A: Application> Shard<A> {
 
     /// When the driver's next timer is due, for whoever waits in its place.
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
-        let inlet = self.inside.router.inlet(usize::from(self.inside.number));
-        let has_mail = inlet.is_some_and(|inlet| !inlet.is_empty());
+        let mailbox = self.inside.router.mailbox(usize::from(self.inside.number));
+        let has_mail = mailbox.is_some_and(|mailbox| !mailbox.is_empty());
         let is_idle = self.inside.is_idle() && !self.attention.is_pressing() && !has_mail && self.may_wait();
         if is_idle { self.inside.driver.next_deadline_ns() } else { Some(0) }
     }
@@ -268,7 +268,7 @@ impl<A: Application> Shard<A> {
     /// Calls the application about no session in particular.
     fn call(&mut self, callback: impl FnOnce(&mut A, &mut Context<'_, A>)) {
         let (application, inside) = (&mut self.application, &mut self.inside);
-        let called = fence::fence(|| callback(application, &mut Context::of_shard(inside)));
+        let called = boundary::contain(|| callback(application, &mut Context::of_shard(inside)));
         if called.is_none() {
             self.panicked();
         }
@@ -286,7 +286,7 @@ impl<A: Application> Shard<A> {
             let Some(state) = self.inside.table.take_state(index) else { continue };
             self.inside.stats.sessions -= 1;
             let (application, inside) = (&mut self.application, &mut self.inside);
-            let told = fence::fence(|| application.on_close(&mut Context::of(inside, index), state, reason));
+            let told = boundary::contain(|| application.on_close(&mut Context::of(inside, index), state, reason));
             if told.is_none() {
                 self.panicked();
             }
@@ -327,7 +327,7 @@ impl<A: Application> Shard<A> {
         }
         let Some(mut state) = self.inside.table.take_state(index) else { return };
         let (application, inside) = (&mut self.application, &mut self.inside);
-        let called = fence::fence(|| callback(application, &mut Context::of(inside, index), &mut state));
+        let called = boundary::contain(|| callback(application, &mut Context::of(inside, index), &mut state));
         self.inside.table.put_state(index, state);
         if called.is_none() {
             self.inside.close(index, CloseReason::ApplicationPanic);
@@ -338,7 +338,7 @@ impl<A: Application> Shard<A> {
     fn publish(&mut self) {
         let inside = &mut self.inside;
         inside.look_at_accepts();
-        inside.note_inlet();
+        inside.note_mailbox();
         inside.stats.memory_bytes = inside.lease.used_bytes() as u64;
         inside.router.publish(usize::from(inside.number), &inside.stats);
         // The router adds this for others itself.

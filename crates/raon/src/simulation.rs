@@ -6,11 +6,11 @@ use std::time::Duration;
 use raon_provider::{Address, FaultPlan, SimNetwork, SimPeer};
 
 use crate::application::Application;
+use crate::boundary;
 use crate::error::ServerError;
 use crate::handle::ServerHandle;
 use crate::router::Router;
 use crate::server::{ServerBuilder, listen_at};
-use crate::shard::fence::fence;
 use crate::shard::{Progress, Shard, ShardParts};
 
 /// Servers in a simulated network: all shards and timers are stepped in this thread, in an order that the seed decides, and
@@ -84,7 +84,7 @@ impl Simulation {
     pub fn serve<A: Application>(&mut self, server: ServerBuilder<A>) -> Result<ServerHandle<A>, ServerError> {
         // A listener of the system has no place in a simulated network.
         let ServerBuilder { config, framing, factory, listener: _ } = server;
-        config.check()?;
+        config.validate()?;
         let count = config.workers.max(1) as usize;
         let router = Router::<A>::new(&config, count);
         let mut address = None;
@@ -198,7 +198,7 @@ impl Simulation {
         ended.sort_unstable();
         // What an application keeps may panic when it is dropped.
         for place in ended.into_iter().rev() {
-            let _ = fence(|| drop(self.shards.remove(place)));
+            let _ = boundary::contain(|| drop(self.shards.remove(place)));
         }
         self.idle_rounds = if is_busy { 0 } else { (self.idle_rounds + 1).min(DOUBLINGS_MAX) };
         self.pass_time(limit);

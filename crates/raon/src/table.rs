@@ -9,10 +9,10 @@
 use raon_provider::{OperationId, SocketId};
 use raon_session::{Session, State};
 
+use crate::admission::AdmissionPermit;
 use crate::chunk::OutChunk;
 use crate::group::Membership;
 use crate::id::{SLOT_BITS, SessionId};
-use crate::places::Place;
 use crate::ranks::{Rank, Ranked, Ranks};
 use crate::shard::held::HeldInput;
 
@@ -31,7 +31,7 @@ pub(crate) struct Entry {
     /// Input that waits for answers to leave.
     pub(crate) held: Option<Box<HeldInput>>,
     rank: Rank,
-    pub(crate) place: Place,
+    pub(crate) permit: AdmissionPermit,
     /// In the list of sessions to be flushed.
     pub(crate) is_dirty: bool,
     /// Under high pressure, and not read from for it.
@@ -54,7 +54,7 @@ pub(crate) struct Handed {
 }
 
 impl Entry {
-    pub(crate) fn new(session: Session<OutChunk>, socket: SocketId, place: Place) -> Self {
+    pub(crate) fn new(session: Session<OutChunk>, socket: SocketId, permit: AdmissionPermit) -> Self {
         Entry {
             session,
             socket,
@@ -65,7 +65,7 @@ impl Entry {
             handed: Handed::default(),
             held: None,
             rank: Rank::default(),
-            place,
+            permit,
             is_dirty: false,
             is_paused: false,
             is_intake_paused: false,
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        Entry::new(Session::new(&SessionConfig::default(), 0), SocketId::NONE, Place { address: None })
+        Entry::new(Session::new(&SessionConfig::default(), 0), SocketId::NONE, AdmissionPermit { address: None })
     }
 
     #[test]

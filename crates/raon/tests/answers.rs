@@ -15,7 +15,7 @@ use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use random::Random;
 use raon::{
-    Application, CloseReason, Config, Context, FaultPlan, Message, Packet, PacketHead, Server, ServerBuilder,
+    Application, CloseReason, Context, FaultPlan, Message, Packet, PacketHead, Server, ServerBuilder, ServerConfig,
     ServerHandle, SimPeer, Simulation, SlowConsumerPolicy,
 };
 
@@ -82,7 +82,7 @@ impl Application for Answerer {
     }
 }
 
-fn server(application: (Answers, usize, usize), change: impl FnOnce(&mut Config)) -> ServerBuilder<Answerer> {
+fn server(application: (Answers, usize, usize), change: impl FnOnce(&mut ServerConfig)) -> ServerBuilder<Answerer> {
     let (answers, filler, way) = application;
     let order = Arc::<Mutex<Vec<u8>>>::default();
     Server::builder().workers(1).configure(change).application(Packet::new(), move |_| Answerer {
@@ -135,7 +135,7 @@ impl Expected {
 }
 
 /// Limits that hold the answers of one request: so many messages and bytes.
-fn set_limits(config: &mut Config, random: &mut Random, of_one_request: (u32, u32)) {
+fn set_limits(config: &mut ServerConfig, random: &mut Random, of_one_request: (u32, u32)) {
     config.outbox_messages_max = of_one_request.0 + random.one_of(&[0, 0, 1, 30, 4000]);
     config.outbox_bytes_max = of_one_request.1 + random.one_of(&[0, 0, 1, 500, 300_000]);
     config.watermark_high_bytes = match random.below(3) {
@@ -337,7 +337,7 @@ fn a_burst_does_not_keep_others_waiting() {
 #[test]
 fn those_that_never_read_leave_the_buffers_to_others() {
     const BUFFERS: u32 = 16;
-    let change = |config: &mut Config| {
+    let change = |config: &mut ServerConfig| {
         config.receive_buffers = BUFFERS;
         config.send_buffers = BUFFERS;
         config.handshake_timeout_ms = 0;
@@ -398,7 +398,7 @@ fn flood_until_full(handle: &ServerHandle<Answerer>, flood: &[u8]) -> TcpStream 
 }
 
 /// A deaf peer of a server with these settings, after it has sent all that goes.
-fn deaf(change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Answerer>, SimPeer) {
+fn deaf(change: impl FnOnce(&mut ServerConfig)) -> (Simulation, ServerHandle<Answerer>, SimPeer) {
     let plan = FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..FaultPlan::default() };
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server((Answers::Each(1), 200, 0), change)).unwrap();

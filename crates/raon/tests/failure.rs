@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Application, CloseReason, Config, Context, Decoded, EncodeError, Framing, FramingError, InletRefusal, Message,
-    OnPanic, OnShardFailure, Raw, Server, ServerBuilder, ServerError, ServerHandle, ServerState, SessionId,
+    Application, CloseReason, Context, Decoded, EncodeError, Framing, FramingError, MailboxRefusal, Message, OnPanic,
+    OnShardFailure, Raw, Server, ServerBuilder, ServerConfig, ServerError, ServerHandle, ServerState, SessionId,
     ShardFailure, SimPeer, Simulation,
 };
 
@@ -67,7 +67,7 @@ impl Application for Echo {
     }
 }
 
-fn echo(change: impl FnOnce(&mut Config)) -> (ServerBuilder<Echo>, Arc<Mutex<Seen>>) {
+fn echo(change: impl FnOnce(&mut ServerConfig)) -> (ServerBuilder<Echo>, Arc<Mutex<Seen>>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = seen.clone();
     let builder = Server::builder().listen("127.0.0.1:0").workers(3).configure(change);
@@ -112,7 +112,7 @@ fn a_shard_that_panics_stops_the_server() {
         assert_eq!((stats.shard_failures, stats.sessions, stats.opened), (1, 0, 6), "{backend}: {stats}");
         assert_eq!((seen.closes, handle.sessions()), (6, 0), "{backend}: each open has one close, places come back");
         assert_eq!(handle.state(), ServerState::Ended);
-        assert_eq!(handle.send(SessionId::NONE, (), b"x"), Err(InletRefusal::Closed));
+        assert_eq!(handle.send(SessionId::NONE, (), b"x"), Err(MailboxRefusal::Closed));
     }
 }
 
@@ -129,7 +129,7 @@ fn the_others_go_on_and_nobody_hangs() {
         handle.send(gone, (), b"boom").unwrap();
         common::until("the shard to end", || handle.stats().shard_failures == 1);
         common::until("its places to come back", || handle.sessions() == 4);
-        assert_eq!((handle.state(), handle.send(gone, (), b"x")), (ServerState::Degraded, Err(InletRefusal::Closed)));
+        assert_eq!((handle.state(), handle.send(gone, (), b"x")), (ServerState::Degraded, Err(MailboxRefusal::Closed)));
         // Whoever comes now is served, also if the shard that accepted is the one that is gone.
         clients.extend((0..12).map(|_| client_of(&handle)));
         assert_eq!(handle.shard_stats()[shard].opened, 2, "{backend}: not there");
@@ -197,7 +197,7 @@ fn connections_on_their_way_to_a_shard_that_fails_go_to_another() {
         let _first: Vec<SimPeer> = (0..6).map(|_| simulation.connect()).collect();
         simulation.run_for(Duration::from_millis(50));
         let mut clients: Vec<SimPeer> = (0..9).map(|_| simulation.connect()).collect();
-        // They come into the inlet before what ends the shard, or behind it.
+        // They come into the mailbox before what ends the shard, or behind it.
         (0..seed % 4).for_each(|_| simulation.step());
         handle.send(session_of(&seen, 1), (), b"boom").unwrap();
         simulation.run_for(Duration::from_millis(50));

@@ -51,12 +51,12 @@ impl Application for Talker {
     }
 }
 
-fn server(change: impl FnOnce(&mut raon::Config)) -> ServerBuilder<Talker> {
+fn server(change: impl FnOnce(&mut raon::ServerConfig)) -> ServerBuilder<Talker> {
     Server::builder().configure(change).application(Packet::new(), |_| Talker::default())
 }
 
 /// A simulation with small buffers, and a connected client.
-fn simulation(change: impl FnOnce(&mut raon::Config)) -> (Simulation, raon::ServerHandle<Talker>, SimPeer) {
+fn simulation(change: impl FnOnce(&mut raon::ServerConfig)) -> (Simulation, raon::ServerHandle<Talker>, SimPeer) {
     let plan = raon::FaultPlan { send_buffer_bytes: 16_384, receive_buffer_bytes: 16_384, ..Default::default() };
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server(change)).unwrap();

@@ -3,7 +3,7 @@
 use raon_provider::{Driver, Error};
 use std::time::Duration;
 
-use crate::error::InletRefusal;
+use crate::error::MailboxRefusal;
 use crate::id::Token;
 
 /// What was set and has not fired.
@@ -22,9 +22,9 @@ impl Clock {
     }
 
     /// Sets a timer. Errors: `Busy` at `timers_max`.
-    pub(crate) fn set(&mut self, driver: &mut Driver, after: Duration, token: u64) -> Result<(), InletRefusal> {
+    pub(crate) fn set(&mut self, driver: &mut Driver, after: Duration, token: u64) -> Result<(), MailboxRefusal> {
         if self.free.is_empty() && self.timers.len() >= self.timers_max {
-            return Err(InletRefusal::Busy);
+            return Err(MailboxRefusal::Busy);
         }
         let place = self.free.pop().unwrap_or(self.timers.len() as u32);
         if let Err(_refused) = driver.timer(after, Token::Timer(place).bits()) {
@@ -32,7 +32,7 @@ impl Clock {
             if (place as usize) < self.timers.len() {
                 self.free.push(place);
             }
-            return Err(InletRefusal::Busy);
+            return Err(MailboxRefusal::Busy);
         }
         match self.timers.get_mut(place as usize) {
             Some(own) => *own = token,

@@ -5,7 +5,7 @@
 //! 2. A shard whose application has panicked is whole: it goes through the stages of a shutdown at once.
 //! 3. One that something else has stopped, a panic outside the callbacks or its driver, cannot go on: `fail` tells the
 //!    application the end of each session, gives back what they held, passes on the connections that were on their way
-//!    here, and ends the driver, which resets what is open. Each part is fenced, so that what is broken in one does not
+//!    here, and ends the driver, which resets what is open. Each part has a panic boundary, so that what is broken in one does not
 //!    keep the others from being done.
 
 use std::time::Duration;
@@ -13,13 +13,13 @@ use std::time::Duration;
 use raon_provider::{Completions, Outcome};
 use raon_session::CloseReason;
 
-use super::fence::{caught, fence};
 use super::{Progress, Shard};
 use crate::application::Application;
+use crate::boundary;
 use crate::config::OnShardFailure;
 use crate::context::Context;
 use crate::error::{ServerError, ShardFailure};
-use crate::inlet::{Batch, Command};
+use crate::mailbox::{Batch, Command};
 
 /// How long every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
 /// wait, and a thousand of them may pass in the moment that a system takes to find memory again.
@@ -54,14 +54,14 @@ impl<A: Application> Shard<A> {
             }
         };
         // What the application keeps may panic when it is dropped.
-        let _ = fence(|| drop(self));
+        let _ = boundary::contain(|| drop(self));
         result
     }
 
     /// One step, and the end if it was the last one. Errors, after which the shard is over: why it has ended before the
     /// server was stopped.
     pub(crate) fn advance(&mut self, wait: Option<Duration>) -> Result<Progress, ServerError> {
-        let stepped = caught(|| {
+        let stepped = boundary::catch(|| {
             let is_busy = self.step(wait)?;
             if self.is_over() {
                 self.finish();
@@ -111,14 +111,14 @@ impl<A: Application> Shard<A> {
             ShardFailure::Panic(_) => CloseReason::ApplicationPanic,
             _ => CloseReason::ShutdownForced,
         };
-        let _ = fence(|| self.leave(&failure));
+        let _ = boundary::contain(|| self.leave(&failure));
         for index in self.inside.table.indices() {
-            let _ = fence(|| self.tell_failed(index, reason));
-            let _ = fence(|| self.inside.release(index));
+            let _ = boundary::contain(|| self.tell_failed(index, reason));
+            let _ = boundary::contain(|| self.inside.release(index));
         }
-        let _ = fence(|| self.give_mail_back());
-        let _ = fence(|| self.end_driver());
-        let _ = fence(|| self.publish());
+        let _ = boundary::contain(|| self.give_mail_back());
+        let _ = boundary::contain(|| self.end_driver());
+        let _ = boundary::contain(|| self.publish());
         self.inside.router.end(usize::from(self.inside.number));
         // What has already ended the application is the cause of what followed.
         let cause = self.failure.take().unwrap_or(failure);
@@ -142,13 +142,13 @@ impl<A: Application> Shard<A> {
     /// What others have put in, also the rest of what was being worked off: connections and a listener go to other shards.
     fn give_mail_back(&mut self) {
         let mut batches = [std::mem::take(&mut self.batch), Batch::default()];
-        if let Some(inlet) = self.inside.router.inlet(usize::from(self.inside.number)) {
-            inlet.swap(&mut batches[1]);
+        if let Some(mailbox) = self.inside.router.mailbox(usize::from(self.inside.number)) {
+            mailbox.swap(&mut batches[1]);
         }
         for command in batches.iter_mut().flat_map(|batch| batch.commands.drain(..)) {
             match command {
                 Command::Adopt(arrival) => {
-                    self.inside.router.let_go(usize::from(self.inside.number));
+                    self.inside.router.remove_load(usize::from(self.inside.number));
                     self.find_shard(arrival);
                 }
                 Command::Listen(handover) => self.inside.router.pass_listener(handover),

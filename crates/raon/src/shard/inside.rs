@@ -17,7 +17,7 @@ use crate::chunk::{OutChunk, PoolAllocator};
 use crate::group::Groups;
 use crate::id::{SessionId, Token};
 use crate::log_limit::LogLimit;
-use crate::metrics::Stats;
+use crate::metrics::ServerStats;
 use crate::router::Router;
 use crate::shard::clock::Clock;
 use crate::shard::flush::Relief;
@@ -72,7 +72,7 @@ pub(crate) struct Inside<A: Application> {
     pub(crate) clock: Clock,
     pub(crate) answering: Answering,
     pub(crate) held: HeldInputs,
-    pub(crate) stats: Stats,
+    pub(crate) stats: ServerStats,
     /// How often each kind of trouble is logged.
     pub(crate) log: LogLimit,
 }
@@ -245,8 +245,8 @@ impl<A: Application> Inside<A> {
             let _ = self.driver.cancel(entry.timer);
         }
         self.lease.release(entry.charged_bytes as usize + entry.inbox_charged_bytes);
-        self.router.places.release(entry.place);
-        self.router.let_go(usize::from(self.number));
+        self.router.admission.release(entry.permit);
+        self.router.remove_load(usize::from(self.number));
     }
 
     /// Whether nothing is left to be done in the next step but what others bring.

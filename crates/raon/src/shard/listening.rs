@@ -17,7 +17,7 @@ use raon_provider::{AcceptedSocket, Address, CloseMode, Driver, Error, ListenOpt
 
 use super::{ListenAt, Shard};
 use crate::application::Application;
-use crate::config::{Config, OnShardFailure};
+use crate::config::{OnShardFailure, ServerConfig};
 use crate::error::ServerError;
 use crate::id::Token;
 use crate::log_limit::LogKind;
@@ -52,7 +52,7 @@ pub(crate) struct Handover {
 }
 
 impl Listening {
-    pub(super) fn open(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Self, ServerError> {
+    pub(super) fn open(driver: &mut Driver, config: &ServerConfig, listen: ListenAt) -> Result<Self, ServerError> {
         let options =
             ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port, ..ListenOptions::default() };
         let (socket, accept) = (SocketId::NONE, OperationId::NONE);

@@ -1,17 +1,17 @@
-//! What others have put into the inlet, and what the shard has posted to itself.
+//! What others have put into the mailbox, and what the shard has posted to itself.
 
 use raon_session::CloseReason;
 
 use super::Shard;
 use crate::application::{Application, Head};
 use crate::id::SessionId;
-use crate::inlet::{Broadcasting, Command};
+use crate::mailbox::{Broadcasting, Command};
 
 impl<A: Application> Shard<A> {
     /// Everything that was there at once, in order. True if there was anything.
     pub(super) fn take_mail(&mut self) -> bool {
-        if let Some(inlet) = self.inside.router.inlet(usize::from(self.inside.number)) {
-            inlet.swap(&mut self.batch);
+        if let Some(mailbox) = self.inside.router.mailbox(usize::from(self.inside.number)) {
+            mailbox.swap(&mut self.batch);
         }
         let arena = std::mem::take(&mut self.batch.arena);
         let is_any = !self.batch.commands.is_empty();

@@ -4,9 +4,10 @@ use raon_provider::{OperationId, Outcome};
 use raon_session::{CloseReason, Inbox, Pressure, RateLimit, State};
 
 use super::Shard;
-use super::fence::fence;
+
 use super::inside::{Inside, NOBODY, reason_of};
 use crate::application::Application;
+use crate::boundary;
 use crate::context::Context;
 
 /// Messages of one session that are given to the application in one step: a thousand sessions that send the shortest
@@ -88,7 +89,9 @@ impl<A: Application> Shard<A> {
         let mut input = bytes;
         self.inside.begin_answering(index);
         let (application, inside, framing) = (&mut self.application, &mut self.inside, &self.framing);
-        let given = fence(|| give_messages(application, inside, framing, index, &mut state, &mut inbox, &mut input));
+        let given = boundary::contain(|| {
+            give_messages(application, inside, framing, index, &mut state, &mut inbox, &mut input)
+        });
         self.inside.answering.index = NOBODY;
         self.inside.table.put_state(index, state);
         self.inside.put_inbox(index, inbox);

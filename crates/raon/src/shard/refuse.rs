@@ -12,7 +12,8 @@ const OUTBOX_FULL: &str = "an outbox is full and a message was refused; raise ou
 const MEMORY_USED_UP: &str = "the memory budget is used up; raise memory_bytes_max or lower outbox_bytes_max";
 const UNENCODABLE: &str = "a message cannot be framed; send shorter ones or raise the framing's limit";
 const LATE: &str = "something was meant for a session that has ended; forget its id in on_close";
-const INLET_FULL: &str = "a shard's inlet is full; send less per turn or raise inlet_bytes_max and inlet_commands_max";
+const MAILBOX_FULL: &str =
+    "a shard's mailbox is full; send less per turn or raise mailbox_bytes_max and mailbox_commands_max";
 
 impl<A: Application> Inside<A> {
     /// Something was not simply queued for the session in this slot.
@@ -66,17 +67,17 @@ impl<A: Application> Inside<A> {
     /// A post of this shard to itself was refused.
     #[cold]
     pub(crate) fn note_post_refused(&mut self) {
-        self.stats.refused_inlet += 1;
-        self.warn(LogKind::InletFull, SessionId::NONE, INLET_FULL);
+        self.stats.refused_mailbox += 1;
+        self.warn(LogKind::MailboxFull, SessionId::NONE, MAILBOX_FULL);
     }
 
-    /// Counts what this shard's inlet has refused since the last time, whoever wanted to put it in.
-    pub(crate) fn note_inlet(&mut self) {
-        let Some(inlet) = self.router.inlet(usize::from(self.number)) else { return };
-        let refused = inlet.take_refused();
+    /// Counts what this shard's mailbox has refused since the last time, whoever wanted to put it in.
+    pub(crate) fn note_mailbox(&mut self) {
+        let Some(mailbox) = self.router.mailbox(usize::from(self.number)) else { return };
+        let refused = mailbox.take_refused();
         if refused > 0 {
-            self.stats.refused_inlet += refused;
-            self.warn(LogKind::InletFull, SessionId::NONE, INLET_FULL);
+            self.stats.refused_mailbox += refused;
+            self.warn(LogKind::MailboxFull, SessionId::NONE, MAILBOX_FULL);
         }
     }
 

@@ -8,7 +8,7 @@ use raon_session::{
 };
 
 use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
-use crate::config::{Config, OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, SlowConsumerPolicy};
+use crate::config::{OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, ServerConfig, SlowConsumerPolicy};
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
 pub(crate) const SENDS_PER_FLUSH: u32 = 3;
@@ -45,7 +45,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    fn new(config: &Config) -> Self {
+    fn new(config: &ServerConfig) -> Self {
         Mark {
             bytes_max: (config.watermark_high_bytes / 2).min(HAND_OVER_BYTES_MAX as u32),
             messages_max: config.outbox_messages_max / 2,
@@ -55,13 +55,13 @@ impl Mark {
 }
 
 impl Settings {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &ServerConfig) -> Self {
         let milliseconds = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds));
         Settings {
             session: session_config(config),
             tick: (config.tick_ms > 0).then(|| milliseconds(config.tick_ms)),
             timers_max: config.timers_max as usize,
-            posts_max: config.inlet_commands_max as usize,
+            posts_max: config.mailbox_commands_max as usize,
             on_panic: config.on_panic,
             on_shard_failure: config.on_shard_failure,
             failure_grace_ns: u64::from(config.close_timeout_ms) * 1_000_000,
@@ -72,7 +72,7 @@ impl Settings {
     }
 }
 
-fn session_config(config: &Config) -> SessionConfig {
+fn session_config(config: &ServerConfig) -> SessionConfig {
     let slow_consumer = match config.slow_consumer {
         SlowConsumerPolicy::Refuse => SlowConsumer::Refuse,
         SlowConsumerPolicy::DropOldestDroppable => SlowConsumer::DropOldestDroppable,
@@ -107,12 +107,12 @@ fn session_config(config: &Config) -> SessionConfig {
 }
 
 /// Most sessions of one shard.
-pub(crate) fn sessions_max(config: &Config) -> u32 {
+pub(crate) fn sessions_max(config: &ServerConfig) -> u32 {
     config.sessions_max.min(SESSIONS_PER_SHARD_MAX)
 }
 
 /// The configuration of a shard's driver: everything that its sessions may need at once has a place.
-pub(crate) fn driver_config(config: &Config, network: Option<&SimNetwork>) -> provider::Config {
+pub(crate) fn driver_config(config: &ServerConfig, network: Option<&SimNetwork>) -> provider::Config {
     let sessions = sessions_max(config);
     // A session: its stream of input, its timer, and the sends of one hand-over and of a relief.
     let operations_max =
@@ -146,8 +146,8 @@ mod tests {
     fn a_driver_opens_at_the_bounds_of_the_configuration() {
         let network = SimNetwork::new(1);
         for sessions_max in [1, 65_536, SESSIONS_PER_SHARD_MAX * 128] {
-            let config = Config { sessions_max, timers_max: (1 << 17) - 1024, ..Config::default() };
-            assert_eq!(config.check(), Ok(()));
+            let config = ServerConfig { sessions_max, timers_max: (1 << 17) - 1024, ..ServerConfig::default() };
+            assert_eq!(config.validate(), Ok(()));
             let opened = Driver::<AnyProvider>::open(&driver_config(&config, Some(&network)));
             assert!(opened.is_ok(), "{sessions_max}: {:?}", opened.err());
         }

@@ -194,7 +194,7 @@ impl<A: Application> Shard<A> {
         let (router, number) = (&self.inside.router, usize::from(self.inside.number));
         router.set_quiet(number, is_quiet);
         // In this order: who puts something in here does it before it is quiet itself.
-        is_quiet && router.are_all_quiet() && router.inlet(number).is_none_or(|inlet| inlet.is_empty())
+        is_quiet && router.are_all_quiet() && router.mailbox(number).is_none_or(|mailbox| mailbox.is_empty())
     }
 
     /// True if a session is to get something before it is closed. Looks at the one that was last found first, so that waiting

@@ -8,15 +8,15 @@ use std::sync::{Mutex, PoisonError};
 
 use raon_session::CloseReason;
 
-/// A session's right to be there, from its accept to its end. Given back by [`Places::release`].
+/// A session's right to be there, from its accept to its end. Given back by [`Admission::release`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct AdmissionPermit {
     /// What the peer's address counts as, if they are counted.
     pub(crate) address: Option<IpAddr>,
 }
 
 /// The counts, shared by all shards.
-pub(crate) struct Places {
+pub(crate) struct Admission {
     sessions: AtomicU32,
     sessions_max: u32,
     /// Sessions per address. One that has none has no entry: at most as many entries as sessions.
@@ -27,33 +27,33 @@ pub(crate) struct Places {
     prefix_v6_bits: u32,
 }
 
-impl Places {
+impl Admission {
     pub(crate) fn new(sessions_max: u32, per_address_max: u32, prefix_v6_bits: u32) -> Self {
         let sessions = AtomicU32::new(0);
-        Places { sessions, sessions_max, addresses: Mutex::default(), per_address_max, prefix_v6_bits }
+        Admission { sessions, sessions_max, addresses: Mutex::default(), per_address_max, prefix_v6_bits }
     }
 
-    /// A place for one more session. `address` is asked only if it counts; a peer without one is not counted.
+    /// Admits one more session. `address` is asked only if it counts; a peer without one is not counted.
     ///
     /// Errors: why it is closed instead.
-    pub(crate) fn claim(&self, address: impl FnOnce() -> Option<IpAddr>) -> Result<Place, CloseReason> {
+    pub(crate) fn admit(&self, address: impl FnOnce() -> Option<IpAddr>) -> Result<AdmissionPermit, CloseReason> {
         if self.sessions.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(CloseReason::ServerFull);
         }
         let address = if self.per_address_max > 0 { address() } else { None };
         let address = address.map(|address| counted(address, self.prefix_v6_bits));
-        if address.is_some_and(|address| !self.claim_address(address)) {
+        if address.is_some_and(|address| !self.admit_address(address)) {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(CloseReason::AddressLimit);
         }
-        Ok(Place { address })
+        Ok(AdmissionPermit { address })
     }
 
     /// The session has ended, or never began.
-    pub(crate) fn release(&self, place: Place) {
+    pub(crate) fn release(&self, permit: AdmissionPermit) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = place.address else { return };
+        let Some(address) = permit.address else { return };
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = addresses.get_mut(&address) {
             *count -= 1;
@@ -63,12 +63,12 @@ impl Places {
         }
     }
 
-    /// Places that are taken.
-    pub(crate) fn taken(&self) -> u32 {
+    /// Admission that are taken.
+    pub(crate) fn admitted(&self) -> u32 {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    fn claim_address(&self, address: IpAddr) -> bool {
+    fn admit_address(&self, address: IpAddr) -> bool {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let count = addresses.entry(address).or_default();
         let has_room = *count < self.per_address_max;
@@ -96,25 +96,25 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     #[test]
-    fn both_limits_hold_and_places_come_back() {
-        let places = Places::new(3, 2, 64);
-        let first = places.claim(|| Some(ONE)).unwrap();
-        places.claim(|| Some(ONE)).unwrap();
-        assert_eq!(places.claim(|| Some(ONE)), Err(CloseReason::AddressLimit));
-        let other = places.claim(|| Some(OTHER)).unwrap();
-        assert_eq!(places.claim(|| None), Err(CloseReason::ServerFull));
-        places.release(first);
-        assert_eq!(places.claim(|| Some(ONE)), Ok(first));
-        places.release(other);
-        places.release(first);
-        places.release(first);
-        assert_eq!((places.taken(), places.addresses.lock().unwrap().len()), (0, 0));
+    fn both_limits_hold_and_permits_come_back() {
+        let admission = Admission::new(3, 2, 64);
+        let first = admission.admit(|| Some(ONE)).unwrap();
+        admission.admit(|| Some(ONE)).unwrap();
+        assert_eq!(admission.admit(|| Some(ONE)), Err(CloseReason::AddressLimit));
+        let other = admission.admit(|| Some(OTHER)).unwrap();
+        assert_eq!(admission.admit(|| None), Err(CloseReason::ServerFull));
+        admission.release(first);
+        assert_eq!(admission.admit(|| Some(ONE)), Ok(first));
+        admission.release(other);
+        admission.release(first);
+        admission.release(first);
+        assert_eq!((admission.admitted(), admission.addresses.lock().unwrap().len()), (0, 0));
     }
 
     #[test]
     fn an_address_is_not_asked_for_if_it_does_not_count() {
-        let places = Places::new(1, 0, 64);
-        assert_eq!(places.claim(|| panic!("a system call for nothing")), Ok(Place { address: None }));
+        let admission = Admission::new(1, 0, 64);
+        assert_eq!(admission.admit(|| panic!("a system call for nothing")), Ok(AdmissionPermit { address: None }));
     }
 
     #[test]

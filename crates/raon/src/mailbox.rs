@@ -8,7 +8,7 @@
 //! The wake comes after the unlock, and a wake is noted until the owner's poll returns (WAKE-1), after which the owner
 //! swaps: so no command is left lying. Bounded in bytes and in commands; what does not fit comes back.
 //!
-//! On close the batch is refused from then on; what is inside is taken with the last swap, or dropped with the inlet.
+//! On close the batch is refused from then on; what is inside is taken with the last swap, or dropped with the mailbox.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +18,10 @@ use bytes::Bytes;
 use raon_provider::{AcceptedSocket, Submitter};
 use raon_session::CloseReason;
 
-use crate::error::{InletRefusal, Refused};
+use crate::admission::AdmissionPermit;
+use crate::error::{MailboxError, MailboxRefusal};
 use crate::group::GroupKey;
 use crate::id::SessionId;
-use crate::places::Place;
 use crate::shard::Handover;
 
 /// What others ask of a shard.
@@ -56,7 +56,7 @@ pub(crate) struct Broadcasting {
 /// A connection on its way to its shard.
 pub(crate) struct Arrival {
     pub(crate) socket: AcceptedSocket,
-    pub(crate) place: Place,
+    pub(crate) permit: AdmissionPermit,
 }
 
 /// Bytes that a command counts for beside those it carries: about what it takes in the batch.
@@ -91,25 +91,25 @@ impl<H, P> Batch<H, P> {
     }
 }
 
-/// Bounds of an inlet.
+/// Bounds of a mailbox.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct InletLimits {
+pub(crate) struct MailboxLimits {
     pub(crate) bytes_max: usize,
     pub(crate) commands_max: usize,
 }
 
-/// The inlet of one shard.
-pub(crate) struct Inlet<H, P> {
+/// The mailbox of one shard.
+pub(crate) struct Mailbox<H, P> {
     batch: Mutex<Batch<H, P>>,
     owner: OnceLock<Submitter>,
-    limits: InletLimits,
+    limits: MailboxLimits,
     /// Commands that were refused since the owner has asked.
     refused: AtomicU64,
 }
 
-impl<H, P> Inlet<H, P> {
-    pub(crate) fn new(limits: InletLimits) -> Self {
-        Inlet { batch: Mutex::default(), owner: OnceLock::new(), limits, refused: AtomicU64::new(0) }
+impl<H, P> Mailbox<H, P> {
+    pub(crate) fn new(limits: MailboxLimits) -> Self {
+        Mailbox { batch: Mutex::default(), owner: OnceLock::new(), limits, refused: AtomicU64::new(0) }
     }
 
     /// The owner's driver is open: from now on it can be woken.
@@ -119,7 +119,7 @@ impl<H, P> Inlet<H, P> {
     }
 
     /// A message with its body copied.
-    pub(crate) fn send(&self, id: SessionId, head: H, body: &[u8]) -> Result<(), InletRefusal> {
+    pub(crate) fn send(&self, id: SessionId, head: H, body: &[u8]) -> Result<(), MailboxRefusal> {
         let mut batch = self.lock();
         self.check(&batch, body.len())?;
         let start = batch.arena.len() as u32;
@@ -130,10 +130,10 @@ impl<H, P> Inlet<H, P> {
     }
 
     /// Anything else; `bytes` is what it carries by reference.
-    pub(crate) fn put(&self, command: Command<H, P>, bytes: usize) -> Result<(), Refused<Command<H, P>>> {
+    pub(crate) fn put(&self, command: Command<H, P>, bytes: usize) -> Result<(), MailboxError<Command<H, P>>> {
         let mut batch = self.lock();
         if let Err(refusal) = self.check(&batch, bytes) {
-            return Err(Refused { refusal, value: command });
+            return Err(MailboxError { refusal, value: command });
         }
         batch.other_bytes += bytes;
         self.push(batch, command);
@@ -173,12 +173,12 @@ impl<H, P> Inlet<H, P> {
         self.lock().is_closed = true;
     }
 
-    fn check(&self, batch: &Batch<H, P>, bytes: usize) -> Result<(), InletRefusal> {
+    fn check(&self, batch: &Batch<H, P>, bytes: usize) -> Result<(), MailboxRefusal> {
         if batch.is_closed {
-            return Err(InletRefusal::Closed);
+            return Err(MailboxRefusal::Closed);
         }
         let used = batch.arena.len() + batch.other_bytes + batch.commands.len() * COMMAND_BYTES;
-        // An empty inlet takes one command of any size: otherwise a large message could never go.
+        // An empty mailbox takes one command of any size: otherwise a large message could never go.
         let fits = used == 0 || used.saturating_add(bytes) <= self.limits.bytes_max;
         let is_addressable = batch.arena.len().saturating_add(bytes) <= u32::MAX as usize;
         let has_room = batch.commands.len() < self.limits.commands_max;
@@ -186,7 +186,7 @@ impl<H, P> Inlet<H, P> {
             return Ok(());
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
-        Err(InletRefusal::Busy)
+        Err(MailboxRefusal::Busy)
     }
 
     fn push(&self, mut batch: MutexGuard<'_, Batch<H, P>>, command: Command<H, P>) {
@@ -208,19 +208,19 @@ impl<H, P> Inlet<H, P> {
 mod tests {
     use super::*;
 
-    fn inlet(bytes_max: usize, commands_max: usize) -> Inlet<(), u32> {
-        Inlet::new(InletLimits { bytes_max, commands_max })
+    fn mailbox(bytes_max: usize, commands_max: usize) -> Mailbox<(), u32> {
+        Mailbox::new(MailboxLimits { bytes_max, commands_max })
     }
 
     #[test]
     fn what_was_put_in_comes_out_in_order() {
-        let inlet = inlet(1000, 100);
+        let mailbox = mailbox(1000, 100);
         let id = SessionId::new(0, 1, 1);
-        inlet.send(id, (), b"one").unwrap();
-        assert!(inlet.put(Command::Post { key: 7, post: 8 }, 0).is_ok());
-        inlet.send(id, (), b"two").unwrap();
+        mailbox.send(id, (), b"one").unwrap();
+        assert!(mailbox.put(Command::Post { key: 7, post: 8 }, 0).is_ok());
+        mailbox.send(id, (), b"two").unwrap();
         let mut batch = Batch::default();
-        inlet.swap(&mut batch);
+        mailbox.swap(&mut batch);
         let seen = batch.commands.iter().map(|command| match command {
             Command::Send { body, .. } => &batch.arena[body.start as usize..body.end as usize],
             Command::Post { key: 7, post: 8 } => &b"post"[..],
@@ -228,26 +228,29 @@ mod tests {
         });
         assert_eq!(seen.collect::<Vec<_>>(), [&b"one"[..], b"post", b"two"]);
         batch.clear();
-        inlet.swap(&mut batch);
+        mailbox.swap(&mut batch);
         assert!(batch.commands.is_empty());
     }
 
     #[test]
     fn at_the_bound_the_value_comes_back() {
-        let inlet = inlet(200, 2);
+        let mailbox = mailbox(200, 2);
         let id = SessionId::NONE;
-        inlet.send(id, (), &[1; 5000]).expect("an empty inlet takes one of any size");
-        assert_eq!(inlet.send(id, (), b"x"), Err(InletRefusal::Busy));
+        mailbox.send(id, (), &[1; 5000]).expect("an empty mailbox takes one of any size");
+        assert_eq!(mailbox.send(id, (), b"x"), Err(MailboxRefusal::Busy));
         let mut batch = Batch::default();
-        inlet.swap(&mut batch);
+        mailbox.swap(&mut batch);
         batch.clear();
         for post in 0..2 {
-            assert!(inlet.put(Command::Post { key: 0, post }, 0).is_ok());
+            assert!(mailbox.put(Command::Post { key: 0, post }, 0).is_ok());
         }
-        let refused = inlet.put(Command::Post { key: 0, post: 9 }, 0).unwrap_err();
-        assert!(matches!(refused, Refused { refusal: InletRefusal::Busy, value: Command::Post { post: 9, .. } }));
-        assert_eq!((inlet.take_refused(), inlet.take_refused()), (2, 0));
-        inlet.close();
-        assert_eq!((inlet.send(id, (), b"x"), inlet.take_refused()), (Err(InletRefusal::Closed), 0));
+        let refused = mailbox.put(Command::Post { key: 0, post: 9 }, 0).unwrap_err();
+        assert!(matches!(
+            refused,
+            MailboxError { refusal: MailboxRefusal::Busy, value: Command::Post { post: 9, .. } }
+        ));
+        assert_eq!((mailbox.take_refused(), mailbox.take_refused()), (2, 0));
+        mailbox.close();
+        assert_eq!((mailbox.send(id, (), b"x"), mailbox.take_refused()), (Err(MailboxRefusal::Closed), 0));
     }
 }

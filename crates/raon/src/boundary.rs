@@ -1,11 +1,11 @@
-//! What keeps a panic of the application from taking the shard with it.
+//! Panic boundary: a panic of the application does not take the shard with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a callback; `None` if it has panicked. What it had borrowed is whole as far as the engine goes, because the engine
 /// changes nothing across a callback; what the application had begun is its own.
 #[inline]
-pub(crate) fn fence<R>(callback: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contain<R>(callback: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(callback)) {
         Ok(result) => Some(result),
         Err(payload) => {
@@ -17,7 +17,7 @@ pub(crate) fn fence<R>(callback: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Runs whatever may panic outside of callbacks. Errors: what the panic has said.
-pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -40,12 +40,12 @@ mod tests {
 
     #[test]
     fn a_panic_stays_inside_also_when_its_payload_panics() {
-        assert_eq!(fence(|| 7), Some(7));
-        assert_eq!(fence(|| panic!("an ordinary one")), None::<()>);
-        assert_eq!(fence(|| std::panic::panic_any(Thorn)), None::<()>);
-        assert_eq!(caught(|| 7), Ok(7));
-        assert_eq!(caught(|| panic!("said")), Err::<(), _>("said".to_owned()));
-        assert_eq!(caught(|| panic!("{}", 1)), Err::<(), _>("1".to_owned()));
-        assert_eq!(caught(|| std::panic::panic_any(Thorn)), Err::<(), _>("no message".to_owned()));
+        assert_eq!(contain(|| 7), Some(7));
+        assert_eq!(contain(|| panic!("an ordinary one")), None::<()>);
+        assert_eq!(contain(|| std::panic::panic_any(Thorn)), None::<()>);
+        assert_eq!(catch(|| 7), Ok(7));
+        assert_eq!(catch(|| panic!("said")), Err::<(), _>("said".to_owned()));
+        assert_eq!(catch(|| panic!("{}", 1)), Err::<(), _>("1".to_owned()));
+        assert_eq!(catch(|| std::panic::panic_any(Thorn)), Err::<(), _>("no message".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! Memory for whoever needs a little, when the server has no more: it is taken from those that hold most.
+//! Eviction: when the server has no more memory, whoever needs a little gets it from those that hold most.
 //!
 //! 1. Before something is queued or kept, `provide` asks the lease for it. Nearly always there is enough.
 //! 2. If not, sessions of this shard that hold at least twice as much as the one that needs it would are reset, the largest
@@ -17,7 +17,7 @@ use super::inside::Inside;
 use crate::application::Application;
 
 /// Sessions that are reset for one need at most: what the largest hold is much more than a message.
-const SHED_MAX: usize = 16;
+const EVICTIONS_MAX: usize = 16;
 /// Bodies that are remembered within a turn.
 const BODIES_MAX: usize = 16;
 
@@ -26,7 +26,7 @@ impl<A: Application> Inside<A> {
     //= OUTBOX-7
     #[inline]
     pub(crate) fn provide(&mut self, index: u32, bytes: usize) -> bool {
-        self.lease.has(bytes) || self.shed(Some(index), bytes, |inside| inside.lease.has(bytes))
+        self.lease.has(bytes) || self.evict(Some(index), bytes, |inside| inside.lease.has(bytes))
     }
 
     /// What the session holds has changed: it is charged for that.
@@ -52,7 +52,7 @@ impl<A: Application> Inside<A> {
             return Ok(charged);
         }
         let mut charged = None;
-        let is_enough = self.shed(None, bytes.len(), |inside| {
+        let is_enough = self.evict(None, bytes.len(), |inside| {
             inside.lease.trim();
             charged = inside.shares.charge(&bytes);
             charged.is_some()
@@ -78,9 +78,9 @@ impl<A: Application> Inside<A> {
     /// Resets the largest sessions until there is enough for somebody who needs `bytes`. Returns whether there is.
     #[cold]
     #[inline(never)]
-    fn shed(&mut self, index: Option<u32>, bytes: usize, mut is_enough: impl FnMut(&mut Self) -> bool) -> bool {
+    fn evict(&mut self, index: Option<u32>, bytes: usize, mut is_enough: impl FnMut(&mut Self) -> bool) -> bool {
         let own = index.and_then(|index| self.table.get(index)).map_or(0, |entry| entry.held_bytes());
-        for _ in 0..SHED_MAX {
+        for _ in 0..EVICTIONS_MAX {
             if is_enough(self) {
                 return true;
             }
