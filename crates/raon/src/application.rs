@@ -1,9 +1,15 @@
-//! What the user writes.
+//! Application: what the user writes, and what a callback of it can do.
+
+pub(crate) mod broadcast;
+pub(crate) mod context;
+pub(crate) mod states;
 
 use raon_provider::Kind;
 use raon_session::{CloseReason, Framing, Message, Pressure};
 
-use crate::context::Context;
+use crate::router::Router;
+
+use self::context::Context;
 
 /// What an application's messages say beside their body: the header of its framing.
 ///
@@ -18,6 +24,9 @@ use crate::context::Context;
 /// }
 /// ```
 pub type Head<A> = <<A as Application>::Framing as Framing>::Head;
+
+/// The router of a server that runs this application.
+pub(crate) type AppRouter<A> = Router<Head<A>, <A as Application>::Post>;
 
 /// A server's logic. Each shard has an instance of its own, made on its thread by the server's factory, so nothing in here
 /// needs a lock.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use raon_session::{CloseReason, Framing, Message, SendOutcome};
 
+use crate::application::context::Context;
 use crate::application::{Application, Head};
-use crate::context::Context;
 use crate::error::ServerError;
 use crate::server::{Builder, RunningServer, ServerBuilder};
 

@@ -43,7 +43,8 @@ pub enum ServerError {
 pub enum ShardFailure {
     /// A callback of the application has panicked, and `on_panic` is `stop_shard`.
     Callback,
-    /// Something outside the callbacks has panicked, with this message: a framing of the user's, the factory, or the engine.
+    /// Something outside the callbacks has panicked, with this message: the factory, the memory of a
+    /// message when it is dropped, or the engine.
     Panic(String),
     /// The driver has failed in every turn of a second.
     Driver(raon_provider::Error),
@@ -56,7 +57,7 @@ impl fmt::Display for ShardFailure {
         match self {
             ShardFailure::Callback => f.write_str("a callback of the application has panicked; correct it"),
             ShardFailure::Panic(message) => {
-                write!(f, "its thread has panicked (`{message}`); correct the framing, or report it if it is Raon's")
+                write!(f, "its thread has panicked (`{message}`); correct it, or report it if it is Raon's")
             }
             ShardFailure::Driver(error) => write!(f, "its driver fails in every turn: {error}"),
             ShardFailure::Listener(error) => write!(f, "its listener has ended and cannot be opened again: {error}"),

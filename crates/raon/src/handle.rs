@@ -8,37 +8,12 @@ use bytes::Bytes;
 use raon_provider::Address;
 use raon_session::CloseReason;
 
-use crate::application::{Application, Head};
+use crate::application::{AppRouter, Application, Head};
 use crate::error::{MailboxError, MailboxRefusal};
 use crate::id::SessionId;
 use crate::mailbox::Command;
 use crate::metrics::ServerStats;
-use crate::router::Router;
-
-/// How a server stands.
-///
-/// ```
-/// use raon::{Raw, Server, ServerState};
-/// let server = Server::builder().listen("127.0.0.1:0").workers(1).framing(Raw).start()?;
-/// assert_eq!(server.handle().state(), ServerState::Running);
-/// server.handle().stop(std::time::Duration::ZERO);
-/// # let handle = server.handle().clone();
-/// server.join()?;
-/// assert_eq!(handle.state(), ServerState::Ended);
-/// # Ok::<(), raon::ServerError>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum ServerState {
-    /// All shards run.
-    Running,
-    /// A shard or a listener has failed, and the rest goes on, see `OnShardFailure::GoOn`.
-    Degraded,
-    /// The server was stopped, or has stopped itself, and is ending.
-    Stopping,
-    /// All shards have ended.
-    Ended,
-}
+use crate::router::{ServerState, post_to};
 
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///
@@ -57,12 +32,12 @@ pub enum ServerState {
 /// # Ok::<(), ServerError>(())
 /// ```
 pub struct ServerHandle<A: Application> {
-    router: Arc<Router<A>>,
+    router: Arc<AppRouter<A>>,
     address: Option<Address>,
 }
 
 impl<A: Application> ServerHandle<A> {
-    pub(crate) fn new(router: Arc<Router<A>>, address: Option<Address>) -> Self {
+    pub(crate) fn new(router: Arc<AppRouter<A>>, address: Option<Address>) -> Self {
         ServerHandle { router, address }
     }
 
@@ -158,22 +133,4 @@ impl<A: Application> fmt::Debug for ServerHandle<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServerHandle({} sessions on {} shards)", self.sessions(), self.router.shards())
     }
-}
-
-/// Puts a post into a shard's mailbox.
-pub(crate) fn post_to<A: Application>(
-    router: &Router<A>,
-    shard: usize,
-    key: u64,
-    post: A::Post,
-) -> Result<(), MailboxError<A::Post>> {
-    let Some(mailbox) = router.mailbox(shard) else {
-        return Err(MailboxError { refusal: MailboxRefusal::Closed, value: post });
-    };
-    mailbox.put(Command::Post { key, post }, size_of::<A::Post>()).map_err(
-        |MailboxError { refusal, value }| match value {
-            Command::Post { post, .. } => MailboxError { refusal, value: post },
-            _ => unreachable!("the value that comes back is the one that was put in"),
-        },
-    )
 }

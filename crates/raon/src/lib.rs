@@ -20,19 +20,18 @@
 
 #![forbid(unsafe_code)]
 
-mod acceptor;
 mod admission;
 mod application;
 mod boundary;
-mod broadcast;
 mod budget;
 mod chunk;
 mod closures;
 mod config;
-mod context;
+mod core;
 mod error;
 mod group;
 mod handle;
+mod held_input;
 mod id;
 mod log_limit;
 mod mailbox;
@@ -46,15 +45,16 @@ mod shard;
 mod simulation;
 mod table;
 
+pub use self::core::BroadcastOutcome;
+pub use application::broadcast::Group;
+pub use application::context::Context;
 pub use application::{Application, Head, ShardInfo};
-pub use broadcast::{BroadcastOutcome, Group};
 pub use budget::ChargedBytes;
 pub use closures::{ClosureBuilder, ClosureContext, Closures};
 pub use config::{ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, ServerConfig, SlowConsumerPolicy};
-pub use context::Context;
 pub use error::{MailboxError, MailboxRefusal, ServerError, ShardFailure};
 pub use group::GroupKey;
-pub use handle::{ServerHandle, ServerState};
+pub use handle::ServerHandle;
 pub use id::{SHARDS_MAX, SessionId};
 pub use metrics::ServerStats;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
@@ -62,6 +62,7 @@ pub use raon_session::{
     BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,
     LengthWidth, Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
 };
+pub use router::ServerState;
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
 pub use simulation::Simulation;
 

@@ -15,14 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use raon_provider::{AcceptedSocket, Submitter};
+use raon_provider::{AcceptedSocket, Address, Submitter};
 use raon_session::CloseReason;
 
 use crate::admission::AdmissionPermit;
 use crate::error::{MailboxError, MailboxRefusal};
 use crate::group::GroupKey;
 use crate::id::SessionId;
-use crate::shard::Handover;
 
 /// What others ask of a shard.
 pub(crate) enum Command<H, P> {
@@ -57,6 +56,13 @@ pub(crate) struct Broadcasting {
 pub(crate) struct Arrival {
     pub(crate) socket: AcceptedSocket,
     pub(crate) permit: AdmissionPermit,
+}
+
+/// A listener on its way to another shard.
+pub(crate) struct Handover {
+    /// Another handle of the socket, where there can be one.
+    pub(crate) socket: Option<AcceptedSocket>,
+    pub(crate) at: Option<Address>,
 }
 
 /// Bytes that a command counts for beside those it carries: about what it takes in the batch.

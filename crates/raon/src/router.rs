@@ -4,22 +4,41 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admission::Admission;
-use crate::application::{Application, Head};
 use crate::budget::{Budget, Shares};
 use crate::config::ServerConfig;
-use crate::error::MailboxError;
+use crate::error::{MailboxError, MailboxRefusal};
 use crate::group::Presence;
-use crate::handle::ServerState;
-use crate::mailbox::{Command, Mailbox, MailboxLimits};
+use crate::mailbox::{Command, Handover, Mailbox, MailboxLimits};
 use crate::metrics::ServerStats;
-use crate::shard::Handover;
 
-/// The mailbox of a shard that runs this application.
-pub(crate) type ShardMailbox<A> = Mailbox<Head<A>, <A as Application>::Post>;
+/// How a server stands.
+///
+/// ```
+/// use raon::{Raw, Server, ServerState};
+/// let server = Server::builder().listen("127.0.0.1:0").workers(1).framing(Raw).start()?;
+/// assert_eq!(server.handle().state(), ServerState::Running);
+/// server.handle().stop(std::time::Duration::ZERO);
+/// # let handle = server.handle().clone();
+/// server.join()?;
+/// assert_eq!(handle.state(), ServerState::Ended);
+/// # Ok::<(), raon::ServerError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// All shards run.
+    Running,
+    /// A shard or a listener has failed, and the rest goes on, see `OnShardFailure::GoOn`.
+    Degraded,
+    /// The server was stopped, or has stopped itself, and is ending.
+    Stopping,
+    /// All shards have ended.
+    Ended,
+}
 
 /// One per server.
-pub(crate) struct Router<A: Application> {
-    doors: Vec<Door<A>>,
+pub(crate) struct Router<H, P> {
+    doors: Vec<Door<H, P>>,
     pub(crate) admission: Admission,
     pub(crate) budget: Arc<Budget>,
     pub(crate) presence: Arc<Presence>,
@@ -33,8 +52,8 @@ pub(crate) struct Router<A: Application> {
 }
 
 /// What others see of a shard.
-struct Door<A: Application> {
-    mailbox: ShardMailbox<A>,
+struct Door<H, P> {
+    mailbox: Mailbox<H, P>,
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
     load: AtomicU32,
     /// The server ends, and this shard has served all that had arrived at it.
@@ -48,7 +67,7 @@ struct Door<A: Application> {
 /// The load of a shard that takes no more sessions.
 const GONE: u32 = 1 << 31;
 
-impl<A: Application> Router<A> {
+impl<H, P> Router<H, P> {
     pub(crate) fn new(config: &ServerConfig, shards: usize) -> Arc<Self> {
         let limits = MailboxLimits {
             bytes_max: config.mailbox_bytes_max as usize,
@@ -85,7 +104,7 @@ impl<A: Application> Router<A> {
     }
 
     /// Where the shard of this number is reached, if there is one.
-    pub(crate) fn mailbox(&self, shard: usize) -> Option<&ShardMailbox<A>> {
+    pub(crate) fn mailbox(&self, shard: usize) -> Option<&Mailbox<H, P>> {
         self.doors.get(shard).map(|door| &door.mailbox)
     }
 
@@ -216,4 +235,15 @@ impl<A: Application> Router<A> {
     pub(crate) fn shares(&self, shard: usize) -> Shares {
         self.doors[shard].shares.clone()
     }
+}
+
+/// Puts a post into a shard's mailbox.
+pub(crate) fn post_to<H, P>(router: &Router<H, P>, shard: usize, key: u64, post: P) -> Result<(), MailboxError<P>> {
+    let Some(mailbox) = router.mailbox(shard) else {
+        return Err(MailboxError { refusal: MailboxRefusal::Closed, value: post });
+    };
+    mailbox.put(Command::Post { key, post }, size_of::<P>()).map_err(|MailboxError { refusal, value }| match value {
+        Command::Post { post, .. } => MailboxError { refusal, value: post },
+        _ => unreachable!("the value that comes back is the one that was put in"),
+    })
 }

@@ -6,18 +6,14 @@ use std::thread::JoinHandle;
 use raon_provider::{AcceptedSocket, Address};
 use raon_session::Framing;
 
-use crate::application::{Application, ShardInfo};
+use crate::application::{AppRouter, Application, ShardInfo};
 use crate::boundary;
 use crate::closures::ClosureBuilder;
 use crate::config::{Listen, Profile, ServerConfig};
 use crate::error::{ServerError, ShardFailure};
 use crate::handle::ServerHandle;
 use crate::platform;
-use crate::router::Router;
-use crate::shard::{ListenAt, Shard, ShardParts};
-
-/// Makes the application of a shard.
-pub(crate) type Factory<A> = Arc<dyn Fn(ShardInfo) -> A + Send + Sync>;
+use crate::shard::{Factory, ListenAt, Shard, ShardParts};
 
 /// A game server: sessions over a [`Framing`], an [`Application`] per shard.
 ///
@@ -134,7 +130,7 @@ impl<A: Application> ServerBuilder<A> {
             tracing::warn!("{unlimited}");
         }
         fit_to_descriptors(&mut config, shards, platform::raise_descriptor_limit());
-        let router = Router::<A>::new(&config, shards);
+        let router = AppRouter::<A>::new(&config, shards);
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;
         for number in 0..shards {

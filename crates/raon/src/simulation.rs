@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use raon_provider::{Address, FaultPlan, SimNetwork, SimPeer};
 
+use crate::application::AppRouter;
 use crate::application::Application;
 use crate::boundary;
 use crate::error::ServerError;
 use crate::handle::ServerHandle;
-use crate::router::Router;
 use crate::server::{ServerBuilder, listen_at};
 use crate::shard::{Progress, Shard, ShardParts};
 
@@ -86,7 +86,7 @@ impl Simulation {
         let ServerBuilder { config, framing, factory, listener: _ } = server;
         config.validate()?;
         let count = config.workers.max(1) as usize;
-        let router = Router::<A>::new(&config, count);
+        let router = AppRouter::<A>::new(&config, count);
         let mut address = None;
         for number in 0..count {
             let parts = ShardParts {
@@ -243,7 +243,7 @@ impl<A: Application> Stepped for Shard<A> {
 
     #[cfg(test)]
     fn buffers_lent(&mut self) -> usize {
-        self.inside.driver.pool_state().lent
+        Shard::buffers_lent(self)
     }
 }
 

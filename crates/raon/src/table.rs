@@ -1,9 +1,7 @@
-//! The sessions of one shard: slots with a generation, and the application's state of each beside them.
+//! Table of the sessions of one shard: slots with a generation.
 //!
 //! 1. `insert` takes the slot that was freed last, or the next new one; memory that was never needed is never touched.
-//! 2. The application's state comes when `on_open` has returned, is taken out while one of its callbacks runs, and for good
-//!    when the session has ended.
-//! 3. `remove`, when the driver has closed the socket, makes the id stale. A slot whose generation is used up is never
+//! 2. `remove`, when the driver has closed the socket, makes the id stale. A slot whose generation is used up is never
 //!    used again.
 
 use raon_provider::{OperationId, SocketId};
@@ -12,9 +10,9 @@ use raon_session::{Session, State};
 use crate::admission::AdmissionPermit;
 use crate::chunk::OutChunk;
 use crate::group::Membership;
+use crate::held_input::HeldInput;
 use crate::id::{SLOT_BITS, SessionId};
 use crate::ranks::{Rank, Ranked, Ranks};
-use crate::shard::held::HeldInput;
 
 /// What a shard keeps of a session.
 pub(crate) struct Entry {
@@ -78,7 +76,7 @@ impl Entry {
         if self.session.state() == State::Closed {
             return 0;
         }
-        let held = self.held.as_ref().map_or(0, |held| held.charged_bytes());
+        let held = self.held.as_ref().map_or(0, |held| held.charged_bytes);
         self.session.outbox.bytes() + self.handed.bytes as usize + self.inbox_charged_bytes + held
     }
 }
@@ -95,10 +93,9 @@ const _: () = assert!(size_of::<Slot>() <= 256);
 const NONE: u32 = u32::MAX;
 
 /// The table.
-pub(crate) struct Table<S> {
+pub(crate) struct Table {
     shard: u8,
     slots: Vec<Slot>,
-    states: Vec<Option<S>>,
     free_head: u32,
     length: usize,
     capacity: usize,
@@ -117,11 +114,11 @@ impl Ranked for Vec<Slot> {
     }
 }
 
-impl<S> Table<S> {
+impl Table {
     pub(crate) fn new(shard: u8, capacity: usize) -> Self {
         let capacity = capacity.min(1 << SLOT_BITS);
         let ranks = Ranks::default();
-        Table { shard, slots: Vec::new(), states: Vec::new(), free_head: NONE, length: 0, capacity, ranks }
+        Table { shard, slots: Vec::new(), free_head: NONE, length: 0, capacity, ranks }
     }
 
     /// Puts a session in, or gives it back when the table is full.
@@ -135,7 +132,6 @@ impl<S> Table<S> {
             return Err(Box::new(entry));
         } else {
             self.slots.push(Slot { generation: 1, next_free: NONE, entry: Some(entry) });
-            self.states.push(None);
         }
         self.length += 1;
         Ok(if index == NONE { self.slots.len() as u32 - 1 } else { index })
@@ -188,22 +184,6 @@ impl<S> Table<S> {
         self.slots.get_mut(index as usize)?.entry.as_mut()
     }
 
-    /// The application's state, unless one of the session's callbacks has it.
-    #[inline]
-    pub(crate) fn state_mut(&mut self, index: u32) -> Option<&mut S> {
-        self.states.get_mut(index as usize)?.as_mut()
-    }
-
-    #[inline]
-    pub(crate) fn take_state(&mut self, index: u32) -> Option<S> {
-        self.states.get_mut(index as usize)?.take()
-    }
-
-    #[inline]
-    pub(crate) fn put_state(&mut self, index: u32, state: S) {
-        self.states[index as usize] = Some(state);
-    }
-
     /// What the session holds has changed.
     #[inline]
     pub(crate) fn update_rank(&mut self, index: u32) {
@@ -238,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_id_is_stale_once_its_session_is_gone() {
-        let mut table = Table::<u8>::new(3, 2);
+        let mut table = Table::new(3, 2);
         let first = table.insert(entry()).ok().unwrap();
         let id = table.id(first);
         assert_eq!((table.resolve(id), table.resolve_live(id), id.shard()), (Some(first), Some(first), 3));
@@ -251,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let mut table = Table::<u8>::new(0, 1);
+        let mut table = Table::new(0, 1);
         assert!(table.insert(entry()).is_ok());
         assert!(table.insert(entry()).is_err());
         assert_eq!(table.len(), 1);

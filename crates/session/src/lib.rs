@@ -27,11 +27,11 @@
 //! calls. Deadlines ([`LivenessLimits`]) share one timer, which is set again only when it fires.
 //!
 //! ```
-//! use raon_session::{HeapAllocator, Delimiter, Session, SessionConfig, ChunkAllocator};
+//! use raon_session::{ChunkAllocator, Delimiter, HeapAllocator, Inbox, Session, SessionConfig};
 //! let (config, lines, mut allocator) = (SessionConfig::default(), Delimiter::line(), HeapAllocator::default());
-//! let mut session = Session::new(&config, 0);
+//! let (mut session, mut inbox) = (Session::new(&config, 0), Inbox::default());
 //! for mut input in [&b"hello\nwor"[..], b"ld\n"] {
-//!     while let Some(message) = session.inbox.next(&lines, &mut input, allocator.free_lists())? {
+//!     while let Some(message) = inbox.next(&lines, &mut input, allocator.free_lists())? {
 //!         session.outbox.append(&lines, (), &message, &config.outbox, &mut allocator);
 //!     }
 //! }

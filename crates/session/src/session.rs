@@ -1,7 +1,8 @@
-//! One session: its state, and all that it has besides.
+//! One session: its state, its way out, its deadlines and its rate. Its way in, the [`Inbox`](crate::Inbox), stands beside it:
+//! the message that the application reads lies in there while the session is written to.
 //!
 //! 1. `new`, when the socket is adopted: `Opening`. The engine asks `arm` and sets the timer.
-//! 2. A receive buffer comes: the engine takes messages out of `inbox`, and says `received`. The first one ends the
+//! 2. A receive buffer comes: the engine takes messages out of its inbox, and says `received`. The first one ends the
 //!    handshake, unless only `establish` does.
 //! 3. Messages are appended to `outbox`; at the end of the turn the pieces are handed over, then `settle`.
 //! 4. The end begins, by `peer_ended`, `close` or `abort`. The first reason stays; the step that says `has_ended` is the
@@ -19,7 +20,6 @@ pub use state::{Action, Event, State};
 
 use crate::close::{CloseReason, TransportFailure};
 use crate::free_lists::FreeLists;
-use crate::inbox::Inbox;
 use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
 use crate::outbox::{Chunk, Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
@@ -113,11 +113,11 @@ impl Step {
 /// One session, `C` being what its messages are gathered in.
 ///
 /// ```
-/// use raon_session::{Action, HeapAllocator, PacketHead, Packet, Session, SessionConfig, ChunkAllocator};
+/// use raon_session::{Action, ChunkAllocator, HeapAllocator, Inbox, Packet, PacketHead, Session, SessionConfig};
 /// let (config, framing, mut allocator) = (SessionConfig::default(), Packet::new(), HeapAllocator::default());
-/// let mut session = Session::new(&config, 0);
+/// let (mut session, mut inbox) = (Session::new(&config, 0), Inbox::default());
 /// let mut input = &b"\x06\0\x01\0hi"[..];
-/// while let Some(message) = session.inbox.next(&framing, &mut input, allocator.free_lists())? {
+/// while let Some(message) = inbox.next(&framing, &mut input, allocator.free_lists())? {
 ///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut allocator);
 /// }
 /// session.received(&config, 5, 1, 2)?;
@@ -128,8 +128,6 @@ impl Step {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Session<C> {
-    /// The way in.
-    pub inbox: Inbox,
     /// The way out.
     pub outbox: Outbox<C>,
     liveness: Liveness,
@@ -142,7 +140,6 @@ impl<C: Chunk> Session<C> {
     /// A session that has just been opened.
     pub fn new(config: &SessionConfig, now_ns: u64) -> Self {
         Session {
-            inbox: Inbox::default(),
             outbox: Outbox::default(),
             liveness: Liveness::new(&config.liveness, now_ns),
             rate: config.rate.is_on().then(|| Box::new(Rate::new(&config.rate, now_ns))),
@@ -323,12 +320,6 @@ impl<C: Chunk> Session<C> {
         }
     }
 
-    /// Drops what waits and gives memory to the free lists. For the end of a session.
-    pub fn clear(&mut self, free_lists: &mut FreeLists<C>) {
-        self.inbox.clear(free_lists);
-        self.outbox.clear(free_lists);
-    }
-
     /// When a session that is closing has had its time, on the clock that was handed in. What is queued and the close of
     /// the socket after it have this one deadline together. Without meaning before the session has ended.
     //= CLOSE-4
@@ -402,7 +393,7 @@ impl<C: Chunk> Session<C> {
 
 impl<C> fmt::Debug for Session<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Session({:?}, {:?}, {:?})", self.state, self.inbox, self.outbox)
+        write!(out, "Session({:?}, {:?})", self.state, self.outbox)
     }
 }
 

@@ -81,7 +81,7 @@ proptest! {
         session.close(&config, u64::MAX, CloseReason::Shutdown);
         session.arm(&config);
         session.fired(&config, u64::MAX);
-        session.clear(allocator.free_lists());
+        session.outbox.clear(allocator.free_lists());
         prop_assert_eq!((session.outbox.messages(), session.outbox.bytes()), (0, 0));
     }
 }

@@ -158,10 +158,8 @@ fn heartbeats_without_a_deadline_go_on() {
 fn bytes_that_are_no_message_keep_nobody_alive() {
     let config = silent(100, 0, 0);
     let (mut session, mut allocator) = (opened(&config, 0), HeapAllocator::default());
-    let framing = raon_session::Packet::new();
-    assert!(
-        session.inbox.next(&framing, &mut &[200, 0, 1][..], allocator.free_lists()).expect("good so far").is_none()
-    );
+    let (framing, mut inbox) = (raon_session::Packet::new(), raon_session::Inbox::default());
+    assert!(inbox.next(&framing, &mut &[200, 0, 1][..], allocator.free_lists()).expect("good so far").is_none());
     let timer = session.arm(&config).expect("a deadline");
     assert_eq!(session.fired(&config, timer), Verdict::Close(CloseReason::IdleTimeout));
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use raon_session::{CloseReason, Verdict};
 
 use super::Shard;
-use super::inside::Inside;
 use crate::application::Application;
 use crate::id::SessionId;
 
@@ -45,15 +44,16 @@ impl Attention {
 impl<A: Application> Shard<A> {
     /// Bounds a wait so that the shard notices when it stands still. Called right before the wait.
     pub(super) fn watch(&mut self, wait: Option<Duration>) -> Option<Duration> {
-        if self.is_simulated || !self.inside.has_deadlines() {
+        if self.is_simulated || !self.delivery.core().has_deadlines() {
             self.attention.waited_from_ns = 0;
             return wait;
         }
         let wait = wait.map_or(WATCH, |wait| wait.min(WATCH));
-        let now_ns = self.inside.driver.clock_ns();
+        let now_ns = self.delivery.core().driver().clock_ns();
         let end_ns = now_ns.saturating_add(wait.as_nanos() as u64);
         self.attention.waited_from_ns = now_ns;
-        self.attention.wait_end_ns = self.inside.driver.next_deadline_ns().map_or(end_ns, |due_ns| due_ns.min(end_ns));
+        self.attention.wait_end_ns =
+            self.delivery.core().driver().next_deadline_ns().map_or(end_ns, |due_ns| due_ns.min(end_ns));
         Some(wait)
     }
 
@@ -64,18 +64,18 @@ impl<A: Application> Shard<A> {
         if waited_from_ns == 0 {
             return;
         }
-        let now_ns = self.inside.driver.now_ns();
+        let now_ns = self.now_ns();
         let worked_ns = waited_from_ns.saturating_sub(looked_ns);
         let overslept_ns = now_ns.saturating_sub(wait_end_ns.max(waited_from_ns));
         let stall_ns: u64 = [worked_ns, overslept_ns].into_iter().filter(|ns| *ns >= STALL_MIN_NS).sum();
         if stall_ns > 0 {
-            self.inside.forgive(stall_ns);
+            self.delivery.with_core(|core| core.forgive(stall_ns));
         }
     }
 
     /// The shard has stood still for this long, as a simulation says.
     pub(crate) fn stand_still(&mut self, stall_ns: u64) {
-        self.inside.forgive(stall_ns);
+        self.delivery.with_core(|core| core.forgive(stall_ns));
     }
 
     /// Does what a session's timer has brought; a verdict of silence waits until its input has been read.
@@ -83,7 +83,7 @@ impl<A: Application> Shard<A> {
     pub(super) fn act_on(&mut self, index: u32, verdict: Verdict) {
         match verdict {
             Verdict::Close(reason) if is_silence(reason) => {
-                let id = self.inside.table.id(index);
+                let id = self.delivery.core().table().id(index);
                 self.attention.overdue.push((id, TURNS_MAX));
             }
             verdict => self.execute(index, verdict),
@@ -102,70 +102,32 @@ impl<A: Application> Shard<A> {
     }
 
     fn is_still_overdue(&mut self, id: SessionId, turns: &mut u8) -> bool {
-        let Some(index) = self.inside.table.resolve(id) else { return false };
-        self.inside.excuse_silence(index);
-        let verdict = self.inside.judge(index);
+        let Some(index) = self.delivery.core().table().resolve(id) else { return false };
+        let verdict = self.delivery.with_core(|core| core.judge(index));
         let waits = matches!(verdict, Verdict::Close(reason) if is_silence(reason))
-            && (*turns == TURNS_MAX || (*turns > 0 && self.inside.has_unread(index)));
+            && (*turns == TURNS_MAX || (*turns > 0 && self.delivery.core().has_unread(index)));
         if waits {
             *turns -= 1;
             return true;
         }
         self.execute(index, verdict);
-        self.tell_ended();
         false
     }
 
     fn execute(&mut self, index: u32, verdict: Verdict) {
+        let delivery = &mut self.delivery;
         match verdict {
             Verdict::Nothing => {}
-            Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
+            Verdict::Rearm { at_ns } => delivery.with_core(|core| core.set_deadline(index, at_ns)),
             Verdict::Heartbeat { at_ns } => {
-                self.inside.set_timer(index, at_ns);
-                self.call_session(index, |application, ctx, state| application.on_heartbeat(ctx, state));
+                delivery.with_core(|core| core.set_deadline(index, at_ns));
+                delivery.heartbeat(index);
             }
-            Verdict::Close(reason) => self.inside.close(index, reason),
-            Verdict::Abort => {
-                self.inside.stats.forced += 1;
-                self.inside.abort(index, CloseReason::ShutdownForced);
-            }
-        }
-    }
-}
-
-impl<A: Application> Inside<A> {
-    /// Whether sessions have deadlines or rates that suffer from a shard that stands still. What a peer's input meets is
-    /// looked after by itself.
-    fn has_deadlines(&self) -> bool {
-        let are_closing = self.table.len() as u64 > self.stats.sessions;
-        are_closing || (self.stats.sessions > 0 && self.settings.is_watched)
-    }
-
-    fn forgive(&mut self, stall_ns: u64) {
-        let now_ns = self.driver.clock_ns();
-        for index in self.table.indices() {
-            if let Some(entry) = self.table.get_mut(index) {
-                entry.session.forgive(&self.settings.session, now_ns, stall_ns);
-            }
-        }
-    }
-
-    fn judge(&mut self, index: u32) -> Verdict {
-        let now_ns = self.driver.now_ns();
-        let entry = self.table.get_mut(index);
-        entry.map_or(Verdict::Nothing, |entry| entry.session.judge(&self.settings.session, now_ns))
-    }
-
-    fn has_unread(&self, index: u32) -> bool {
-        let socket = self.table.get(index).map(|entry| entry.socket);
-        socket.is_some_and(|socket| self.driver.has_unread(socket).unwrap_or(false))
-    }
-
-    /// A session whose input is held back is not silent.
-    fn excuse_silence(&mut self, index: u32) {
-        let now_ns = self.driver.now_ns();
-        if let Some(entry) = self.table.get_mut(index).filter(|entry| entry.held.is_some()) {
-            entry.session.excuse_silence(&self.settings.session, now_ns);
+            Verdict::Close(reason) => delivery.with_core(|core| core.close(index, reason)),
+            Verdict::Abort => delivery.with_core(|core| {
+                core.stats_mut().forced += 1;
+                core.abort(index, CloseReason::ShutdownForced);
+            }),
         }
     }
 }

@@ -17,7 +17,6 @@ use super::{Progress, Shard};
 use crate::application::Application;
 use crate::boundary;
 use crate::config::OnShardFailure;
-use crate::context::Context;
 use crate::error::{ServerError, ShardFailure};
 use crate::mailbox::{Batch, Command};
 
@@ -81,29 +80,28 @@ impl<A: Application> Shard<A> {
 
     /// The shard leaves the server.
     pub(super) fn leave(&mut self, failure: &ShardFailure) {
-        let inside = &mut self.inside;
-        let (number, then) = (usize::from(inside.number), inside.settings.on_shard_failure);
+        let (number, then) = (self.number, self.delivery.core().settings().on_shard_failure);
         tracing::error!(shard = number, "the shard has ended: {failure}; {then}");
-        inside.stats.shard_failures += 1;
-        inside.router.retire(number);
+        self.delivery.stats_mut().shard_failures += 1;
+        self.router.retire(number);
         self.decide(then);
     }
 
     /// What happens to the server. One that is stopping does so already.
     pub(super) fn decide(&mut self, then: OnShardFailure) {
-        let router = self.inside.router.clone();
+        let router = self.router.clone();
         router.note_failure();
         if router.stopping().is_some() {
             return;
         }
         match then {
-            OnShardFailure::StopServer => router.stop(self.inside.settings.failure_grace_ns),
+            OnShardFailure::StopServer => router.stop(self.delivery.core().settings().failure_grace_ns),
             OnShardFailure::GoOn => self.pass_listener_on(),
         }
     }
 
     fn error(&self, failure: ShardFailure) -> ServerError {
-        ServerError::ShardFailed { shard: usize::from(self.inside.number), failure }
+        ServerError::ShardFailed { shard: self.number, failure }
     }
 
     fn fail(&mut self, failure: ShardFailure) -> ServerError {
@@ -112,48 +110,35 @@ impl<A: Application> Shard<A> {
             _ => CloseReason::ShutdownForced,
         };
         let _ = boundary::contain(|| self.leave(&failure));
-        for index in self.inside.table.indices() {
-            let _ = boundary::contain(|| self.tell_failed(index, reason));
-            let _ = boundary::contain(|| self.inside.release(index));
+        for index in self.delivery.core().table().indices() {
+            let _ = boundary::contain(|| self.delivery.with_core(|core| core.abort(index, reason)));
+            // The application is told also if that has panicked.
+            let _ = boundary::contain(|| self.delivery.with_core(|_| {}));
+            let _ = boundary::contain(|| self.release(index));
         }
         let _ = boundary::contain(|| self.give_mail_back());
         let _ = boundary::contain(|| self.end_driver());
         let _ = boundary::contain(|| self.publish());
-        self.inside.router.end(usize::from(self.inside.number));
+        self.router.end(self.number);
         // What has already ended the application is the cause of what followed.
-        let cause = self.failure.take().unwrap_or(failure);
-        self.error(cause)
-    }
-
-    /// The end of a session for want of its shard.
-    fn tell_failed(&mut self, index: u32, reason: CloseReason) {
-        self.inside.leave_all(index);
-        let Some(entry) = self.inside.table.get_mut(index) else { return };
-        let _ = entry.session.abort(reason);
-        let reason = entry.session.reason().unwrap_or(reason);
-        // None: the application knows of its end, or of no such session; or the state was with what has panicked.
-        let Some(state) = self.inside.table.take_state(index) else { return };
-        self.inside.stats.count_close(reason);
-        self.inside.stats.sessions -= 1;
-        let (application, inside) = (&mut self.application, &mut self.inside);
-        application.on_close(&mut Context::of(inside, index), state, reason);
+        self.error(if self.is_broken() { ShardFailure::Callback } else { failure })
     }
 
     /// What others have put in, also the rest of what was being worked off: connections and a listener go to other shards.
     fn give_mail_back(&mut self) {
         let mut batches = [std::mem::take(&mut self.batch), Batch::default()];
-        if let Some(mailbox) = self.inside.router.mailbox(usize::from(self.inside.number)) {
+        if let Some(mailbox) = self.router.mailbox(self.number) {
             mailbox.swap(&mut batches[1]);
         }
         for command in batches.iter_mut().flat_map(|batch| batch.commands.drain(..)) {
             match command {
                 Command::Adopt(arrival) => {
-                    self.inside.router.remove_load(usize::from(self.inside.number));
+                    self.router.remove_load(self.number);
                     self.find_shard(arrival);
                 }
-                Command::Listen(handover) => self.inside.router.pass_listener(handover),
+                Command::Listen(handover) => self.router.pass_listener(handover),
                 Command::Send { .. } | Command::SendShared { .. } | Command::Close { .. } => {
-                    self.inside.stats.late += 1
+                    self.delivery.stats_mut().late += 1
                 }
                 Command::Post { .. } | Command::Broadcast(_) => {}
             }
@@ -163,7 +148,7 @@ impl<A: Application> Shard<A> {
     /// Resets what is open. What the listener has yielded meanwhile goes to other shards.
     fn end_driver(&mut self) {
         let mut completions = Completions::with_capacity(1);
-        self.inside.driver.shutdown(&mut completions);
+        self.delivery.driver_mut().shutdown(&mut completions);
         while let Some(completion) = completions.pop() {
             if let Outcome::Accepted(socket) = completion.outcome {
                 self.on_accepted(socket);

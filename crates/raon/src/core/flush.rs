@@ -12,19 +12,18 @@
 //! answers. The driver has at most two hand-overs of a session.
 
 use raon_provider::{Driver, Payload, SocketId};
-use raon_session::{CloseReason, Outbox, Pressure, State, TransportFailure};
+use raon_session::{CloseReason, Framing, Outbox, Pressure, State, TransportFailure};
 
-use super::inside::Inside;
+use super::ShardCore;
 use super::settings::SENDS_PER_FLUSH;
-use crate::application::Application;
 use crate::chunk::{OutChunk, own_bytes, payload};
 use crate::id::Token;
 use crate::table::{Entry, Handed};
 
 /// Most bytes that the driver gets of a session at once, and the most pieces of them: what fills a socket's buffer, and
 /// what one `writev` takes.
-pub(crate) const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
-pub(crate) const GATHER_PIECES_MAX: usize = 1000;
+pub(super) const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
+pub(super) const GATHER_PIECES_MAX: usize = 1000;
 /// A larger hand-over is charged until the driver has finished it. Smaller ones are the driver's share: 16 KiB per session.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
 
@@ -35,9 +34,20 @@ struct HandedBytes {
     own: usize,
 }
 
-impl<A: Application> Inside<A> {
+impl<F: Framing> ShardCore<F> {
+    /// True if any session is to be flushed.
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Flushes the next session that is due, and says which watermark it has passed. `None`: no other one is due.
+    pub(crate) fn flush_next(&mut self) -> Option<(u32, Option<Pressure>)> {
+        let index = self.dirty.pop()?;
+        Some((index, self.flush(index)))
+    }
+
     /// Flushes a session if it is due. Returns the watermark that it has passed.
-    pub(crate) fn flush(&mut self, index: u32) -> Option<Pressure> {
+    fn flush(&mut self, index: u32) -> Option<Pressure> {
         let entry = self.table.get_mut(index).filter(|entry| entry.is_dirty)?;
         entry.is_dirty = false;
         if entry.session.state() == State::Closed {
@@ -70,7 +80,7 @@ impl<A: Application> Inside<A> {
     /// answers.
     //= FLOW-1
     #[inline]
-    pub(super) fn may_give(&mut self, index: u32) -> bool {
+    pub(crate) fn may_give(&mut self, index: u32) -> bool {
         let Some(entry) = self.table.get(index).filter(|entry| entry.session.is_live()) else { return false };
         let mark = &self.settings.mark;
         let is_within = entry.session.outbox.is_within(mark.bytes_max, mark.messages_max, mark.pieces_max);
@@ -81,7 +91,7 @@ impl<A: Application> Inside<A> {
     #[cold]
     #[inline(never)]
     fn may_give_after_flush(&mut self, index: u32) -> bool {
-        if self.answering.ignores_pressure {
+        if self.answering.ignores_pressure() {
             return true;
         }
         let Some(entry) = self.table.get(index) else { return false };
@@ -158,8 +168,7 @@ impl<A: Application> Inside<A> {
         self.recharge(index);
         let entry = self.table.get_mut(index)?;
         if entry.session.state() == State::Closing {
-            let step = entry.session.drained();
-            self.follow(index, step);
+            self.drained(index);
             return None;
         }
         settled.pressure
@@ -167,18 +176,18 @@ impl<A: Application> Inside<A> {
 }
 
 /// The way out for a callback that finds the outbox of its own session full.
-pub(crate) struct Relief<'a> {
-    pub(crate) socket: SocketId,
-    pub(crate) token: u64,
-    pub(crate) handed: &'a mut Handed,
-    pub(crate) bytes_handed_over: &'a mut u64,
+pub(super) struct Relief<'a> {
+    pub(super) socket: SocketId,
+    pub(super) token: u64,
+    pub(super) handed: &'a mut Handed,
+    pub(super) bytes_handed_over: &'a mut u64,
 }
 
 impl Relief<'_> {
     /// Hands over what waits: if the driver has nothing of the session, or once although it has.
     //= FLOW-1
     #[cold]
-    pub(crate) fn hand_over(&mut self, driver: &mut Driver, outbox: &mut Outbox<OutChunk>) {
+    pub(super) fn hand_over(&mut self, driver: &mut Driver, outbox: &mut Outbox<OutChunk>) {
         let is_busy = self.handed.is_awaited || !driver.writable(self.socket, self.token).unwrap_or(false);
         if outbox.is_empty() || (is_busy && self.handed.is_overflowed) {
             return;

@@ -11,7 +11,7 @@ use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
 use crate::config::{OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, ServerConfig, SlowConsumerPolicy};
 
 /// Sends that one hand-over of a session makes at most, see `flush.rs`.
-pub(crate) const SENDS_PER_FLUSH: u32 = 3;
+pub(super) const SENDS_PER_FLUSH: u32 = 3;
 /// And the one of a callback that finds its outbox full while the driver is busy.
 const SENDS_OF_RELIEF: u32 = 1;
 /// The accept, the tick, and the three timers of a shutdown, each twice while one is cancelled.
@@ -21,6 +21,8 @@ const OPERATIONS_OF_THE_SHARD: u32 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) session: SessionConfig,
+    /// Most sessions of the shard.
+    pub(crate) sessions_max: u32,
     pub(crate) tick: Option<Duration>,
     pub(crate) timers_max: usize,
     pub(crate) posts_max: usize,
@@ -59,6 +61,7 @@ impl Settings {
         let milliseconds = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds));
         Settings {
             session: session_config(config),
+            sessions_max: sessions_max(config),
             tick: (config.tick_ms > 0).then(|| milliseconds(config.tick_ms)),
             timers_max: config.timers_max as usize,
             posts_max: config.mailbox_commands_max as usize,
@@ -107,7 +110,7 @@ fn session_config(config: &ServerConfig) -> SessionConfig {
 }
 
 /// Most sessions of one shard.
-pub(crate) fn sessions_max(config: &ServerConfig) -> u32 {
+fn sessions_max(config: &ServerConfig) -> u32 {
     config.sessions_max.min(SESSIONS_PER_SHARD_MAX)
 }
 

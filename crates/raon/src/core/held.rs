@@ -7,7 +7,7 @@
 //!    driver, and the rest waits with the peer.
 //!    A session that has had its share of messages in a step is held in the same way, until the next step.
 //! 3. The driver says `Writable`: the session joins the list of those whose held input is worked off, once per step and by
-//!    `PORTION_BYTES_MAX` at most, so that other sessions' completions come in between.
+//!    64 KiB at most, so that other sessions' completions come in between.
 //! 4. All of it has been given to the application: the peer's end follows if it has come, else the stream is resumed.
 //!
 //! A session that ends drops its held input, and the bytes are counted as discarded. On drop nothing is given any more.
@@ -17,20 +17,14 @@
 
 use std::collections::VecDeque;
 
-use raon_session::CloseReason;
+use raon_session::{CloseReason, Framing};
 
-use super::Shard;
-use super::inside::Inside;
-use crate::application::Application;
+use super::ShardCore;
+use crate::held_input::HeldInput;
 
 /// Held input up to this size does not stop the stream: the next turn usually brings `Writable`, and to stop a stream and to
 /// start it again costs two requests. Four receive buffers.
 const INTAKE_BYTES_MAX: usize = 16 * 1024;
-/// Most bytes of one session's held input that one step gives to the application.
-const PORTION_BYTES_MAX: usize = 64 * 1024;
-/// Messages of held input after which a step gives no more of it: a few milliseconds. The rest comes first in the next step,
-/// after whatever has come for the others.
-const MESSAGES_PER_STEP: u64 = 4096;
 /// Turns that held input waits for at most without `pause_receiving`: one hands the send over, one brings its end, and one
 /// more each for a system that is late with it.
 const TURNS_MAX: u64 = 4;
@@ -38,112 +32,64 @@ const TURNS_MAX: u64 = 4;
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = INTAKE_BYTES_MAX;
 
-/// One session's input that waits.
-#[derive(Default)]
-pub(crate) struct HeldInput {
-    bytes: Vec<u8>,
-    /// Bytes from the front that the application has got.
-    given: usize,
-    charged_bytes: usize,
-    /// The turn in which reading stopped, or some of it was given last.
-    stopped_in_turn: u64,
-    /// The peer has ended its side behind these bytes.
-    is_ended: bool,
-    /// In the list of those that are worked off.
-    is_listed: bool,
-}
-
-impl HeldInput {
-    fn waiting(&self) -> &[u8] {
-        &self.bytes[self.given..]
-    }
-
-    /// Bytes that it is charged for.
-    pub(crate) fn charged_bytes(&self) -> usize {
-        self.charged_bytes
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if self.given > self.bytes.len() / 2 {
-            self.bytes.drain(..self.given);
-            self.given = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// As new, but for its memory.
-    fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        *self = HeldInput { bytes, ..HeldInput::default() };
-    }
-}
-
 /// What a shard keeps of held inputs beside those of its sessions.
 #[derive(Default)]
-pub(crate) struct HeldInputs {
+pub(super) struct HeldInputs {
     /// Sessions whose held input can be worked off. A session may have ended meanwhile.
-    pub(crate) ready: VecDeque<u32>,
+    ready: VecDeque<u32>,
     #[expect(clippy::vec_box, reason = "a session holds its input in a box")]
     spares: Vec<Box<HeldInput>>,
 }
 
 impl HeldInputs {
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     fn take_spare(&mut self) -> Box<HeldInput> {
         self.spares.pop().unwrap_or_default()
     }
 
     fn keep(&mut self, mut held: Box<HeldInput>) {
-        if held.bytes.capacity() <= SPARE_BYTES_MAX && self.spares.len() < SPARES_MAX {
+        if held.capacity() <= SPARE_BYTES_MAX && self.spares.len() < SPARES_MAX {
             held.clear();
             self.spares.push(held);
         }
     }
 }
 
-impl<A: Application> Shard<A> {
-    /// Works off the held input of all sessions that can go on, a portion of each. True if there was any.
-    //= FLOW-1
-    pub(super) fn work_off_held(&mut self) -> bool {
-        let count = self.inside.held.ready.len();
-        let before = self.inside.stats.messages_received;
-        for _ in 0..count {
-            if self.inside.stats.messages_received - before >= MESSAGES_PER_STEP {
-                break;
-            }
-            if let Some(index) = self.inside.held.ready.pop_front() {
-                self.work_off(index);
-                self.tell_ended();
-            }
-        }
-        count > 0
+impl<F: Framing> ShardCore<F> {
+    /// Sessions whose held input can be worked off now.
+    pub(crate) fn ready(&self) -> usize {
+        self.held.ready.len()
     }
 
-    fn work_off(&mut self, index: u32) {
-        let turn = self.inside.stats.turns;
-        let waits_for_peer = self.inside.settings.pause_receiving;
-        let Some(entry) = self.inside.table.get_mut(index) else { return };
-        let Some(mut held) = entry.held.take() else { return };
+    /// The next of them, with its input, if it still has any.
+    pub(crate) fn next_ready(&mut self) -> Option<(u32, Box<HeldInput>)> {
+        let index = self.held.ready.pop_front()?;
+        let entry = self.table.get_mut(index)?;
+        let mut held = entry.held.take()?;
         held.is_listed = false;
         entry.session.input_released();
-        let portion = &held.waiting()[..held.waiting().len().min(PORTION_BYTES_MAX)];
-        let length = portion.len();
-        self.inside.answering.ignores_pressure = !waits_for_peer && turn >= held.stopped_in_turn + TURNS_MAX;
-        let left = self.give(index, portion);
-        self.inside.answering.ignores_pressure = false;
-        held.given += length - left;
-        if left < length {
-            held.stopped_in_turn = turn;
-        }
-        let is_stopped = left > 0 && !self.inside.answering.has_used_share;
-        self.inside.put_held(index, held, is_stopped);
-        if let Some(true) = self.inside.settle_held(index) {
-            self.on_peer_end(index);
-        }
+        let is_late = self.stats.turns >= held.stopped_in_turn + TURNS_MAX;
+        self.answering.set_ignores_pressure(!self.settings.pause_receiving && is_late);
+        Some((index, held))
     }
-}
 
-impl<A: Application> Inside<A> {
+    /// A portion of a session's held input has been given to the application, but for so many bytes: reading has stopped.
+    /// Returns whether nothing is held any more and the peer's end was waiting behind it.
+    pub(crate) fn put_back(&mut self, index: u32, mut held: Box<HeldInput>, left: usize) -> bool {
+        self.answering.set_ignores_pressure(false);
+        let length = held.portion().len();
+        held.note_given(length - left);
+        if left < length {
+            held.stopped_in_turn = self.stats.turns;
+        }
+        let is_stopped = left > 0 && !self.answering.has_used_share();
+        self.put_held(index, held, is_stopped);
+        self.settle_held(index) == Some(true)
+    }
+
     /// Whether input of the session waits because of our own backpressure. Such a session is not silent.
     pub(crate) fn has_held_input(&self, index: u32) -> bool {
         self.table.get(index).is_some_and(|entry| entry.held.is_some())
@@ -151,7 +97,7 @@ impl<A: Application> Inside<A> {
 
     /// Keeps input until the session's answers have left.
     #[cold]
-    pub(super) fn hold(&mut self, index: u32, bytes: &[u8]) {
+    pub(crate) fn hold(&mut self, index: u32, bytes: &[u8]) {
         let Some(entry) = self.table.get_mut(index).filter(|entry| entry.session.is_live()) else {
             self.stats.bytes_discarded += bytes.len() as u64;
             return;
@@ -163,16 +109,16 @@ impl<A: Application> Inside<A> {
         }
         held.append(bytes);
         // It holds the memory already, so it is charged for it even if that is the end of it.
-        let grown = held.bytes.capacity().saturating_sub(held.charged_bytes);
+        let grown = held.capacity().saturating_sub(held.charged_bytes);
         held.charged_bytes += grown;
         let is_within = grown == 0 || self.provide(index, grown);
-        self.lease.charge(grown);
+        self.accounts.charge(grown);
         self.table.update_rank(index);
         if !is_within {
             self.memory_used_up(index);
             return self.close(index, CloseReason::MemoryBudget);
         }
-        match (is_new, self.answering.has_used_share) {
+        match (is_new, self.answering.has_used_share()) {
             (true, true) => self.list_held(index),
             (true, false) => self.stop_reading(index),
             (false, _) => {}
@@ -181,7 +127,7 @@ impl<A: Application> Inside<A> {
     }
 
     /// The peer has ended its side. True if input waits that comes before the end.
-    pub(super) fn hold_end(&mut self, index: u32) -> bool {
+    pub(crate) fn hold_end(&mut self, index: u32) -> bool {
         match self.table.get_mut(index).and_then(|entry| entry.held.as_mut()) {
             Some(held) => {
                 held.is_ended = true;
@@ -263,7 +209,7 @@ impl<A: Application> Inside<A> {
 
     fn forget_held(&mut self, held: Box<HeldInput>) {
         self.stats.bytes_discarded += held.waiting().len() as u64;
-        self.lease.release(held.charged_bytes);
+        self.accounts.release(held.charged_bytes);
         self.held.keep(held);
     }
 }
@@ -276,7 +222,8 @@ mod tests {
     use raon_session::{Message, Raw};
 
     use super::*;
-    use crate::context::Context;
+    use crate::application::Application;
+    use crate::application::context::Context;
     use crate::server::Server;
     use crate::simulation::Simulation;
 
@@ -326,31 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_makes_room_for_what_comes() {
-        let mut held = HeldInput::default();
-        let mut expected = VecDeque::new();
-        for round in 0..1000usize {
-            let bytes = vec![round as u8; 100];
-            held.append(&bytes);
-            expected.extend(bytes);
-            for _ in 0..(round % 3 * 100).min(expected.len()) {
-                assert_eq!(held.waiting().first().copied(), expected.pop_front());
-                held.given += 1;
-            }
-        }
-        assert_eq!(held.waiting().len(), expected.len());
-        assert!(held.bytes.len() <= 2 * expected.len() + 300, "{} bytes for {}", held.bytes.len(), expected.len());
-    }
-
-    #[test]
     fn few_and_small_ones_are_kept_for_the_next_session() {
         let mut inputs = HeldInputs::default();
         for bytes in [SPARE_BYTES_MAX + 1, 100] {
-            let held = HeldInput { bytes: vec![0; bytes], charged_bytes: bytes, is_ended: true, ..Default::default() };
+            let mut held = HeldInput::default();
+            (held.charged_bytes, held.is_ended) = (bytes, true);
+            held.append(&vec![0; bytes]);
             inputs.keep(Box::new(held));
         }
         let spare = inputs.take_spare();
-        assert!(spare.bytes.capacity() == 100 && spare.waiting().is_empty() && !spare.is_ended);
+        assert!(spare.capacity() == 100 && spare.waiting().is_empty() && !spare.is_ended);
         assert_eq!(spare.charged_bytes, 0);
         (0..2 * SPARES_MAX).for_each(|_| inputs.keep(Box::default()));
         assert_eq!(inputs.spares.len(), SPARES_MAX);

@@ -1,9 +1,9 @@
 //! Refusals and late messages: each kind is counted by itself, and the log gets one line per kind and second.
 
-use raon_session::{Refusal, SendOutcome};
+use raon_provider::{Error, ErrorKind};
+use raon_session::{CloseReason, Framing, Refusal, SendOutcome};
 
-use super::inside::Inside;
-use crate::application::Application;
+use super::ShardCore;
 use crate::id::SessionId;
 use crate::log_limit::LogKind;
 
@@ -15,10 +15,10 @@ const LATE: &str = "something was meant for a session that has ended; forget its
 const MAILBOX_FULL: &str =
     "a shard's mailbox is full; send less per turn or raise mailbox_bytes_max and mailbox_commands_max";
 
-impl<A: Application> Inside<A> {
+impl<F: Framing> ShardCore<F> {
     /// Something was not simply queued for the session in this slot.
     #[cold]
-    pub(crate) fn note_unusual(&mut self, index: u32, outcome: SendOutcome) {
+    pub(super) fn note_unusual(&mut self, index: u32, outcome: SendOutcome) {
         match outcome {
             SendOutcome::Queued => {}
             SendOutcome::Superseded => {
@@ -60,7 +60,7 @@ impl<A: Application> Inside<A> {
 
     /// A session ends because there is no memory for what it has sent.
     #[cold]
-    pub(crate) fn memory_used_up(&mut self, index: u32) {
+    pub(super) fn memory_used_up(&mut self, index: u32) {
         self.warn(LogKind::MemoryBudget, self.table.id(index), MEMORY_USED_UP);
     }
 
@@ -71,16 +71,46 @@ impl<A: Application> Inside<A> {
         self.warn(LogKind::MailboxFull, SessionId::NONE, MAILBOX_FULL);
     }
 
-    /// Counts what this shard's mailbox has refused since the last time, whoever wanted to put it in.
-    pub(crate) fn note_mailbox(&mut self) {
-        let Some(mailbox) = self.router.mailbox(usize::from(self.number)) else { return };
-        let refused = mailbox.take_refused();
+    /// Counts commands that this shard's mailbox has refused since the last time, whoever wanted to put them in.
+    pub(crate) fn note_mailbox(&mut self, refused: u64) {
         if refused > 0 {
             self.stats.refused_mailbox += refused;
             self.warn(LogKind::MailboxFull, SessionId::NONE, MAILBOX_FULL);
         }
     }
 
+    /// The listener's stream of connections pauses, and goes on by itself.
+    pub(crate) fn accept_paused(&mut self, error: Error) {
+        let is_short = matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit);
+        let kind = if is_short { LogKind::DescriptorsUsedUp } else { LogKind::AcceptPaused };
+        if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, suppressed, "the listener pauses: {error}");
+        }
+    }
+
+    /// A connection is closed instead of becoming a session.
+    pub(crate) fn refuse_connection(&mut self, reason: CloseReason) {
+        self.stats.count_close(reason);
+        if let Some(suppressed) = self.log.pass(LogKind::ConnectionRefused, self.driver.now_ns()) {
+            tracing::warn!(shard = self.number, suppressed, "a connection is refused: {reason}");
+        }
+    }
+
+    /// What the driver has counted of the listener's troubles since the last turn.
+    pub(super) fn look_at_accepts(&mut self) {
+        let (pauses, closed) = self.driver.accept_troubles();
+        let closed_now = closed - self.stats.accepted_and_closed;
+        (self.stats.accept_pauses, self.stats.accepted_and_closed) = (pauses, closed);
+        if closed_now > 0
+            && let Some(suppressed) = self.log.pass(LogKind::DescriptorsUsedUp, self.driver.now_ns())
+        {
+            tracing::warn!(
+                shard = self.number,
+                suppressed,
+                "no descriptor is left: {closed_now} connections were closed; raise RLIMIT_NOFILE or lower sessions_max"
+            );
+        }
+    }
     fn warn(&mut self, kind: LogKind, session: SessionId, remedy: &str) {
         if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
             tracing::warn!(shard = self.number, %session, suppressed, "{remedy}");

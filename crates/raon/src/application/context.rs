@@ -1,25 +1,31 @@
 //! What a callback can do.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raon_provider::Address;
-use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome, encode, encode_with, write_body};
+use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome};
 
-use crate::application::{Application, Head};
-use crate::broadcast::Group;
+use super::broadcast::Group;
+use super::states::OtherStates;
+use super::{AppRouter, Application, Head};
 use crate::budget::ChargedBytes;
+use crate::core::ShardCore;
 use crate::error::{MailboxError, MailboxRefusal};
 use crate::group::GroupKey;
-use crate::handle::post_to;
 use crate::id::SessionId;
 use crate::mailbox::Command;
 use crate::metrics::ServerStats;
-use crate::shard::inside::Inside;
+use crate::router::post_to;
 
-/// Memory for bodies that are written for sessions of other shards is given back if it has grown larger than this: sixteen
-/// ordinary frames.
-const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+/// Parts of a shard that a callback has beside the core: what they are made of is the application's.
+pub(crate) struct CallbackEnv<'a, A: Application> {
+    pub(crate) router: &'a AppRouter<A>,
+    /// Posts to keys that are at home here, by this shard itself.
+    pub(crate) posts: &'a mut VecDeque<(u64, A::Post)>,
+    pub(crate) states: OtherStates<'a, A::Session>,
+}
 
 /// A shard, as a callback of its application sees it, and the session that the callback is about, if it is about one.
 ///
@@ -52,23 +58,19 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 /// }
 /// ```
 pub struct Context<'a, A: Application> {
-    pub(crate) inside: &'a mut Inside<A>,
+    pub(crate) core: &'a mut ShardCore<A::Framing>,
+    pub(super) env: CallbackEnv<'a, A>,
     /// The slot of the session that the callback is about.
     current: Option<u32>,
     id: SessionId,
 }
 
 impl<'a, A: Application> Context<'a, A> {
-    /// For a callback that is about a session.
+    /// For a callback that is about the session in this slot, or about none.
     #[inline]
-    pub(crate) fn of(inside: &'a mut Inside<A>, index: u32) -> Self {
-        let id = inside.table.id(index);
-        Context { inside, current: Some(index), id }
-    }
-
-    /// For a callback that is about none.
-    pub(crate) fn of_shard(inside: &'a mut Inside<A>) -> Self {
-        Context { inside, current: None, id: SessionId::NONE }
+    pub(crate) fn new(core: &'a mut ShardCore<A::Framing>, env: CallbackEnv<'a, A>, current: Option<u32>) -> Self {
+        let id = current.map_or(SessionId::NONE, |index| core.table().id(index));
+        Context { core, env, current, id }
     }
 
     // Sending.
@@ -77,7 +79,7 @@ impl<'a, A: Application> Context<'a, A> {
     #[inline]
     pub fn reply(&mut self, head: Head<A>, body: &[u8]) -> SendOutcome {
         match self.current {
-            Some(index) => self.inside.append(index, head, body),
+            Some(index) => self.core.append(index, head, body),
             None => SendOutcome::Gone,
         }
     }
@@ -111,12 +113,12 @@ impl<'a, A: Application> Context<'a, A> {
     /// Sends a message to any session of the server. To one of another shard it goes by that shard's mailbox: `Queued` then
     /// means that it is on its way, and `Refused(Refusal::Memory)` that the mailbox is full.
     pub fn send(&mut self, id: SessionId, head: Head<A>, body: &[u8]) -> SendOutcome {
-        if !self.inside.is_own(id) {
-            let sent = self.inside.router.mailbox(id.shard()).map(|mailbox| mailbox.send(id, head, body));
+        if !self.core.is_own(id) {
+            let sent = self.env.router.mailbox(id.shard()).map(|mailbox| mailbox.send(id, head, body));
             return outcome_of(sent.unwrap_or(Err(MailboxRefusal::Closed)));
         }
         match self.resolve(id) {
-            Some(index) => self.inside.append(index, head, body),
+            Some(index) => self.core.append(index, head, body),
             None => SendOutcome::Gone,
         }
     }
@@ -131,24 +133,23 @@ impl<'a, A: Application> Context<'a, A> {
         body_bytes_max: usize,
         fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
-        if !self.inside.is_own(id) {
+        if !self.core.is_own(id) {
             return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
-        let Some(index) = self.resolve(id) else { return SendOutcome::Gone };
-        let bytes = self.inside.message_bytes(body_bytes_max);
-        self.inside.queue(index, bytes, |outbox, framing, config, supply| {
-            outbox.append_with(framing, head, body_bytes_max, &config.outbox, supply, fill)
-        })
+        match self.resolve(id) {
+            Some(index) => self.core.append_with(index, head, body_bytes_max, fill),
+            None => SendOutcome::Gone,
+        }
     }
 
     /// As [`send`](Self::send), the body by reference if it is longer than 512 bytes: one body for many sessions.
     pub fn send_shared(&mut self, id: SessionId, head: Head<A>, body: &Bytes) -> SendOutcome {
-        if !self.inside.is_own(id) {
+        if !self.core.is_own(id) {
             let command = Command::SendShared { id, head, body: body.clone() };
             return self.put(id, command, body.len());
         }
         match self.resolve(id) {
-            Some(index) => self.inside.append_shared(index, head, body),
+            Some(index) => self.core.append_shared(index, head, body),
             None => SendOutcome::Gone,
         }
     }
@@ -158,10 +159,10 @@ impl<'a, A: Application> Context<'a, A> {
     ///
     /// To a session of another shard it is sent as any other.
     pub fn send_droppable(&mut self, id: SessionId, key: Option<u32>, head: Head<A>, body: &[u8]) -> SendOutcome {
-        if !self.inside.is_own(id) {
+        if !self.core.is_own(id) {
             return self.send(id, head, body);
         }
-        let frame = encode(&self.inside.framing, head, body);
+        let frame = self.core.encode(head, body);
         self.queue_droppable(id, key, frame)
     }
 
@@ -174,10 +175,10 @@ impl<'a, A: Application> Context<'a, A> {
         body_bytes_max: usize,
         fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
-        if !self.inside.is_own(id) {
+        if !self.core.is_own(id) {
             return self.send_elsewhere(id, head, body_bytes_max, fill);
         }
-        let frame = encode_with(&self.inside.framing, head, body_bytes_max, fill);
+        let frame = self.core.encode_with(head, body_bytes_max, fill);
         self.queue_droppable(id, key, frame)
     }
 
@@ -196,8 +197,8 @@ impl<'a, A: Application> Context<'a, A> {
     /// The application's state of another session of this shard. `None` for the session that this callback is about, whose
     /// state the callback has; for one that is gone or going; and for one of another shard, to which one can post.
     pub fn session_mut(&mut self, id: SessionId) -> Option<&mut A::Session> {
-        let index = self.inside.table.resolve_live(id)?;
-        self.inside.table.state_mut(index)
+        let index = self.core.table().resolve_live(id)?;
+        self.env.states.get_mut(index)
     }
 
     /// Ends the session that this callback is about, with a code of the application's own. What is queued still leaves;
@@ -209,13 +210,13 @@ impl<'a, A: Application> Context<'a, A> {
     /// Ends any session of the server. False if it is gone or going, or its shard's mailbox has no room.
     pub fn close_session(&mut self, id: SessionId, code: u16) -> bool {
         let reason = CloseReason::Application(code);
-        if !self.inside.is_own(id) {
+        if !self.core.is_own(id) {
             return self.put(id, Command::Close { id, reason }, 0) == SendOutcome::Queued;
         }
-        let live = self.inside.table.resolve_live(id);
+        let live = self.core.table().resolve_live(id);
         match live {
-            Some(index) => self.inside.close(index, reason),
-            None => self.inside.note_late(id),
+            Some(index) => self.core.close(index, reason),
+            None => self.core.note_late(id),
         }
         live.is_some()
     }
@@ -223,27 +224,26 @@ impl<'a, A: Application> Context<'a, A> {
     /// Copies a message, so that it outlives the callback. The copy is charged to the server's memory until it is dropped.
     /// `None` if there is no more.
     pub fn keep(&self, message: &[u8]) -> Option<ChargedBytes> {
-        ChargedBytes::new(&self.inside.router.budget, message)
+        ChargedBytes::new(&self.env.router.budget, message)
     }
 
     /// Ends the handshake of this session: its deadline is off. The first message does it too, unless
     /// `handshake_ends_with_message` is false.
     pub fn establish(&mut self) {
-        if let Some(entry) = self.current.and_then(|index| self.inside.table.get_mut(index)) {
-            entry.session.establish();
+        if let Some(index) = self.current {
+            self.core.establish(index);
         }
     }
 
     /// The address of this session's peer, if it is still connected.
     pub fn peer_address(&self) -> Option<Address> {
-        let entry = self.inside.table.get(self.current?)?;
-        self.inside.driver.peer_address(entry.socket).ok()
+        self.core.peer_address(self.current?)
     }
 
     /// Bytes that wait for a session of this shard; 0 for one that is gone.
     pub fn queued_bytes(&self, id: SessionId) -> usize {
-        let index = self.inside.table.resolve_live(id);
-        index.and_then(|index| self.inside.table.get(index)).map_or(0, |entry| entry.session.outbox.bytes())
+        let index = self.core.table().resolve_live(id);
+        index.and_then(|index| self.core.table().get(index)).map_or(0, |entry| entry.session.outbox.bytes())
     }
 
     // The shard and the others.
@@ -253,15 +253,15 @@ impl<'a, A: Application> Context<'a, A> {
     ///
     /// Errors, with the post: `Busy`, `Closed`.
     pub fn post(&mut self, key: u64, post: A::Post) -> Result<(), MailboxError<A::Post>> {
-        let home = self.inside.router.home(key);
-        if home != usize::from(self.inside.number) {
-            return post_to(&self.inside.router, home, key, post);
+        let home = self.env.router.home(key);
+        if home != usize::from(self.core.number()) {
+            return post_to(self.env.router, home, key, post);
         }
-        if self.inside.posts.len() >= self.inside.settings.posts_max {
-            self.inside.note_post_refused();
+        if self.env.posts.len() >= self.core.settings().posts_max {
+            self.core.note_post_refused();
             return Err(MailboxError { refusal: MailboxRefusal::Busy, value: post });
         }
-        self.inside.posts.push_back((key, post));
+        self.env.posts.push_back((key, post));
         Ok(())
     }
 
@@ -269,32 +269,32 @@ impl<'a, A: Application> Context<'a, A> {
     ///
     /// Errors: `Busy` at `timers_max`.
     pub fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), MailboxRefusal> {
-        self.inside.clock.set(&mut self.inside.driver, after, token)
+        self.core.set_timer(after, token)
     }
 
     /// The shard's clock in nanoseconds since some start: that of this turn.
     pub fn now_ns(&self) -> u64 {
-        self.inside.driver.now_ns()
+        self.core.now_ns()
     }
 
     /// The number of this shard.
     pub fn shard(&self) -> usize {
-        usize::from(self.inside.number)
+        usize::from(self.core.number())
     }
 
     /// Sessions of this shard, those that are going included.
     pub fn sessions(&self) -> usize {
-        self.inside.table.len()
+        self.core.table().len()
     }
 
     /// The counters of this shard so far.
     pub fn stats(&self) -> &ServerStats {
-        &self.inside.stats
+        self.core.stats()
     }
 
     /// Ends the server, as [`ServerHandle::stop`](crate::ServerHandle::stop).
     pub fn stop_server(&mut self, grace: Duration) {
-        self.inside.router.stop(grace.as_nanos().min(u128::from(u64::MAX)) as u64);
+        self.env.router.stop(grace.as_nanos().min(u128::from(u64::MAX)) as u64);
     }
 
     pub(crate) fn current(&self) -> Option<u32> {
@@ -302,27 +302,27 @@ impl<'a, A: Application> Context<'a, A> {
     }
 
     pub(crate) fn unencodable(&mut self, error: EncodeError) -> SendOutcome {
-        self.inside.note_refused(self.id, error.into());
+        self.core.note_refused(self.id, error.into());
         SendOutcome::Refused(error.into())
     }
 
     /// The slot of a session of this shard; one that is gone is counted.
     #[inline]
     fn resolve(&mut self, id: SessionId) -> Option<u32> {
-        let index = self.inside.table.resolve(id);
+        let index = self.core.table().resolve(id);
         if index.is_none() {
-            self.inside.note_late(id);
+            self.core.note_late(id);
         }
         index
     }
 
     fn queue_droppable(&mut self, id: SessionId, key: Option<u32>, frame: Result<Bytes, EncodeError>) -> SendOutcome {
         match frame {
-            Ok(frame) => match (self.resolve(id), self.inside.share(frame)) {
+            Ok(frame) => match (self.resolve(id), self.core.share(frame)) {
                 (None, _) => SendOutcome::Gone,
-                (Some(index), Ok(frame)) => self.inside.append_frame(index, &frame, Some(key)),
+                (Some(index), Ok(frame)) => self.core.append_frame(index, &frame, Some(key)),
                 (Some(_), Err(_)) => {
-                    self.inside.stats.messages_dropped += 1;
+                    self.core.stats_mut().messages_dropped += 1;
                     SendOutcome::Dropped
                 }
             },
@@ -338,21 +338,19 @@ impl<'a, A: Application> Context<'a, A> {
         body_bytes_max: usize,
         fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
-        let mut body = std::mem::take(&mut self.inside.scratch);
-        let frame_bytes_max = self.inside.settings.session.outbox.bytes_max as usize;
-        let outcome = match write_body(&self.inside.framing, body_bytes_max, frame_bytes_max, &mut body, fill) {
-            Ok(()) => self.send(id, head, &body),
+        match self.core.write_body(body_bytes_max, fill) {
+            Ok(body) => {
+                let outcome = self.send(id, head, &body);
+                self.core.keep_scratch(body);
+                outcome
+            }
             Err(error) => self.unencodable(error),
-        };
-        if body.capacity() <= SCRATCH_BYTES_MAX {
-            self.inside.scratch = body;
         }
-        outcome
     }
 
     /// Puts a command into the mailbox of the session's shard.
     fn put(&mut self, id: SessionId, command: Command<Head<A>, A::Post>, bytes: usize) -> SendOutcome {
-        let put = self.inside.router.mailbox(id.shard()).map(|mailbox| mailbox.put(command, bytes));
+        let put = self.env.router.mailbox(id.shard()).map(|mailbox| mailbox.put(command, bytes));
         outcome_of(put.map_or(Err(MailboxRefusal::Closed), |put| put.map_err(|refused| refused.refusal)))
     }
 }

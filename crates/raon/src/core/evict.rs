@@ -9,37 +9,30 @@
 //! A shard takes from its own sessions only. It has a reserve in the budget, so there is always something of its own to take
 //! from.
 
-use raon_session::{COPY_BYTES_MAX, CloseReason, Refusal};
+use raon_session::{COPY_BYTES_MAX, CloseReason, Framing, Refusal};
 
 use bytes::Bytes;
 
-use super::inside::Inside;
-use crate::application::Application;
+use super::ShardCore;
 
 /// Sessions that are reset for one need at most: what the largest hold is much more than a message.
 const EVICTIONS_MAX: usize = 16;
-/// Bodies that are remembered within a turn.
-const BODIES_MAX: usize = 16;
 
-impl<A: Application> Inside<A> {
+impl<F: Framing> ShardCore<F> {
     /// Whether this session can have so many bytes more, others being reset for it if need be.
     //= OUTBOX-7
     #[inline]
-    pub(crate) fn provide(&mut self, index: u32, bytes: usize) -> bool {
-        self.lease.has(bytes) || self.evict(Some(index), bytes, |inside| inside.lease.has(bytes))
+    pub(super) fn provide(&mut self, index: u32, bytes: usize) -> bool {
+        self.accounts.has(bytes) || self.evict(Some(index), bytes, |core| core.accounts.has(bytes))
     }
 
     /// What the session holds has changed: it is charged for that.
     #[inline]
-    pub(crate) fn recharge(&mut self, index: u32) {
+    pub(super) fn recharge(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };
         let now = entry.session.outbox.own_bytes() as u32 + entry.handed.bytes;
         let charged = std::mem::replace(&mut entry.charged_bytes, now);
-        if now > charged {
-            self.lease.charge((now - charged) as usize);
-        } else {
-            self.lease.release((charged - now) as usize);
-        }
+        self.accounts.settle(charged as usize, now as usize);
         self.table.update_rank(index);
     }
 
@@ -48,13 +41,12 @@ impl<A: Application> Inside<A> {
         if bytes.len() <= COPY_BYTES_MAX {
             return Ok(bytes);
         }
-        if let Some(charged) = self.shares.charge(&bytes) {
+        if let Some(charged) = self.accounts.share(&bytes) {
             return Ok(charged);
         }
         let mut charged = None;
-        let is_enough = self.evict(None, bytes.len(), |inside| {
-            inside.lease.trim();
-            charged = inside.shares.charge(&bytes);
+        let is_enough = self.evict(None, bytes.len(), |core| {
+            charged = core.accounts.share_at_last(&bytes);
             charged.is_some()
         });
         charged.filter(|_| is_enough).ok_or(Refusal::Memory)
@@ -63,15 +55,12 @@ impl<A: Application> Inside<A> {
     /// The same for a body that the application sends by reference, perhaps to many sessions one by one: within a turn it is
     /// charged once.
     //= OUTBOX-6
-    pub(crate) fn share_body(&mut self, body: &Bytes) -> Result<Bytes, Refusal> {
-        let is_it = |known: &&Bytes| known.as_ptr() == body.as_ptr() && known.len() == body.len();
-        if let Some(known) = self.bodies.iter().find(is_it) {
-            return Ok(known.clone());
+    pub(super) fn share_body(&mut self, body: &Bytes) -> Result<Bytes, Refusal> {
+        if let Some(known) = self.accounts.known_body(body) {
+            return Ok(known);
         }
         let shared = self.share(body.clone())?;
-        if shared.len() > COPY_BYTES_MAX && self.bodies.len() < BODIES_MAX {
-            self.bodies.push(shared.clone());
-        }
+        self.accounts.remember_body(&shared);
         Ok(shared)
     }
 
