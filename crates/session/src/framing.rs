@@ -4,24 +4,30 @@
 //! body is what the application sees. A [`Framing`] looks at bytes and writes bytes, and keeps nothing: what has arrived
 //! so far is the [`Inbox`](crate::Inbox)'s business.
 
+mod chunk;
 mod delimiter;
 mod encode;
 mod error;
 mod fixed;
 mod length;
+mod message;
 mod packet;
 mod raw;
+mod writer;
 
 use std::ops::Range;
 
+pub use chunk::Chunk;
 pub use delimiter::{DELIMITER_BYTES_MAX, Delimiter};
 pub(crate) use encode::Layout;
 pub use encode::{encode, encode_with, write_body};
 pub use error::{EncodeError, FramingError};
 pub use fixed::Fixed;
 pub use length::{ByteOrder, LengthPrefix, LengthWidth};
+pub use message::Message;
 pub use packet::{PACKET_HEADER_BYTES, Packet, PacketHead};
 pub use raw::Raw;
+pub use writer::BodyWriter;
 
 /// The longest frame, in bytes, that any limit may allow: 1 GiB. Sums of a few such lengths stay far from overflow.
 pub const FRAME_BYTES_CEILING: u32 = 1 << 30;

@@ -14,9 +14,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::framing::{Decoded, Framing, FramingError};
+use crate::framing::{Decoded, FRAME_BYTES_CEILING, Framing, FramingError, Message};
 use crate::free_lists::FreeLists;
-use crate::message::Message;
 
 /// `wanted` if the frame's length is not known yet: no frame has length 0.
 const UNKNOWN: u32 = 0;
@@ -185,7 +184,7 @@ impl Inbox {
         length: Option<usize>,
         scanned: usize,
     ) -> Result<(), FramingError> {
-        let limit = framing.message_bytes_max().min(crate::FRAME_BYTES_CEILING as usize);
+        let limit = framing.message_bytes_max().min(FRAME_BYTES_CEILING as usize);
         if length.unwrap_or(have) > limit {
             return Err(FramingError::too_long(length.unwrap_or(have) as u64, limit));
         }

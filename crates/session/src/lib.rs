@@ -46,26 +46,22 @@ mod framing;
 mod free_lists;
 mod inbox;
 mod liveness;
-mod message;
 mod outbox;
 mod rate;
 mod session;
-mod writer;
 
 pub use close::{CloseReason, TransportFailure};
 pub use framing::{
-    ByteOrder, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT,
-    Fixed, Framing, FramingError, LengthPrefix, LengthWidth, PACKET_HEADER_BYTES, Packet, PacketHead, Raw, encode,
-    encode_with, write_body,
+    BodyWriter, ByteOrder, Chunk, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING,
+    FRAME_BYTES_MAX_DEFAULT, Fixed, Framing, FramingError, LengthPrefix, LengthWidth, Message, PACKET_HEADER_BYTES,
+    Packet, PacketHead, Raw, encode, encode_with, write_body,
 };
 pub use free_lists::FreeLists;
 pub use inbox::Inbox;
 pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
-pub use message::Message;
 pub use outbox::{
-    COPY_BYTES_MAX, Chunk, ChunkAllocator, ChunkRequest, ENTRY_BYTES, HeapAllocator, Outbox, OutboxLimits, Piece,
-    Pressure, Refusal, SendOutcome, Settled, SlowConsumer,
+    COPY_BYTES_MAX, ChunkAllocator, ChunkRequest, ENTRY_BYTES, HeapAllocator, Outbox, OutboxLimits, Piece, Pressure,
+    Refusal, SendOutcome, Settled, SlowConsumer,
 };
 pub use rate::{Rate, RateLimit, RateLimits};
 pub use session::{Action, Event, HalfClosePolicy, Session, SessionConfig, State, Step};
-pub use writer::BodyWriter;

@@ -14,22 +14,21 @@
 //!
 //! On drop what waits is dropped, and chunks go back where they came from.
 
+mod allocator;
 mod backlog;
-mod chunk;
 mod limits;
 mod room;
 mod share;
 
 use std::fmt;
 
+pub use allocator::{ChunkAllocator, ChunkRequest, HeapAllocator, Piece};
 pub(crate) use backlog::Backlog;
 use backlog::Entry;
-pub use chunk::{Chunk, ChunkAllocator, ChunkRequest, HeapAllocator, Piece};
 pub use limits::{OutboxLimits, Pressure, Refusal, SendOutcome, Settled, SlowConsumer};
 
-use crate::framing::{EncodeError, Framing, Layout};
+use crate::framing::{BodyWriter, Chunk, EncodeError, Framing, Layout};
 use crate::free_lists::FreeLists;
-use crate::writer::BodyWriter;
 
 /// Shared messages of at most so many bytes are copied into the tail chunk. Copying 512 bytes costs less than one more
 /// piece in a send, which is 60 to 100 ns.

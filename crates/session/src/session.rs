@@ -19,9 +19,10 @@ use std::fmt;
 pub use state::{Action, Event, State};
 
 use crate::close::{CloseReason, TransportFailure};
+use crate::framing::Chunk;
 use crate::free_lists::FreeLists;
 use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
-use crate::outbox::{Chunk, Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
+use crate::outbox::{Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
 
 /// What all sessions of a server have in common. One per shard.

@@ -25,21 +25,29 @@ struct House {
     climbs: &'static [(&'static str, &'static str)],
 }
 
-const HOUSES: &[House] = &[House {
-    source: "crates/provider/src/",
-    floors: &[
-        &["base"],
-        &["memory"],
-        &["platform"],
-        &["socket"],
-        &["config"],
-        &["contract"],
-        &["driver"],
-        &["backend", "faulty"],
-    ],
-    wings: [&["driver"], &["backend"]],
-    climbs: &[("driver", "backend")],
-}];
+const HOUSES: &[House] = &[
+    House {
+        source: "crates/provider/src/",
+        floors: &[
+            &["base"],
+            &["memory"],
+            &["platform"],
+            &["socket"],
+            &["config"],
+            &["contract"],
+            &["driver"],
+            &["backend", "faulty"],
+        ],
+        wings: [&["driver"], &["backend"]],
+        climbs: &[("driver", "backend")],
+    },
+    House {
+        source: "crates/session/src/",
+        floors: &[&["framing"], &["inbox", "outbox", "free_lists"], &["liveness", "rate", "close"], &["session"]],
+        wings: [&[], &[]],
+        climbs: &[],
+    },
+];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     HOUSES.iter().flat_map(|house| house.check(tree)).collect()
