@@ -7,7 +7,7 @@ pub(crate) mod states;
 use raon_provider::Kind;
 use raon_session::{CloseReason, Framing, Message, Pressure};
 
-use crate::router::Router;
+use crate::routing::router::Router;
 
 use self::context::Context;
 

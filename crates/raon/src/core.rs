@@ -28,14 +28,14 @@ use std::time::Duration;
 use raon_provider::{Address, Driver, Error};
 use raon_session::{Framing, FreeLists};
 
-use crate::budget::{Lease, Shares};
-use crate::chunk::OutChunk;
+use crate::base::id::SessionId;
+use crate::base::log_limit::LogLimit;
+use crate::base::metrics::ServerStats;
 use crate::error::MailboxRefusal;
-use crate::group::Groups;
-use crate::id::SessionId;
-use crate::log_limit::LogLimit;
-use crate::metrics::ServerStats;
-use crate::table::Table;
+use crate::memory::budget::{Lease, Shares};
+use crate::memory::chunk::OutChunk;
+use crate::sessions::group::Groups;
+use crate::sessions::table::Table;
 
 use self::accounts::Accounts;
 use self::clock::Clock;
@@ -137,7 +137,7 @@ impl<F: Framing> ShardCore<F> {
     }
 
     /// Whether a line of this kind of trouble is due, see [`LogLimit::pass`].
-    pub(crate) fn may_log(&mut self, kind: crate::log_limit::LogKind) -> Option<u64> {
+    pub(crate) fn may_log(&mut self, kind: crate::base::log_limit::LogKind) -> Option<u64> {
         self.log.pass(kind, self.driver.now_ns())
     }
 

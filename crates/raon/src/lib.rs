@@ -20,50 +20,38 @@
 
 #![forbid(unsafe_code)]
 
-mod admission;
 mod application;
-mod boundary;
-mod budget;
-mod chunk;
-mod closures;
+mod base;
 mod config;
 mod core;
 mod error;
-mod group;
-mod handle;
-mod held_input;
-mod id;
-mod log_limit;
-mod mailbox;
-mod metrics;
-
+mod memory;
 mod platform;
-mod ranks;
-mod router;
+mod routing;
 mod server;
+mod sessions;
 mod shard;
 mod simulation;
-mod table;
 
 pub use self::core::BroadcastOutcome;
 pub use application::broadcast::Group;
 pub use application::context::Context;
 pub use application::{Application, Head, ShardInfo};
-pub use budget::ChargedBytes;
-pub use closures::{ClosureBuilder, ClosureContext, Closures};
+pub use base::id::{SHARDS_MAX, SessionId};
+pub use base::metrics::ServerStats;
 pub use config::{ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, ServerConfig, SlowConsumerPolicy};
 pub use error::{MailboxError, MailboxRefusal, ServerError, ShardFailure};
-pub use group::GroupKey;
-pub use handle::ServerHandle;
-pub use id::{SHARDS_MAX, SessionId};
-pub use metrics::ServerStats;
+pub use memory::budget::ChargedBytes;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
 pub use raon_session::{
     BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,
     LengthWidth, Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
 };
-pub use router::ServerState;
+pub use routing::router::ServerState;
+pub use server::closures::{ClosureBuilder, ClosureContext, Closures};
+pub use server::handle::ServerHandle;
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
+pub use sessions::group::GroupKey;
 pub use simulation::Simulation;
 
 /// The guide's examples are tested like those of the documentation.

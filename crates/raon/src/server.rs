@@ -1,5 +1,8 @@
 //! How a server is put together, started and awaited.
 
+pub(crate) mod closures;
+pub(crate) mod handle;
+
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -7,12 +10,12 @@ use raon_provider::{AcceptedSocket, Address};
 use raon_session::Framing;
 
 use crate::application::{AppRouter, Application, ShardInfo};
-use crate::boundary;
-use crate::closures::ClosureBuilder;
+use crate::base::boundary;
 use crate::config::{Listen, Profile, ServerConfig};
 use crate::error::{ServerError, ShardFailure};
-use crate::handle::ServerHandle;
 use crate::platform;
+use crate::server::closures::ClosureBuilder;
+use crate::server::handle::ServerHandle;
 use crate::shard::{Factory, ListenAt, Shard, ShardParts};
 
 /// A game server: sessions over a [`Framing`], an [`Application`] per shard.
@@ -123,8 +126,11 @@ impl<A: Application> ServerBuilder<A> {
         let has_listener = listener.is_some();
         config.reuse_port &= !has_listener;
         config.validate()?;
-        let shards =
-            if config.workers == 0 { platform::cores().min(crate::SHARDS_MAX) } else { config.workers as usize };
+        let shards = if config.workers == 0 {
+            platform::cores().min(crate::base::id::SHARDS_MAX)
+        } else {
+            config.workers as usize
+        };
         config.check_shards(shards)?;
         if let Some(unlimited) = config.unlimited() {
             tracing::warn!("{unlimited}");

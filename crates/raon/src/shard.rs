@@ -30,13 +30,13 @@ use raon_provider::{
 };
 
 use crate::application::{AppRouter, Application, Head, ShardInfo};
-use crate::budget::Lease;
+use crate::base::id::Token;
 use crate::config::ServerConfig;
 use crate::core::{Settings, ShardCore, driver_config};
 use crate::error::{ServerError, ShardFailure};
-use crate::group::Groups;
-use crate::id::Token;
-use crate::mailbox::Batch;
+use crate::memory::budget::Lease;
+use crate::routing::mailbox::Batch;
+use crate::sessions::group::Groups;
 
 use self::attention::Attention;
 use self::deliver::Delivery;

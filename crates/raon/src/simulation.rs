@@ -7,9 +7,9 @@ use raon_provider::{Address, FaultPlan, SimNetwork, SimPeer};
 
 use crate::application::AppRouter;
 use crate::application::Application;
-use crate::boundary;
+use crate::base::boundary;
 use crate::error::ServerError;
-use crate::handle::ServerHandle;
+use crate::server::handle::ServerHandle;
 use crate::server::{ServerBuilder, listen_at};
 use crate::shard::{Progress, Shard, ShardParts};
 

@@ -47,6 +47,23 @@ const HOUSES: &[House] = &[
         wings: [&[], &[]],
         climbs: &[],
     },
+    House {
+        source: "crates/raon/src/",
+        floors: &[
+            &["base", "platform"],
+            &["memory"],
+            &["config"],
+            &["error"],
+            &["sessions"],
+            &["core"],
+            &["routing"],
+            &["application"],
+            &["shard"],
+            &["server", "simulation"],
+        ],
+        wings: [&["core"], &["routing"]],
+        climbs: &[],
+    },
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -5,10 +5,10 @@ use raon_session::{BodyWriter, EncodeError};
 
 use super::context::Context;
 use super::{Application, Head};
+use crate::base::id::SessionId;
 use crate::core::BroadcastOutcome;
-use crate::group::GroupKey;
-use crate::id::SessionId;
-use crate::mailbox::{Broadcasting, Command};
+use crate::routing::mailbox::{Broadcasting, Command};
+use crate::sessions::group::GroupKey;
 
 /// A group of sessions, of this shard and others, got by [`Context::group`]. A session that ends leaves its groups.
 ///

@@ -10,14 +10,14 @@ use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome};
 use super::broadcast::Group;
 use super::states::OtherStates;
 use super::{AppRouter, Application, Head};
-use crate::budget::ChargedBytes;
+use crate::base::id::SessionId;
+use crate::base::metrics::ServerStats;
 use crate::core::ShardCore;
 use crate::error::{MailboxError, MailboxRefusal};
-use crate::group::GroupKey;
-use crate::id::SessionId;
-use crate::mailbox::Command;
-use crate::metrics::ServerStats;
-use crate::router::post_to;
+use crate::memory::budget::ChargedBytes;
+use crate::routing::mailbox::Command;
+use crate::routing::router::post_to;
+use crate::sessions::group::GroupKey;
 
 /// Parts of a shard that a callback has beside the core: what they are made of is the application's.
 pub(crate) struct CallbackEnv<'a, A: Application> {

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use raon_provider::{Address, Backend};
 
 use super::{ConfigError, ConfigErrors, ServerConfig};
-use crate::budget::SHARD_BYTES_MIN;
-use crate::id::SHARDS_MAX;
+use crate::base::id::SHARDS_MAX;
+use crate::memory::budget::SHARD_BYTES_MIN;
 
 /// Most sessions of one shard: each takes a socket and up to six operations of its driver, of which there may be 2^20
 /// together.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raon_session::COPY_BYTES_MAX;
 
-use crate::budget::{Lease, Shares};
+use crate::memory::budget::{Lease, Shares};
 
 /// Bodies that are remembered within a turn.
 const BODIES_MAX: usize = 16;

@@ -4,7 +4,7 @@ use raon_provider::Driver;
 use raon_session::{ChunkAllocator, ChunkRequest, FreeLists, Outbox};
 
 use super::flush::Relief;
-use crate::chunk::OutChunk;
+use crate::memory::chunk::OutChunk;
 
 /// Where a shard's outboxes get their memory: the pool first, then the heap. Whether the budget has room for a message is
 /// asked before it is queued (`ShardCore::provide`).

@@ -3,8 +3,8 @@
 use raon_provider::{Driver, Error};
 use std::time::Duration;
 
+use crate::base::id::Token;
 use crate::error::MailboxRefusal;
-use crate::id::Token;
 
 /// What was set and has not fired.
 pub(crate) struct Clock {

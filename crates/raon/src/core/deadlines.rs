@@ -6,7 +6,7 @@ use raon_provider::OperationId;
 use raon_session::{Framing, Verdict};
 
 use super::ShardCore;
-use crate::id::Token;
+use crate::base::id::Token;
 
 impl<F: Framing> ShardCore<F> {
     /// Sets the session's timer if it is needed earlier than it is set.

@@ -16,9 +16,9 @@ use raon_session::{CloseReason, Framing, Outbox, Pressure, State, TransportFailu
 
 use super::ShardCore;
 use super::settings::SENDS_PER_FLUSH;
-use crate::chunk::{OutChunk, own_bytes, payload};
-use crate::id::Token;
-use crate::table::{Entry, Handed};
+use crate::base::id::Token;
+use crate::memory::chunk::{OutChunk, own_bytes, payload};
+use crate::sessions::table::{Entry, Handed};
 
 /// Most bytes that the driver gets of a session at once, and the most pieces of them: what fills a socket's buffer, and
 /// what one `writev` takes.

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use raon_session::{CloseReason, Framing};
 
 use super::ShardCore;
-use crate::held_input::HeldInput;
+use crate::sessions::held_input::HeldInput;
 
 /// Held input up to this size does not stop the stream: the next turn usually brings `Writable`, and to stop a stream and to
 /// start it again costs two requests. Four receive buffers.

@@ -3,7 +3,7 @@
 use raon_session::{CloseReason, Framing, Inbox, Pressure, RateLimit};
 
 use super::ShardCore;
-use crate::id::Token;
+use crate::base::id::Token;
 
 /// No session.
 const NOBODY: u32 = u32::MAX;

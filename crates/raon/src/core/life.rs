@@ -6,9 +6,9 @@ use raon_provider::{AcceptedSocket, CloseMode, Error, ErrorKind, OperationId, So
 use raon_session::{Action, CloseReason, Framing, Session, State, Step, TransportFailure};
 
 use super::ShardCore;
-use crate::admission::AdmissionPermit;
-use crate::id::Token;
-use crate::table::Entry;
+use crate::base::id::Token;
+use crate::sessions::admission::AdmissionPermit;
+use crate::sessions::table::Entry;
 
 impl<F: Framing> ShardCore<F> {
     /// Makes a connection a session. Errors: why it cannot be one.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use raon_session::Framing;
 
 use super::ShardCore;
-use crate::group::GroupKey;
-use crate::id::SessionId;
+use crate::base::id::SessionId;
+use crate::sessions::group::GroupKey;
 
 /// What became of a broadcast.
 ///
@@ -60,7 +60,7 @@ impl<F: Framing> ShardCore<F> {
     }
 
     /// The groups of this shard.
-    pub(crate) fn groups(&self) -> &crate::group::Groups {
+    pub(crate) fn groups(&self) -> &crate::sessions::group::Groups {
         &self.groups
     }
 

@@ -9,7 +9,7 @@ use raon_session::{
 use super::ShardCore;
 use super::allocator::PoolAllocator;
 use super::flush::Relief;
-use crate::chunk::OutChunk;
+use crate::memory::chunk::OutChunk;
 
 /// What a message takes in an outbox beside its bytes at most: its entry, and one for the chunk before it.
 const REFERENCE_BYTES: usize = 2 * ENTRY_BYTES;

@@ -4,8 +4,8 @@ use raon_provider::{Error, ErrorKind};
 use raon_session::{CloseReason, Framing, Refusal, SendOutcome};
 
 use super::ShardCore;
-use crate::id::SessionId;
-use crate::log_limit::LogKind;
+use crate::base::id::SessionId;
+use crate::base::log_limit::LogKind;
 
 const OUTBOX_FULL: &str = "an outbox is full and a message was refused; raise outbox_bytes_max or outbox_messages_max, send \
     droppable messages, or set slow_consumer to end sessions that do not read";

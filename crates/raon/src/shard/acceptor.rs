@@ -11,10 +11,10 @@ use raon_provider::{AcceptedSocket, Outcome};
 use raon_session::CloseReason;
 
 use super::Shard;
-use crate::admission::AdmissionPermit;
 use crate::application::Application;
 use crate::error::MailboxRefusal;
-use crate::mailbox::{Arrival, Command};
+use crate::routing::mailbox::{Arrival, Command};
+use crate::sessions::admission::AdmissionPermit;
 
 impl<A: Application> Shard<A> {
     /// Something of the listener.

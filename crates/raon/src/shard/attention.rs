@@ -15,7 +15,7 @@ use raon_session::{CloseReason, Verdict};
 
 use super::Shard;
 use crate::application::Application;
-use crate::id::SessionId;
+use crate::base::id::SessionId;
 
 /// Time without a look at the sockets that counts as standing still. A turn at full load takes a tenth of it.
 const STALL_MIN_NS: u64 = 50_000_000;

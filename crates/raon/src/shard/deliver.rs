@@ -17,11 +17,11 @@ use raon_session::{CloseReason, Framing, Inbox, Pressure};
 use crate::application::context::{CallbackEnv, Context};
 use crate::application::states::States;
 use crate::application::{AppRouter, Application, Head};
-use crate::boundary;
+use crate::base::boundary;
+use crate::base::metrics::ServerStats;
 use crate::config::OnPanic;
 use crate::core::ShardCore;
-use crate::mailbox::Command;
-use crate::metrics::ServerStats;
+use crate::routing::mailbox::Command;
 
 /// Messages of one session that are given to the application in one step: a thousand sessions that send the shortest
 /// ones take as long as a turn takes that is full of bytes.

@@ -15,10 +15,10 @@ use raon_session::CloseReason;
 
 use super::{Progress, Shard};
 use crate::application::Application;
-use crate::boundary;
+use crate::base::boundary;
 use crate::config::OnShardFailure;
 use crate::error::{ServerError, ShardFailure};
-use crate::mailbox::{Batch, Command};
+use crate::routing::mailbox::{Batch, Command};
 
 /// How long every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
 /// wait, and a thousand of them may pass in the moment that a system takes to find memory again.

@@ -17,11 +17,11 @@ use raon_provider::{Address, CloseMode, Driver, Error, ListenOptions, OperationI
 
 use super::{ListenAt, Shard};
 use crate::application::Application;
+use crate::base::id::Token;
+use crate::base::log_limit::LogKind;
 use crate::config::{OnShardFailure, ServerConfig};
 use crate::error::ServerError;
-use crate::id::Token;
-use crate::log_limit::LogKind;
-use crate::mailbox::Handover;
+use crate::routing::mailbox::Handover;
 
 /// First and longest pause before a listener is tried again, in milliseconds.
 const PAUSE_MS_MIN: u64 = 20;

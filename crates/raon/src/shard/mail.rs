@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::application::{Application, Head};
-use crate::mailbox::{Broadcasting, Command};
+use crate::routing::mailbox::{Broadcasting, Command};
 
 impl<A: Application> Shard<A> {
     /// Everything that was there at once, in order. True if there was anything.

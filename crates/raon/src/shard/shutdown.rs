@@ -18,9 +18,9 @@ use raon_session::{CloseReason, State};
 
 use super::Shard;
 use crate::application::Application;
+use crate::base::id::Token;
 use crate::core::ShardCore;
 use crate::error::ShardFailure;
-use crate::id::Token;
 
 /// Turns in a row in which nothing has arrived, after which a shard takes it that nothing is under way inside the system. One
 /// would do for a back end that asks the system in each turn; with the second, what a turn has set off has come as well.

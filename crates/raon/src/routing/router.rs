@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::admission::Admission;
-use crate::budget::{Budget, Shares};
+use crate::base::metrics::ServerStats;
 use crate::config::ServerConfig;
 use crate::error::{MailboxError, MailboxRefusal};
-use crate::group::Presence;
-use crate::mailbox::{Command, Handover, Mailbox, MailboxLimits};
-use crate::metrics::ServerStats;
+use crate::memory::budget::{Budget, Shares};
+use crate::routing::mailbox::{Command, Handover, Mailbox, MailboxLimits};
+use crate::sessions::admission::Admission;
+use crate::sessions::group::Presence;
 
 /// How a server stands.
 ///

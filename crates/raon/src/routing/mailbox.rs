@@ -18,10 +18,10 @@ use bytes::Bytes;
 use raon_provider::{AcceptedSocket, Address, Submitter};
 use raon_session::CloseReason;
 
-use crate::admission::AdmissionPermit;
+use crate::base::id::SessionId;
 use crate::error::{MailboxError, MailboxRefusal};
-use crate::group::GroupKey;
-use crate::id::SessionId;
+use crate::sessions::admission::AdmissionPermit;
+use crate::sessions::group::GroupKey;
 
 /// What others ask of a shard.
 pub(crate) enum Command<H, P> {

@@ -7,12 +7,12 @@
 use raon_provider::{OperationId, SocketId};
 use raon_session::{Session, State};
 
-use crate::admission::AdmissionPermit;
-use crate::chunk::OutChunk;
-use crate::group::Membership;
-use crate::held_input::HeldInput;
-use crate::id::{SLOT_BITS, SessionId};
-use crate::ranks::{Rank, Ranked, Ranks};
+use crate::base::id::{SLOT_BITS, SessionId};
+use crate::memory::chunk::OutChunk;
+use crate::sessions::admission::AdmissionPermit;
+use crate::sessions::group::Membership;
+use crate::sessions::held_input::HeldInput;
+use crate::sessions::ranks::{Rank, Ranked, Ranks};
 
 /// What a shard keeps of a session.
 pub(crate) struct Entry {

@@ -9,11 +9,11 @@ use raon_provider::Address;
 use raon_session::CloseReason;
 
 use crate::application::{AppRouter, Application, Head};
+use crate::base::id::SessionId;
+use crate::base::metrics::ServerStats;
 use crate::error::{MailboxError, MailboxRefusal};
-use crate::id::SessionId;
-use crate::mailbox::Command;
-use crate::metrics::ServerStats;
-use crate::router::{ServerState, post_to};
+use crate::routing::mailbox::Command;
+use crate::routing::router::{ServerState, post_to};
 
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///

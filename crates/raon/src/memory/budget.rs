@@ -317,7 +317,7 @@ mod tests {
 
     //= OUTBOX-6
     #[test]
-    fn what_is_shared_is_charged_once_until_the_last_has_remove_load() {
+    fn what_is_shared_is_charged_once_until_the_last_has_let_go() {
         let shares = Shares::new(Budget::new(1000, 1));
         let frame = shares.charge(&Bytes::from_static(&[1; 600])).unwrap();
         assert!(shares.charge(&frame).is_none(), "there is no room for another one");
