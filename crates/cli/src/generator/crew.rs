@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure};
 use crate::platform;
 use crate::progress::TICK;
 use crate::stop::Stop;
-use crate::{command, datagrams};
+use crate::{arguments, datagrams};
 
 /// What workers can be told to do.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +160,7 @@ fn open(plan: &Plan, default: Config, cpu: Option<usize>) -> Result<Driver, Fail
     let operations_max = default.operations_max.max(2 * sockets_max).min(1 << 19);
     let pool = plan.datagram_timeout.map_or(default.pool, |_| datagrams::pool(plan.size_bytes as u32));
     let config = Config { sockets_max, operations_max, pool, ..default };
-    Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))
+    Driver::open(&config).map_err(|error| arguments::backend_failure(config.backend, error))
 }
 
 /// Does what it is told until nobody tells it any more.

@@ -14,11 +14,11 @@ use serde_json::{Map, Value};
 
 use super::workers::{cannot_listen, died};
 use super::{Arguments, start_line};
-use crate::arguments::Cpus;
+use crate::arguments::{self, Cpus};
 use crate::chat::{Chat, LINES};
 use crate::failure::Failure;
 use crate::pingpong::{Pingpong, Rules};
-use crate::{command, platform, report};
+use crate::{platform, report};
 
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -161,7 +161,7 @@ fn serve<A: Application>(
 fn choose(config: &ServerConfig) -> Result<Kind, Failure> {
     let backend = config.backend.parse().unwrap_or_default();
     let opened = Driver::<raon_provider::AnyProvider>::open(&raon_provider::Config { backend, ..Default::default() });
-    opened.map(|driver| driver.info().kind).map_err(|error| command::backend_failure(backend, error))
+    opened.map(|driver| driver.info().kind).map_err(|error| arguments::backend_failure(backend, error))
 }
 
 /// Whether threads may be pinned there.
