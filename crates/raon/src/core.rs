@@ -14,7 +14,7 @@ mod clock;
 mod deadlines;
 mod evict;
 mod flush;
-pub(crate) mod held;
+mod held;
 mod intake;
 mod life;
 mod members;
@@ -29,7 +29,7 @@ use raon_provider::{Address, Driver, Error};
 use raon_session::{Framing, FreeLists};
 
 use crate::base::id::SessionId;
-use crate::base::log_limit::LogLimit;
+use crate::base::log_limit::{LogKind, LogLimit};
 use crate::base::metrics::ServerStats;
 use crate::error::MailboxRefusal;
 use crate::memory::budget::{Lease, Shares};
@@ -137,7 +137,7 @@ impl<F: Framing> ShardCore<F> {
     }
 
     /// Whether a line of this kind of trouble is due, see [`LogLimit::pass`].
-    pub(crate) fn may_log(&mut self, kind: crate::base::log_limit::LogKind) -> Option<u64> {
+    pub(crate) fn may_log(&mut self, kind: LogKind) -> Option<u64> {
         self.log.pass(kind, self.driver.now_ns())
     }
 

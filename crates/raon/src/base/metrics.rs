@@ -59,7 +59,8 @@ stats! {
     messages_received,
     /// Bytes that came on sessions' connections.
     bytes_received,
-    /// Bytes that came for a session that was closing, or behind the message at which it was closed.
+    /// Bytes that came for a session that was closing, behind the message at which it was closed, or of a frame that was never
+    /// completed.
     bytes_discarded,
     /// Messages queued for sending.
     messages_queued,

@@ -1,6 +1,6 @@
 //! Intake of a session: whose input is being answered, and what its messages and begun frames cost.
 
-use raon_session::{CloseReason, Framing, Inbox, Pressure, RateLimit};
+use raon_session::{CloseReason, Framing, FramingError, Inbox, Message, Pressure, RateLimit};
 
 use super::ShardCore;
 use crate::base::id::Token;
@@ -81,7 +81,7 @@ impl<F: Framing> ShardCore<F> {
         framing: &F,
         inbox: &'a mut Inbox,
         input: &mut &'i [u8],
-    ) -> Result<Option<raon_session::Message<'a, F::Head>>, raon_session::FramingError> {
+    ) -> Result<Option<Message<'a, F::Head>>, FramingError> {
         inbox.next(framing, input, &mut self.free_lists)
     }
 

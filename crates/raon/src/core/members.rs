@@ -5,7 +5,7 @@ use raon_session::Framing;
 
 use super::ShardCore;
 use crate::base::id::SessionId;
-use crate::sessions::group::GroupKey;
+use crate::sessions::group::{GroupKey, Groups};
 
 /// What became of a broadcast.
 ///
@@ -60,7 +60,7 @@ impl<F: Framing> ShardCore<F> {
     }
 
     /// The groups of this shard.
-    pub(crate) fn groups(&self) -> &crate::sessions::group::Groups {
+    pub(crate) fn groups(&self) -> &Groups {
         &self.groups
     }
 

@@ -111,6 +111,7 @@ impl<F: Framing> ShardCore<F> {
             );
         }
     }
+
     fn warn(&mut self, kind: LogKind, session: SessionId, remedy: &str) {
         if let Some(suppressed) = self.log.pass(kind, self.driver.now_ns()) {
             tracing::warn!(shard = self.number, %session, suppressed, "{remedy}");

@@ -9,6 +9,7 @@ pub(crate) struct HeldInput {
     bytes: Vec<u8>,
     /// Bytes from the front that the application has got.
     given: usize,
+    /// Bytes that it is charged for.
     pub(crate) charged_bytes: usize,
     /// The turn in which reading stopped, or some of it was given last.
     pub(crate) stopped_in_turn: u64,

@@ -87,8 +87,8 @@ struct Slot {
     entry: Option<Entry>,
 }
 
-// What an idle session costs beside the driver and the application's state.
-const _: () = assert!(size_of::<Slot>() <= 256);
+// What an idle session costs beside the driver and the application's state: its inbox lies outside of the slot.
+const _: () = assert!(size_of::<Slot>() + size_of::<raon_session::Inbox>() <= 256);
 
 const NONE: u32 = u32::MAX;
 

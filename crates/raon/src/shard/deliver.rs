@@ -195,17 +195,20 @@ impl<A: Application> Delivery<A> {
     pub(super) fn queue_mail(&mut self, commands: &mut Vec<Command<Head<A>, A::Post>>, arena: &[u8]) {
         self.enter(|own| {
             let core = &mut own.core;
-            let mut receiver = 0;
+            let Some(mut receiver) = next_receiver(core, commands) else { return };
             let queued = boundary::contain(|| {
-                while let Some(index) = next_receiver(core, commands) {
-                    receiver = index;
+                loop {
                     match commands.pop() {
                         Some(Command::Send { head, body, .. }) => {
-                            core.append(index, head, &arena[body.start as usize..body.end as usize]);
+                            core.append(receiver, head, &arena[body.start as usize..body.end as usize]);
                         }
-                        Some(Command::SendShared { head, body, .. }) => drop(core.append_shared(index, head, &body)),
+                        Some(Command::SendShared { head, body, .. }) => {
+                            core.append_shared(receiver, head, &body);
+                        }
                         _ => return,
                     }
+                    let Some(next) = next_receiver(core, commands) else { return };
+                    receiver = next;
                 }
             });
             if queued.is_none() {
