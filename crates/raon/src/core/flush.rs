@@ -117,18 +117,14 @@ impl<F: Framing> ShardCore<F> {
 
     fn hand_over(&mut self, index: u32) {
         let mut bytes = HandedBytes::default();
-        let mut is_refused = false;
-        for _ in 1..SENDS_PER_FLUSH {
-            let Some(piece) = self.take_piece(index, &mut bytes) else { break };
-            is_refused |= !self.send(index, piece);
-        }
-        if let Some(first) = self.take_piece(index, &mut bytes) {
-            let mut pieces = vec![first];
-            while pieces.len() < GATHER_PIECES_MAX {
-                let Some(piece) = self.take_piece(index, &mut bytes) else { break };
-                pieces.push(piece);
+        let (mut is_refused, mut sends_left) = (false, SENDS_PER_FLUSH);
+        while let Some(piece) = self.take_piece(index, &mut bytes) {
+            sends_left -= 1;
+            let payload = if sends_left > 0 { piece } else { self.gather(index, piece, &mut bytes) };
+            is_refused |= !self.send(index, payload);
+            if sends_left == 0 {
+                break;
             }
-            is_refused |= !self.send(index, Payload::Gather(pieces));
         }
         self.stats.bytes_handed_over += bytes.all as u64;
         if is_refused {
@@ -142,6 +138,17 @@ impl<F: Framing> ShardCore<F> {
         {
             entry.handed.bytes += bytes.own as u32;
         }
+    }
+
+    /// The last send of a hand-over takes all that is left.
+    #[cold]
+    fn gather(&mut self, index: u32, first: Payload, bytes: &mut HandedBytes) -> Payload {
+        let mut pieces = vec![first];
+        while pieces.len() < GATHER_PIECES_MAX {
+            let Some(piece) = self.take_piece(index, bytes) else { break };
+            pieces.push(piece);
+        }
+        Payload::Gather(pieces)
     }
 
     fn take_piece(&mut self, index: u32, bytes: &mut HandedBytes) -> Option<Payload> {
@@ -164,10 +171,10 @@ impl<F: Framing> ShardCore<F> {
         let now_ns = self.driver.now_ns();
         let entry = self.table.get_mut(index)?;
         let settled = entry.session.settle(&self.settings.session, now_ns, &mut self.free_lists);
+        let is_closing = entry.session.state() == State::Closing;
         self.stats.messages_dropped += u64::from(settled.dropped);
         self.recharge(index);
-        let entry = self.table.get_mut(index)?;
-        if entry.session.state() == State::Closing {
+        if is_closing {
             self.drained(index);
             return None;
         }
