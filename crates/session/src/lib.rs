@@ -58,7 +58,7 @@ pub use framing::{
 };
 pub use free_lists::FreeLists;
 pub use inbox::Inbox;
-pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
+pub use liveness::{HandshakeEnd, LivenessLimits, TimerAction};
 pub use outbox::{
     COPY_BYTES_MAX, ChunkAllocator, ChunkRequest, ENTRY_BYTES, HeapAllocator, Outbox, OutboxLimits, Piece, Pressure,
     Refusal, SendOutcome, Settled, SlowConsumer,

@@ -68,14 +68,14 @@ impl Default for LivenessLimits {
 /// What a session's timer brings.
 ///
 /// ```
-/// use raon_session::{CloseReason, Session, SessionConfig, Verdict};
+/// use raon_session::{CloseReason, Session, SessionConfig, TimerAction};
 /// let config = SessionConfig::default();
 /// let mut session = Session::<Vec<u8>>::new(&config, 0);
 /// let deadline_ns = session.arm(&config).expect("the handshake's");
-/// assert_eq!(session.fired(&config, deadline_ns), Verdict::Close(CloseReason::HandshakeTimeout));
+/// assert_eq!(session.timer_fired(&config, deadline_ns), TimerAction::Close(CloseReason::HandshakeTimeout));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum TimerAction {
     /// Nothing is due, now or later: no timer. `arm` says when that changes.
     Nothing,
     /// Nothing is due: the timer again.
@@ -160,20 +160,20 @@ impl Liveness {
 
     /// What is due by now, and the timer's next deadline.
     //= LIVE-1, LIVE-2
-    pub(crate) fn fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> Verdict {
+    pub(crate) fn timer_fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> TimerAction {
         let mut has_asked = false;
         loop {
             let (deadline_ns, due) = self.next(limits, grace_ms, now_ns);
             if deadline_ns > now_ns || deadline_ns == NEVER {
                 self.armed_ns = deadline_ns;
                 return match (deadline_ns, has_asked) {
-                    (at_ns, true) => Verdict::Heartbeat { at_ns },
-                    (NEVER, false) => Verdict::Nothing,
-                    (at_ns, false) => Verdict::Rearm { at_ns },
+                    (at_ns, true) => TimerAction::Heartbeat { at_ns },
+                    (NEVER, false) => TimerAction::Nothing,
+                    (at_ns, false) => TimerAction::Rearm { at_ns },
                 };
             }
             match due {
-                Due::Close(reason) => return Verdict::Close(reason),
+                Due::Close(reason) => return TimerAction::Close(reason),
                 Due::Heartbeat => {
                     self.asked_ns = now_ns;
                     has_asked = true;

@@ -21,7 +21,7 @@ pub use state::{Action, Event, State};
 use crate::close::{CloseReason, TransportFailure};
 use crate::framing::Chunk;
 use crate::free_lists::FreeLists;
-use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
+use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, TimerAction, after};
 use crate::outbox::{Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
 
@@ -286,28 +286,28 @@ impl<C: Chunk> Session<C> {
         self.liveness.arm(deadline_ns)
     }
 
-    /// The session's timer has fired: what follows. The timer is set again only if the verdict says so.
+    /// The session's timer has fired: what follows. The timer is set again only if the action says so.
     //= LIVE-1, LIVE-2, CLOSE-4
-    pub fn fired(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
+    pub fn timer_fired(&mut self, config: &SessionConfig, now_ns: u64) -> TimerAction {
         if now_ns < self.liveness.armed_ns {
-            return Verdict::Nothing;
+            return TimerAction::Nothing;
         }
-        self.judge(config, now_ns)
+        self.check_deadlines(config, now_ns)
     }
 
-    /// What is due now, whatever the timer was set for. For a session whose [`fired`](Self::fired) said `Close` or `Abort`
+    /// What is due now, whatever the timer was set for. For a session whose [`timer_fired`](Self::timer_fired) said `Close` or `Abort`
     /// while input of its peer was still to be read: asked again after that.
     //= LIVE-3
-    pub fn judge(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
+    pub fn check_deadlines(&mut self, config: &SessionConfig, now_ns: u64) -> TimerAction {
         self.liveness.armed_ns = NEVER;
         match self.state {
-            State::Closed => Verdict::Nothing,
-            State::Closing if now_ns >= self.liveness.stage_ns => Verdict::Abort,
+            State::Closed => TimerAction::Nothing,
+            State::Closing if now_ns >= self.liveness.stage_ns => TimerAction::Abort,
             State::Closing => {
                 self.liveness.armed_ns = self.liveness.stage_ns;
-                Verdict::Rearm { at_ns: self.liveness.stage_ns }
+                TimerAction::Rearm { at_ns: self.liveness.stage_ns }
             }
-            _ => self.liveness.fired(&config.liveness, grace_ms(&config.outbox), now_ns),
+            _ => self.liveness.timer_fired(&config.liveness, grace_ms(&config.outbox), now_ns),
         }
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use raon_session::{
     ChunkAllocator, CloseReason, HalfClosePolicy, HandshakeEnd, HeapAllocator, LivenessLimits, OutboxLimits,
-    RateLimits, Raw, Session, SessionConfig, SlowConsumer, Verdict,
+    RateLimits, Raw, Session, SessionConfig, SlowConsumer, TimerAction,
 };
 
 fn number() -> impl Strategy<Value = u32> {
@@ -73,14 +73,14 @@ proptest! {
             prop_assert!(session.outbox.bytes() as u64 <= u64::from(config.outbox.bytes_max));
             session.settle(&config, now_ns, allocator.free_lists());
             session.arm(&config);
-            match session.fired(&config, now_ns) {
-                Verdict::Rearm { at_ns } | Verdict::Heartbeat { at_ns } => prop_assert!(at_ns > now_ns),
-                Verdict::Nothing | Verdict::Close(_) | Verdict::Abort => {}
+            match session.timer_fired(&config, now_ns) {
+                TimerAction::Rearm { at_ns } | TimerAction::Heartbeat { at_ns } => prop_assert!(at_ns > now_ns),
+                TimerAction::Nothing | TimerAction::Close(_) | TimerAction::Abort => {}
             }
         }
         session.close(&config, u64::MAX, CloseReason::Shutdown);
         session.arm(&config);
-        session.fired(&config, u64::MAX);
+        session.timer_fired(&config, u64::MAX);
         session.outbox.clear(allocator.free_lists());
         prop_assert_eq!((session.outbox.messages(), session.outbox.bytes()), (0, 0));
     }

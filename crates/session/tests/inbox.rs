@@ -88,7 +88,7 @@ fn what_is_too_long_takes_no_memory() {
 }
 
 #[test]
-fn a_warm_inbox_takes_its_memory_from_the_spares() {
+fn a_warm_inbox_takes_its_memory_from_the_free_lists() {
     let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let mut kept = Vec::new();
     for _ in 0..10 {

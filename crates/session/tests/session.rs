@@ -2,7 +2,7 @@
 
 use raon_session::{
     Action, CloseReason, Event, HalfClosePolicy, HeapAllocator, Inbox, RateLimit, Raw, Session, SessionConfig, State,
-    Step, TransportFailure, Verdict,
+    Step, TimerAction, TransportFailure,
 };
 
 const MS: u64 = 1_000_000;
@@ -139,11 +139,11 @@ fn a_queue_that_does_not_leave_is_given_up_at_the_deadline() {
     assert_eq!(timer, 210 * MS);
     // Another close, later, does not move it.
     assert_eq!(session.close(&config, 100 * MS, CloseReason::Application(1)), Step::NOTHING);
-    assert_eq!(session.fired(&config, timer), Verdict::Abort);
+    assert_eq!(session.timer_fired(&config, timer), TimerAction::Abort);
     let step = session.abort(CloseReason::ShutdownForced);
     assert_eq!(step, Step { action: Some(Action::CloseAbruptly), has_ended: false });
     assert_eq!(session.reason(), Some(CloseReason::Shutdown), "the first reason stays");
-    assert_eq!(session.fired(&config, 300 * MS), Verdict::Nothing);
+    assert_eq!(session.timer_fired(&config, 300 * MS), TimerAction::Nothing);
 }
 
 #[test]
@@ -193,7 +193,11 @@ fn a_session_may_go_on_one_way() {
     assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "nor the second time");
     assert_eq!(session.peer_ended(&SessionConfig::default(), MS), Step::NOTHING, "nor by another rule");
     assert_eq!(session.reason(), None);
-    assert_eq!(session.fired(&config, 20_000 * MS), Verdict::Nothing, "nor does the handshake matter any more");
+    assert_eq!(
+        session.timer_fired(&config, 20_000 * MS),
+        TimerAction::Nothing,
+        "nor does the handshake matter any more"
+    );
     assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Some(Action::Drain));
     assert_eq!(session.reason(), Some(CloseReason::Application(0)));
 }

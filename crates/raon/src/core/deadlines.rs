@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raon_provider::OperationId;
-use raon_session::{Framing, Verdict};
+use raon_session::{Framing, TimerAction};
 
 use super::ShardCore;
 use crate::base::id::Token;
@@ -31,27 +31,27 @@ impl<F: Framing> ShardCore<F> {
     }
 
     /// The session's timer has fired: what follows.
-    pub(crate) fn deadline_passed(&mut self, index: u32, operation: OperationId) -> Verdict {
+    pub(crate) fn deadline_passed(&mut self, index: u32, operation: OperationId) -> TimerAction {
         let now_ns = self.driver.now_ns();
-        let Some(entry) = self.table.get_mut(index) else { return Verdict::Nothing };
+        let Some(entry) = self.table.get_mut(index) else { return TimerAction::Nothing };
         if entry.timer == operation {
             entry.timer = OperationId::NONE;
         }
         if entry.held.is_some() {
             entry.session.excuse_silence(&self.settings.session, now_ns);
         }
-        entry.session.fired(&self.settings.session, now_ns)
+        entry.session.timer_fired(&self.settings.session, now_ns)
     }
 
     /// What is due now, whatever the timer was set for.
-    pub(crate) fn judge(&mut self, index: u32) -> Verdict {
+    pub(crate) fn check_deadlines(&mut self, index: u32) -> TimerAction {
         let now_ns = self.driver.now_ns();
-        let Some(entry) = self.table.get_mut(index) else { return Verdict::Nothing };
+        let Some(entry) = self.table.get_mut(index) else { return TimerAction::Nothing };
         // A session whose input is held back is not silent.
         if entry.held.is_some() {
             entry.session.excuse_silence(&self.settings.session, now_ns);
         }
-        entry.session.judge(&self.settings.session, now_ns)
+        entry.session.check_deadlines(&self.settings.session, now_ns)
     }
 
     /// Whether the system has input of the session that the driver has not read.

@@ -3,7 +3,7 @@
 //! 1. A shard that stood still (the process was stopped, a callback took seconds) moves all deadlines of its sessions by
 //!    that time, and credits their rates. A stop during a wait is seen by how long the wait took; so a shard whose
 //!    sessions have deadlines that depend on it waits for at most [`WATCH`] at a time.
-//! 2. A verdict of silence is not executed before the session's input that had arrived has been read: the session is
+//! 2. A close for silence is not carried out before the session's input that had arrived has been read: the session is
 //!    *overdue*, and judged again in each of the next steps, until nothing is left unread or [`TURNS_MAX`] steps are over.
 //!    A session whose input the shard itself holds back is not called silent (FLOW-1).
 //!
@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use raon_session::{CloseReason, Verdict};
+use raon_session::{CloseReason, TimerAction};
 
 use super::Shard;
 use crate::application::Application;
@@ -21,13 +21,13 @@ use crate::base::id::SessionId;
 const STALL_MIN_NS: u64 = 50_000_000;
 /// Longest wait of a shard that has to notice when it stands still.
 const WATCH: Duration = Duration::from_millis(250);
-/// Steps for which a verdict waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
+/// Steps for which a close for silence waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
 const TURNS_MAX: u8 = 128;
 
 /// Overdue sessions of a shard, and the wait that it watches.
 #[derive(Default)]
 pub(crate) struct Attention {
-    /// Sessions whose timer has fired, and for how many steps their verdict may still wait.
+    /// Sessions whose timer has fired, and for how many steps their close may still wait.
     overdue: Vec<(SessionId, u8)>,
     /// The clock before the wait, and when the wait was to end; 0: nobody watches.
     waited_from_ns: u64,
@@ -78,15 +78,15 @@ impl<A: Application> Shard<A> {
         self.delivery.with_core(|core| core.forgive(stall_ns));
     }
 
-    /// Does what a session's timer has brought; a verdict of silence waits until its input has been read.
+    /// Does what a session's timer has brought; a close for silence waits until its input has been read.
     //= LIVE-3
-    pub(super) fn act_on(&mut self, index: u32, verdict: Verdict) {
-        match verdict {
-            Verdict::Close(reason) if is_silence(reason) => {
+    pub(super) fn act_on(&mut self, index: u32, action: TimerAction) {
+        match action {
+            TimerAction::Close(reason) if is_silence(reason) => {
                 let id = self.delivery.core().table().id(index);
                 self.attention.overdue.push((id, TURNS_MAX));
             }
-            verdict => self.execute(index, verdict),
+            action => self.execute(index, action),
         }
     }
 
@@ -103,28 +103,28 @@ impl<A: Application> Shard<A> {
 
     fn is_still_overdue(&mut self, id: SessionId, turns: &mut u8) -> bool {
         let Some(index) = self.delivery.core().table().resolve(id) else { return false };
-        let verdict = self.delivery.with_core(|core| core.judge(index));
-        let waits = matches!(verdict, Verdict::Close(reason) if is_silence(reason))
+        let action = self.delivery.with_core(|core| core.check_deadlines(index));
+        let waits = matches!(action, TimerAction::Close(reason) if is_silence(reason))
             && (*turns == TURNS_MAX || (*turns > 0 && self.delivery.core().has_unread(index)));
         if waits {
             *turns -= 1;
             return true;
         }
-        self.execute(index, verdict);
+        self.execute(index, action);
         false
     }
 
-    fn execute(&mut self, index: u32, verdict: Verdict) {
+    fn execute(&mut self, index: u32, action: TimerAction) {
         let delivery = &mut self.delivery;
-        match verdict {
-            Verdict::Nothing => {}
-            Verdict::Rearm { at_ns } => delivery.with_core(|core| core.set_deadline(index, at_ns)),
-            Verdict::Heartbeat { at_ns } => {
+        match action {
+            TimerAction::Nothing => {}
+            TimerAction::Rearm { at_ns } => delivery.with_core(|core| core.set_deadline(index, at_ns)),
+            TimerAction::Heartbeat { at_ns } => {
                 delivery.with_core(|core| core.set_deadline(index, at_ns));
                 delivery.heartbeat(index);
             }
-            Verdict::Close(reason) => delivery.with_core(|core| core.close(index, reason)),
-            Verdict::Abort => delivery.with_core(|core| {
+            TimerAction::Close(reason) => delivery.with_core(|core| core.close(index, reason)),
+            TimerAction::Abort => delivery.with_core(|core| {
                 core.stats_mut().forced += 1;
                 core.abort(index, CloseReason::ShutdownForced);
             }),

@@ -31,8 +31,8 @@ impl<A: Application> Shard<A> {
 
     /// The session's timer has fired.
     pub(super) fn on_liveness(&mut self, index: u32, operation: OperationId) {
-        let verdict = self.delivery.with_core(|core| core.deadline_passed(index, operation));
-        self.act_on(index, verdict);
+        let action = self.delivery.with_core(|core| core.deadline_passed(index, operation));
+        self.act_on(index, action);
     }
 
     /// The end comes after the input that waits.
