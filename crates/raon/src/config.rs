@@ -197,7 +197,7 @@ config! {
     /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
     /// peer's end.
     close_timeout_ms: u32 = 5_000,
-    /// What happens when a callback panics: `continue` or `stop_shard`.
+    /// What happens when a callback or the framing panics: `continue` or `stop_shard`.
     on_panic: OnPanic = OnPanic::Continue,
     /// What happens when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
     /// `go_on`.

@@ -1,4 +1,4 @@
-//! What can go wrong with a server as such, and what is not taken.
+//! Errors of a server, and of values that a mailbox does not take.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What depends on the operating system: threads, cores, descriptors, and listeners that were inherited.
+//! Platform: what depends on the operating system, which is threads, cores, descriptors, and listeners that were inherited.
 
 use std::io;
 use std::thread::JoinHandle;

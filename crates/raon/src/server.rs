@@ -1,4 +1,4 @@
-//! How a server is put together, started and awaited.
+//! Server: it is put together, started and awaited here.
 
 pub(crate) mod closures;
 pub(crate) mod handle;

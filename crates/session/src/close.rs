@@ -1,4 +1,4 @@
-//! Why a session ended.
+//! Close reasons: why a session ended.
 
 use std::fmt;
 

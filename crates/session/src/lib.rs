@@ -1,4 +1,4 @@
-//! What a session is, without any I/O: bytes and `now` go in, messages, bytes and actions come out. No socket, no clock, no
+//! Sessions without any I/O: bytes and `now` go in, messages, bytes and actions come out. No socket, no clock, no
 //! thread; the engine brings those, and a test can bring its own.
 //!
 //! # The life of a byte that comes in

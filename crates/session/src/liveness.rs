@@ -1,4 +1,4 @@
-//! Whether the peer is still there and reads: deadlines, all from one timer per session.
+//! Liveness of a peer, which is still there and reads or not: deadlines, all from one timer per session.
 //!
 //! 1. A session begins with the handshake's deadline, and the engine sets a timer for it.
 //! 2. What happens only stores a time; no timer is moved. So a message costs one store.

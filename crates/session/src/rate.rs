@@ -1,4 +1,4 @@
-//! How much a peer may send: messages and bytes per second, with a burst.
+//! Rates: how much a peer may send, in messages and bytes per second, with a burst.
 //!
 //! A bucket fills with time and is emptied by what comes. Levels are kept in parts of 10⁻⁹, so that a nanosecond adds
 //! exactly the rate and nothing is divided or rounded.

@@ -1,4 +1,4 @@
-//! What a callback can do.
+//! Context of a callback: what it can do.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is counted, by each shard for itself, and summed up when somebody asks.
+//! Counters: each shard counts for itself, and they are summed up when somebody asks.
 
 use std::fmt;
 use std::ops::AddAssign;

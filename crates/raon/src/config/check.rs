@@ -1,4 +1,4 @@
-//! What values must be, each alone and with others.
+//! Validation: what values must be, each alone and with others.
 
 use std::str::FromStr;
 

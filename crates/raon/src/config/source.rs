@@ -1,4 +1,4 @@
-//! Where the values come from: a TOML text, then the environment.
+//! Sources of the values: a TOML text, then the environment.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

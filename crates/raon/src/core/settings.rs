@@ -1,4 +1,4 @@
-//! What a shard needs of the configuration, in the form in which it needs it.
+//! Settings of a shard: the configuration in the form in which the shard needs it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What all shards share: where each is to be reached, where keys are at home, who has room for one more.
+//! Router, which all shards share: where each is to be reached, where keys are at home, who has room for one more.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

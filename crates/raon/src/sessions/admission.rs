@@ -1,4 +1,4 @@
-//! How many sessions there may be: in all, and from one address, or one network of IPv6: whoever has an IPv6 address has as
+//! Admission: how many sessions there may be, in all, and from one address, or one network of IPv6: whoever has an IPv6 address has as
 //! many of them as he likes.
 
 use std::collections::BTreeMap;

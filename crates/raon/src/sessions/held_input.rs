@@ -20,12 +20,12 @@ pub(crate) struct HeldInput {
 }
 
 impl HeldInput {
-    /// What the application has not got yet.
+    /// Bytes that the application has not got yet.
     pub(crate) fn waiting(&self) -> &[u8] {
         &self.bytes[self.given..]
     }
 
-    /// What one step gives to the application.
+    /// The part of them that one step gives to the application.
     pub(crate) fn portion(&self) -> &[u8] {
         let waiting = self.waiting();
         &waiting[..waiting.len().min(PORTION_BYTES_MAX)]

@@ -1,4 +1,4 @@
-//! What the application gets.
+//! Message, as the application gets it.
 
 use std::ops::Deref;
 

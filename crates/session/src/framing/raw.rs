@@ -1,4 +1,4 @@
-//! No framing at all.
+//! Raw bytes: no framing at all.
 
 use super::{Decoded, EncodeError, FRAME_BYTES_CEILING, Framing, FramingError};
 

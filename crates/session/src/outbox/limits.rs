@@ -1,4 +1,4 @@
-//! How much may wait for one session, what happens at the bound, and what is said of it.
+//! Limits of an outbox: how much may wait, what happens at the bound, and what is said of it.
 
 use crate::framing::EncodeError;
 
