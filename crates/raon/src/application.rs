@@ -11,7 +11,7 @@ use crate::routing::router::Router;
 
 use self::context::Context;
 
-/// What an application's messages say beside their body: the header of its framing.
+/// Head of an application's messages: the header of its framing, beside the body.
 ///
 /// ```
 /// use raon::{Application, Head, MailboxRefusal, ServerHandle, SessionId};
@@ -63,11 +63,11 @@ pub(crate) type AppRouter<A> = Router<Head<A>, <A as Application>::Post>;
 /// # Ok::<(), raon::ServerError>(())
 /// ```
 pub trait Application: Sized + 'static {
-    /// How messages lie in the stream.
+    /// Framing: how messages lie in the stream.
     type Framing: Framing;
-    /// What is kept for each session.
+    /// State that is kept for each session.
     type Session: 'static;
-    /// What is sent between shards, and to them from other threads.
+    /// Value that is sent between shards, and to them from other threads.
     type Post: Send + 'static;
 
     /// A session begins.
@@ -81,7 +81,7 @@ pub trait Application: Sized + 'static {
         message: Message<'_, Head<Self>>,
     );
 
-    /// What waits for a session has passed a watermark.
+    /// The outbox of a session has passed a watermark.
     fn on_pressure(&mut self, ctx: &mut Context<'_, Self>, session: &mut Self::Session, pressure: Pressure) {
         let _ = (ctx, session, pressure);
     }
@@ -132,9 +132,9 @@ pub trait Application: Sized + 'static {
 pub struct ShardInfo {
     /// Its number, from 0 on.
     pub number: usize,
-    /// How many there are.
+    /// Number of shards.
     pub count: usize,
-    /// What it runs on.
+    /// Back end that it runs on.
     pub backend: Kind,
 }
 

@@ -10,7 +10,7 @@ pub(crate) use check::{Listen, SESSIONS_PER_SHARD_MAX};
 pub use profile::Profile;
 use serde::{Deserialize, Serialize};
 
-/// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
+/// Policy for the shard when a callback of the application panics. The session that it was about is closed either way.
 ///
 /// ```
 /// use raon::{ServerConfig, OnPanic};
@@ -29,7 +29,7 @@ pub enum OnPanic {
     StopShard,
 }
 
-/// What happens to the server when a shard ends, however it ends, before the server is stopped.
+/// Policy for the server when a shard ends, however it ends, before the server is stopped.
 ///
 /// ```
 /// use raon::{ServerConfig, OnShardFailure};
@@ -56,7 +56,7 @@ impl fmt::Display for OnShardFailure {
     }
 }
 
-/// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
+/// Policy for a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
 ///
 /// ```
 /// use raon::{ServerConfig, SlowConsumerPolicy};
@@ -161,7 +161,7 @@ config! {
     watermark_low_bytes: u32 = 16 * 1024,
     /// A session under high pressure is not read from: its peer gets no answers that it does not fetch.
     pause_receiving: bool = true,
-    /// What happens at the bound of an outbox: `refuse`, `drop_oldest_droppable` or `disconnect`.
+    /// Policy at the bound of an outbox: `refuse`, `drop_oldest_droppable` or `disconnect`.
     slow_consumer: SlowConsumerPolicy = SlowConsumerPolicy::Refuse,
     /// With `disconnect`: how long a session may stay under high pressure, in milliseconds.
     slow_consumer_grace_ms: u32 = 5_000,
@@ -186,7 +186,7 @@ config! {
     bytes_per_second_max: u32 = 0,
     /// Bytes that may come at once; 0: those of one second.
     bytes_burst: u32 = 0,
-    /// How often `on_tick` is called, in milliseconds; 0: never.
+    /// Period of `on_tick`, in milliseconds; 0: never.
     tick_ms: u32 = 0,
     /// Timers of the application on one shard, at most 130,048.
     timers_max: u32 = 4096,
@@ -194,12 +194,12 @@ config! {
     mailbox_bytes_max: u32 = 16 * 1024 * 1024,
     /// Most commands that wait there.
     mailbox_commands_max: u32 = 262_144,
-    /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
+    /// Time that a session may take that is closed in order, in milliseconds: to deliver what waits, and then to see its
     /// peer's end.
     close_timeout_ms: u32 = 5_000,
-    /// What happens when a callback or the framing panics: `continue` or `stop_shard`.
+    /// Policy when a callback or the framing panics: `continue` or `stop_shard`.
     on_panic: OnPanic = OnPanic::Continue,
-    /// What happens when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
+    /// Policy when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
     /// `go_on`.
     on_shard_failure: OnShardFailure = OnShardFailure::StopServer,
     /// Receive buffers of 4 KiB per shard, 1 to 32,768: at least as many as sessions have bytes at the same moment.
@@ -220,7 +220,7 @@ pub struct ConfigError {
     pub field: String,
     /// Where its value comes from, for example `RAON_WORKERS`.
     pub source: String,
-    /// What is wrong, and the remedy.
+    /// Problem, and the remedy.
     pub problem: String,
 }
 

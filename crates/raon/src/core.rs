@@ -64,7 +64,7 @@ pub(crate) struct ShardCore<F: Framing> {
     answering: Answering,
     held: HeldInputs,
     stats: ServerStats,
-    /// How often each kind of trouble is logged.
+    /// Limit on how often each kind of trouble is logged.
     log: LogLimit,
 }
 

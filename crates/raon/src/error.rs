@@ -22,17 +22,17 @@ pub enum ServerError {
     Provider(raon_provider::Error),
     /// The operating system gave no thread, or no listener was inherited although one was asked for.
     System(std::io::Error),
-    /// A shard has ended, or has lost its listener, before the server was stopped; see `ServerConfig::on_shard_failure`. The first
-    /// one, if there are several.
+    /// A shard has ended, or has lost its listener, before the server was stopped; see `ServerConfig::on_shard_failure`. The
+    /// first one, if there are several.
     ShardFailed {
         /// Its number.
         shard: usize,
-        /// What has ended it.
+        /// Failure that has ended it.
         failure: ShardFailure,
     },
 }
 
-/// What has ended a shard.
+/// Failure of a shard, which has ended it.
 ///
 /// ```
 /// use raon::ShardFailure;
@@ -114,7 +114,9 @@ impl From<std::io::Error> for ServerError {
 /// Why something was not taken by a shard.
 ///
 /// ```
-/// assert_eq!(raon::MailboxRefusal::Busy.to_string(), "the shard's mailbox is full; try again later, or raise mailbox_bytes_max");
+/// use raon::MailboxRefusal;
+/// let text = "the shard's mailbox is full; try again later, or raise mailbox_bytes_max";
+/// assert_eq!(MailboxRefusal::Busy.to_string(), text);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MailboxRefusal {
@@ -146,7 +148,7 @@ impl std::error::Error for MailboxRefusal {}
 pub struct MailboxError<T> {
     /// Why it was not taken.
     pub refusal: MailboxRefusal,
-    /// What was offered, untouched.
+    /// Value that was offered, untouched.
     pub value: T,
 }
 

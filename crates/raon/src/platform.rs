@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use raon_provider::AcceptedSocket;
 
-/// How many cores there are for us.
+/// Number of cores that there are for us.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -229,7 +229,7 @@ pub struct RunningServer<A: Application> {
 }
 
 impl<A: Application> RunningServer<A> {
-    /// What other threads reach it by.
+    /// Handle by which other threads reach it.
     pub fn handle(&self) -> &ServerHandle<A> {
         &self.handle
     }

@@ -56,7 +56,7 @@ pub(crate) enum ListenAt {
     Inherited(AcceptedSocket),
 }
 
-/// What a shard is made of.
+/// Parts that a shard is made of.
 pub(crate) struct ShardParts<A: Application> {
     pub(crate) number: usize,
     pub(crate) config: ServerConfig,
@@ -91,7 +91,7 @@ pub(crate) struct Shard<A: Application> {
     failure: Option<ShardFailure>,
 }
 
-/// What a step has come to.
+/// Progress of a step.
 pub(crate) enum Progress {
     /// Something was done.
     Busy,

@@ -40,7 +40,7 @@ use crate::shard::{Progress, Shard, ShardParts};
 /// # Ok::<(), raon::ServerError>(())
 /// ```
 ///
-/// What takes the repetition away: a second thread, and a clock, a random source or the order of a `HashMap` in the
+/// Things that take the repetition away: a second thread, and a clock, a random source or the order of a `HashMap` in the
 /// application.
 pub struct Simulation {
     network: SimNetwork,
@@ -52,7 +52,7 @@ pub struct Simulation {
     first_error: Option<ServerError>,
 }
 
-/// How far the clock goes at once while something may still be under way that is due at no time, such as the rest of a send
+/// Stride of the clock while something may still be under way that is due at no time, such as the rest of a send
 /// that was cut short.
 const STRIDE: Duration = Duration::from_millis(10);
 /// While no client can do anything either, with each round in which nothing happens twice as far, up to so many doublings:

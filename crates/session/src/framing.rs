@@ -35,7 +35,7 @@ pub const FRAME_BYTES_CEILING: u32 = 1 << 30;
 /// The limit of a whole frame, in bytes, unless another one is set: one ordinary receive buffer of the driver.
 pub const FRAME_BYTES_MAX_DEFAULT: u32 = 4096;
 
-/// How messages lie in the stream.
+/// Framing: how messages lie in the stream.
 ///
 /// Write one's own by saying how a frame is found and how its prefix is written:
 ///
@@ -73,7 +73,7 @@ pub const FRAME_BYTES_MAX_DEFAULT: u32 = 4096;
 /// # Ok::<(), EncodeError>(())
 /// ```
 pub trait Framing: Clone + Send + 'static {
-    /// What a frame says of its message beside the length; `()` if nothing.
+    /// Head of a message: what its frame says beside the length; `()` if nothing.
     type Head: Copy + Send + 'static;
 
     /// The first frame in `input`, which is not empty. In its first `scanned` bytes a frame's end was looked for before in
@@ -111,7 +111,7 @@ pub trait Framing: Clone + Send + 'static {
     fn message_bytes_max(&self) -> usize;
 }
 
-/// What a [`Framing`] finds at the beginning of the bytes that are there.
+/// Result of decoding: what a [`Framing`] finds at the beginning of the bytes that are there.
 ///
 /// ```
 /// use raon_session::{Decoded, Framing, Packet, PacketHead};
@@ -123,7 +123,7 @@ pub trait Framing: Clone + Send + 'static {
 pub enum Decoded<H> {
     /// A whole frame.
     Frame {
-        /// What the frame says of its message.
+        /// Head of the message.
         head: H,
         /// Where the body lies.
         body: Range<usize>,

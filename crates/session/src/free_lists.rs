@@ -31,7 +31,7 @@ pub struct FreeLists<C> {
 }
 
 impl<C> FreeLists<C> {
-    /// What is kept, in bytes of buffers.
+    /// Memory that is kept, in bytes of buffers.
     pub fn charged_bytes(&self) -> usize {
         self.assemblies.iter().map(Vec::capacity).sum()
     }

@@ -22,7 +22,7 @@ const UNKNOWN: u32 = 0;
 /// `wanted` if `partial` was handed over as a whole message. No frame is as long, see `FRAME_BYTES_CEILING`.
 const DELIVERED: u32 = u32::MAX;
 
-/// How much is looked at at once while the length of a begun frame is unknown, in bytes: some lines of text. What turns out
+/// Step in which input is looked at while the length of a begun frame is unknown, in bytes: some lines of text. What turns out
 /// to belong to the next frame was copied in vain.
 const STEP_BYTES: usize = 256;
 
@@ -42,7 +42,7 @@ const STEP_BYTES: usize = 256;
 /// ```
 #[derive(Default)]
 pub struct Inbox {
-    /// What has come of the begun frame, or the message that was handed over last.
+    /// Bytes of the begun frame, or the message that was handed over last.
     partial: Vec<u8>,
     /// Bytes of `partial` in which the framing has looked for the frame's end in vain.
     scanned: u32,
@@ -162,7 +162,7 @@ impl Inbox {
         Ok(Some(Message::new(head, body)))
     }
 
-    /// How many bytes to look at next, at least 1.
+    /// Number of bytes to look at next, at least 1.
     fn step<F: Framing>(&self, framing: &F) -> usize {
         let have = self.partial.len();
         if self.wanted != UNKNOWN {

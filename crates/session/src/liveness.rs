@@ -16,7 +16,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
-/// What ends a handshake.
+/// End of a handshake.
 ///
 /// ```
 /// assert_eq!(raon_session::HandshakeEnd::default(), raon_session::HandshakeEnd::FirstMessage);
@@ -30,7 +30,7 @@ pub enum HandshakeEnd {
     Explicit,
 }
 
-/// How long a peer may be silent. 0 switches a deadline off.
+/// Limits on the silence of a peer. 0 switches a deadline off.
 ///
 /// ```
 /// use raon_session::LivenessLimits;
@@ -41,7 +41,7 @@ pub enum HandshakeEnd {
 pub struct LivenessLimits {
     /// From the opening to the handshake's end, in milliseconds.
     pub handshake_ms: u32,
-    /// What ends the handshake.
+    /// End of the handshake.
     pub handshake_end: HandshakeEnd,
     /// From one message to the next, in milliseconds. Bytes that are no whole message yet do not count.
     pub idle_ms: u32,
@@ -65,7 +65,7 @@ impl Default for LivenessLimits {
     }
 }
 
-/// What a session's timer brings.
+/// Action that a session's timer brings.
 ///
 /// ```
 /// use raon_session::{CloseReason, Session, SessionConfig, TimerAction};
@@ -90,7 +90,7 @@ pub enum TimerAction {
     },
     /// Close the session for this reason.
     Close(CloseReason),
-    /// What is queued did not leave in time: abort.
+    /// The queue did not leave in time: abort.
     Abort,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Liveness {
     pub(crate) armed_ns: u64,
 }
 
-/// What an open session is waiting for next.
+/// Next thing that an open session is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Due {
     Close(CloseReason),
@@ -158,7 +158,7 @@ impl Liveness {
         self.next(limits, grace_ms, self.heard_ns).0
     }
 
-    /// What is due by now, and the timer's next deadline.
+    /// Finds out what is due by now, and the timer's next deadline.
     //= LIVE-1, LIVE-2
     pub(crate) fn timer_fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> TimerAction {
         let mut has_asked = false;

@@ -34,10 +34,10 @@ use crate::free_lists::FreeLists;
 /// piece in a send, which is 60 to 100 ns.
 pub const COPY_BYTES_MAX: usize = 512;
 
-/// What an entry of the backlog takes beside its bytes.
+/// Memory that an entry of the backlog takes beside its bytes.
 pub const ENTRY_BYTES: usize = 48;
 
-/// What waits to be sent to one peer, in order.
+/// Outbox of one session: messages that wait to be sent to its peer, in order.
 ///
 /// ```
 /// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Packet, PacketHead, Piece};
@@ -173,7 +173,7 @@ impl<C: Chunk> Outbox<C> {
         self.bytes as usize
     }
 
-    /// What it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
+    /// Memory that it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
     /// before such, but not the bytes themselves that others may share, if they are more than [`COPY_BYTES_MAX`] at a
     /// time. Those are charged where they were made, once.
     //= OUTBOX-6

@@ -25,7 +25,7 @@ use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, TimerAction
 use crate::outbox::{Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
 
-/// What all sessions of a server have in common. One per shard.
+/// Configuration that all sessions of a server have in common. One per shard.
 ///
 /// ```
 /// use raon_session::{LivenessLimits, SessionConfig};
@@ -39,13 +39,13 @@ use crate::rate::{Rate, RateLimit, RateLimits};
 pub struct SessionConfig {
     /// Bounds of the outbox.
     pub outbox: OutboxLimits,
-    /// How long a peer may be silent.
+    /// Limits on a peer's silence.
     pub liveness: LivenessLimits,
-    /// How much a peer may send.
+    /// Limits on what a peer sends.
     pub rate: RateLimits,
-    /// What the peer's end means.
+    /// Policy at the peer's end of its side.
     pub half_close: HalfClosePolicy,
-    /// How long what is queued may take to leave when a session closes, in milliseconds.
+    /// Time that the queue may take to leave when a session closes, in milliseconds.
     pub drain_ms: u32,
 }
 
@@ -78,7 +78,7 @@ impl Default for SessionConfig {
     }
 }
 
-/// What the peer's orderly end of its side means.
+/// Policy for a session whose peer has ended its side in order.
 ///
 /// ```
 /// assert_eq!(raon_session::HalfClosePolicy::default(), raon_session::HalfClosePolicy::Close);
@@ -92,7 +92,7 @@ pub enum HalfClosePolicy {
     KeepOpen,
 }
 
-/// What an event leads to.
+/// Step that an event leads to.
 ///
 /// ```
 /// use raon_session::Step;
@@ -100,7 +100,7 @@ pub enum HalfClosePolicy {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// What the engine does now, if anything.
+    /// Action that the engine takes now, if any.
     pub action: Option<Action>,
     /// The session has just ended: the application is told, with the session's reason. True once in a session's life.
     pub has_ended: bool,
@@ -295,8 +295,8 @@ impl<C: Chunk> Session<C> {
         self.check_deadlines(config, now_ns)
     }
 
-    /// What is due now, whatever the timer was set for. For a session whose [`timer_fired`](Self::timer_fired) said `Close` or `Abort`
-    /// while input of its peer was still to be read: asked again after that.
+    /// Finds out what is due now, whatever the timer was set for. For a session whose [`timer_fired`](Self::timer_fired) said
+    /// `Close` or `Abort` while input of its peer was still to be read: asked again after that.
     //= LIVE-3
     pub fn check_deadlines(&mut self, config: &SessionConfig, now_ns: u64) -> TimerAction {
         self.liveness.armed_ns = NEVER;
@@ -398,7 +398,7 @@ impl<C> fmt::Debug for Session<C> {
     }
 }
 
-/// How long a session may stay under pressure in milliseconds; 0: for ever.
+/// Time that a session may stay under pressure in milliseconds; 0: for ever.
 fn grace_ms(limits: &OutboxLimits) -> u32 {
     match limits.slow_consumer {
         SlowConsumer::DisconnectAfter { grace_ms } => grace_ms.max(1),

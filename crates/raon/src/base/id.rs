@@ -66,8 +66,8 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// What a completion is about. That of a session's socket is the session's id itself, so that the common case is one
-/// comparison.
+/// Token of a completion: what it is about. That of a session's socket is the session's id itself, so that the common case is
+/// one comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Token {
     /// The socket of a session.

@@ -80,7 +80,7 @@ stats! {
     messages_dropped,
     /// Messages that waited when their session ended abruptly.
     messages_lost,
-    /// What was meant for a session that was gone: messages, closes, completions.
+    /// Late things, which were meant for a session that was gone: messages, closes, completions.
     late,
     /// Broadcasts begun on this shard.
     broadcasts,
@@ -113,17 +113,17 @@ impl ServerStats {
         self.closed.0[reason.index()] += 1;
     }
 
-    /// How many ended for this reason; codes and causes inside a reason are not told apart.
+    /// Number of sessions that ended for this reason; codes and causes inside a reason are not told apart.
     pub fn closed_for(&self, reason: CloseReason) -> u64 {
         self.closed.0[reason.index()]
     }
 
-    /// How many ended, by the reason's name.
+    /// Numbers of sessions that ended, by the reason's name.
     pub fn closed_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CloseReason::NAMES.into_iter().zip(self.closed.0)
     }
 
-    /// How many ended in all.
+    /// Number of sessions that ended in all.
     pub fn closed(&self) -> u64 {
         self.closed.0.iter().sum()
     }

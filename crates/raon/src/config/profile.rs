@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ServerConfig;
 
-/// Who may connect to a server. A profile sets the limits of what one peer, or one address, may take; each can be set besides,
-/// and has the last word. Without a profile there are no limits, and the server warns of it when it starts.
+/// Profile of a server, by who may connect to it. A profile sets the limits of what one peer, or one address, may take; each
+/// can be set besides, and has the last word. Without a profile there are no limits, and the server warns of it when it
+/// starts.
 ///
 /// | field | `public` | why | `lan` |
 /// |---|---|---|---|

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::{ConfigError, ConfigErrors, Profile, ServerConfig};
 
-/// What the names of variables begin with.
+/// Prefix of the names of variables.
 const PREFIX: &str = "RAON_";
 /// Read by the provider, which replaces `auto` by it and nothing else.
 const BACKEND: &str = "RAON_BACKEND";

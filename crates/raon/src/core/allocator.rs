@@ -15,7 +15,7 @@ pub(super) struct PoolAllocator<'a> {
     pub(super) relief: Option<Relief<'a>>,
 }
 
-/// What a chunk on the heap has at least: a few messages.
+/// Least capacity of a chunk on the heap: a few messages.
 const HEAP_CHUNK_BYTES_MIN: usize = 1024;
 
 #[cold]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::id::Token;
 use crate::error::MailboxRefusal;
 
-/// What was set and has not fired.
+/// Timers that were set and have not fired.
 pub(crate) struct Clock {
     /// Tokens of the application, by place.
     timers: Vec<u64>,

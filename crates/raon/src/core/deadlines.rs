@@ -43,7 +43,7 @@ impl<F: Framing> ShardCore<F> {
         entry.session.timer_fired(&self.settings.session, now_ns)
     }
 
-    /// What is due now, whatever the timer was set for.
+    /// Finds out what is due now, whatever the timer was set for.
     pub(crate) fn check_deadlines(&mut self, index: u32) -> TimerAction {
         let now_ns = self.driver.now_ns();
         let Some(entry) = self.table.get_mut(index) else { return TimerAction::Nothing };

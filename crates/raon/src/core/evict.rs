@@ -26,7 +26,7 @@ impl<F: Framing> ShardCore<F> {
         self.accounts.has(bytes) || self.evict(Some(index), bytes, |core| core.accounts.has(bytes))
     }
 
-    /// What the session holds has changed: it is charged for that.
+    /// Charges the session for the memory that it holds now.
     #[inline]
     pub(super) fn recharge(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };

@@ -32,7 +32,7 @@ const TURNS_MAX: u64 = 4;
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = INTAKE_BYTES_MAX;
 
-/// What a shard keeps of held inputs beside those of its sessions.
+/// Held inputs of a shard beside those of its sessions.
 #[derive(Default)]
 pub(super) struct HeldInputs {
     /// Sessions whose held input can be worked off. A session may have ended meanwhile.

@@ -149,7 +149,7 @@ impl<F: Framing> ShardCore<F> {
         Some(entry.permit)
     }
 
-    /// What the drain has left of the session's time to close.
+    /// Time that the drain has left of the session's time to close.
     //= CLOSE-4
     fn close_time_left(&self, index: u32) -> Duration {
         let deadline_ns = self.table.get(index).map_or(0, |entry| entry.session.close_deadline_ns());
@@ -175,7 +175,7 @@ impl<F: Framing> ShardCore<F> {
     }
 }
 
-/// What the end of a connection means for its session.
+/// Reason for a session to end whose connection has ended so.
 pub(crate) fn reason_of(kind: ErrorKind) -> CloseReason {
     CloseReason::Transport(match kind {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return CloseReason::PeerReset,

@@ -7,7 +7,7 @@ use super::ShardCore;
 use crate::base::id::SessionId;
 use crate::sessions::group::{GroupKey, Groups};
 
-/// What became of a broadcast.
+/// Outcome of a broadcast.
 ///
 /// ```
 /// use raon::BroadcastOutcome;

@@ -11,7 +11,7 @@ use super::allocator::PoolAllocator;
 use super::flush::Relief;
 use crate::memory::chunk::OutChunk;
 
-/// What a message takes in an outbox beside its bytes at most: its entry, and one for the chunk before it.
+/// Most bytes that a message takes in an outbox beside its own: its entry, and one for the chunk before it.
 const REFERENCE_BYTES: usize = 2 * ENTRY_BYTES;
 /// Memory for bodies that are written for sessions of other shards is given back if it has grown larger than this: sixteen
 /// ordinary frames.
@@ -145,7 +145,7 @@ impl<F: Framing> ShardCore<F> {
         outcome
     }
 
-    /// What a message with a body of at most so many bytes takes at most.
+    /// Most bytes that a message takes with a body of at most so many.
     #[inline]
     fn message_bytes(&self, body_bytes: usize) -> usize {
         let bytes = self.framing.prefix_bytes().saturating_add(self.framing.suffix_bytes()).saturating_add(body_bytes);

@@ -96,7 +96,7 @@ impl<F: Framing> ShardCore<F> {
         }
     }
 
-    /// What the driver has counted of the listener's troubles since the last turn.
+    /// Takes over what the driver has counted of the listener's troubles since the last turn.
     pub(super) fn look_at_accepts(&mut self) {
         let (pauses, closed) = self.driver.accept_troubles();
         let closed_now = closed - self.stats.accepted_and_closed;

@@ -36,8 +36,8 @@ pub(crate) struct Settings {
     pub(crate) mark: Mark,
 }
 
-/// How full the outbox of a session may be when the application gets its next message. One hand-over takes all of it, so that
-/// the whole bound can be made free for the answers of one callback.
+/// Mark up to which the outbox of a session may be full when the application gets its next message. One hand-over takes all
+/// of it, so that the whole bound can be made free for the answers of one callback.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     /// Half of the high watermark: input that comes in bursts is no pressure as long as the peer reads.

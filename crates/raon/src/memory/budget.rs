@@ -22,7 +22,7 @@ pub(crate) const SHARD_BYTES_MIN: u64 = 128 * 1024;
 /// Portions per shard at the least. One is its reserve, and two more may be idle in its lease.
 const PORTIONS_PER_SHARD_MIN: u64 = 8;
 
-/// What is left for all shards.
+/// Budget: the memory that is left for all shards.
 pub(crate) struct Budget {
     left_bytes: AtomicU64,
     portion_bytes: usize,

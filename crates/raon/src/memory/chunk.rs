@@ -17,7 +17,7 @@ impl OutChunk {
         }
     }
 
-    /// What the driver sends.
+    /// Payload that the driver sends.
     pub(crate) fn into_payload(self) -> Payload {
         match self {
             OutChunk::Pool(buffer) => buffer.into(),

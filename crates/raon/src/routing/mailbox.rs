@@ -23,7 +23,7 @@ use crate::error::{MailboxError, MailboxRefusal};
 use crate::sessions::admission::AdmissionPermit;
 use crate::sessions::group::GroupKey;
 
-/// What others ask of a shard.
+/// Commands that others give to a shard.
 pub(crate) enum Command<H, P> {
     /// A message, its body in the arena.
     Send { id: SessionId, head: H, body: Range<u32> },
@@ -41,7 +41,7 @@ pub(crate) enum Command<H, P> {
     Listen(Box<Handover>),
 }
 
-/// What is rare is boxed: thousands of sends wait in a batch.
+/// Rare commands are boxed: thousands of sends wait in a batch.
 const _: () = assert!(size_of::<Command<u64, [u64; 4]>>() <= 56);
 
 /// A broadcast on its way to another shard.

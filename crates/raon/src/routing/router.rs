@@ -11,7 +11,7 @@ use crate::routing::mailbox::{Command, Handover, Mailbox, MailboxLimits};
 use crate::sessions::admission::Admission;
 use crate::sessions::group::Presence;
 
-/// How a server stands.
+/// State of a server.
 ///
 /// ```
 /// use raon::{Raw, Server, ServerState};
@@ -47,11 +47,11 @@ pub(crate) struct Router<H, P> {
     is_stopping: AtomicBool,
     /// A shard or a listener has failed.
     has_failed: AtomicBool,
-    /// How long the shutdown may take, in nanoseconds: the least that was asked for.
+    /// Time that the shutdown may take, in nanoseconds: the least that was asked for.
     grace_ns: AtomicU64,
 }
 
-/// What others see of a shard.
+/// Door of a shard: the part of it that others see.
 struct Door<H, P> {
     mailbox: Mailbox<H, P>,
     /// Sessions that are there or on their way; `GONE` for a shard that has stopped.
@@ -98,7 +98,7 @@ impl<H, P> Router<H, P> {
         })
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     pub(crate) fn shards(&self) -> usize {
         self.doors.len()
     }
@@ -163,7 +163,7 @@ impl<H, P> Router<H, P> {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    /// How the server stands as a whole.
+    /// State of the server as a whole.
     pub(crate) fn state(&self) -> ServerState {
         if self.doors.iter().all(|door| door.has_ended.load(Ordering::Acquire)) {
             ServerState::Ended
@@ -223,7 +223,7 @@ impl<H, P> Router<H, P> {
         *self.doors[shard].stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// How a shard stood at its last turn, with what is shared now: that may come back from elsewhere.
+    /// Counters of a shard at its last turn, with memory that is shared now: that may come back from elsewhere.
     pub(crate) fn stats(&self, shard: usize) -> ServerStats {
         let Door { stats, shares, .. } = &self.doors[shard];
         let mut stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);

@@ -120,7 +120,7 @@ impl<F: Framing> Application for Closures<F> {
     }
 }
 
-/// What a closure gets: a [`Context`], which it derefs to, whose `reply` takes a message as it is.
+/// Context of a closure: a [`Context`], which it derefs to, whose `reply` takes a message as it is.
 ///
 /// ```
 /// use raon::{Packet, PacketHead, Server};

@@ -17,8 +17,8 @@ use crate::routing::router::{ServerState, post_to};
 
 /// A running server, for any thread: send, post, count, stop. Cheap to clone.
 ///
-/// What is handed over is dealt with at the session's shard in the order of each calling thread. Nothing here waits: at
-/// the bound of a shard's mailbox the value comes back.
+/// Values that are handed over are dealt with at the session's shard in the order of each calling thread. Nothing here waits:
+/// at the bound of a shard's mailbox the value comes back.
 ///
 /// ```
 /// use raon::{Raw, Server, ServerError};
@@ -85,7 +85,7 @@ impl<A: Application> ServerHandle<A> {
         self.router.admission.admitted() as usize
     }
 
-    /// How the server stands as a whole.
+    /// State of the server as a whole.
     pub fn state(&self) -> ServerState {
         self.router.state()
     }

@@ -1,5 +1,5 @@
-//! Admission: how many sessions there may be, in all, and from one address, or one network of IPv6: whoever has an IPv6 address has as
-//! many of them as he likes.
+//! Admission: how many sessions there may be, in all, and from one address, or one network of IPv6: whoever has an IPv6
+//! address has as many of them as he likes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use raon_session::CloseReason;
 /// A session's right to be there, from its accept to its end. Given back by [`Admission::release`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct AdmissionPermit {
-    /// What the peer's address counts as, if they are counted.
+    /// Address that the peer counts for, if addresses are counted.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -77,7 +77,8 @@ impl Admission {
     }
 }
 
-/// What an address counts as. All peers on a link share the prefix of link-local addresses, so those count whole.
+/// Address or network that an address counts for. All peers on a link share the prefix of link-local addresses, so those
+/// count whole.
 fn counted(address: IpAddr, prefix_v6_bits: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_unicast_link_local() => {

@@ -56,7 +56,7 @@ pub(crate) struct Membership {
     place: u32,
 }
 
-/// How many members each shard has of each group, as far as it has any: what tells a broadcast where to go.
+/// Shards that have members of each group: a broadcast goes there.
 #[derive(Default)]
 pub(crate) struct Presence {
     shards: Mutex<BTreeMap<GroupKey, Vec<bool>>>,
@@ -146,7 +146,7 @@ impl Groups {
         moved
     }
 
-    /// How many members the group has on this shard.
+    /// Number of members that the group has on this shard.
     pub(crate) fn count(&self, key: &GroupKey) -> usize {
         self.numbers.get(key).map_or(0, |group| self.groups[*group as usize].members.len())
     }

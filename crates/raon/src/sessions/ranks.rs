@@ -29,7 +29,7 @@ pub(crate) trait Ranked {
     /// The session's rank; `None`: there is no such session.
     fn rank_mut(&mut self, index: u32) -> Option<&mut Rank>;
 
-    /// What it holds, in bytes.
+    /// Memory that it holds, in bytes.
     fn held_bytes(&self, index: u32) -> usize;
 }
 
@@ -50,7 +50,7 @@ fn class_of(bytes: usize) -> u8 {
 }
 
 impl Ranks {
-    /// What the session holds has changed.
+    /// The memory that the session holds has changed.
     #[inline]
     pub(crate) fn update(&mut self, sessions: &mut impl Ranked, index: u32) {
         let class = class_of(sessions.held_bytes(index));

@@ -14,7 +14,7 @@ use crate::sessions::group::Membership;
 use crate::sessions::held_input::HeldInput;
 use crate::sessions::ranks::{Rank, Ranked, Ranks};
 
-/// What a shard keeps of a session.
+/// Record of a session.
 pub(crate) struct Entry {
     pub(crate) session: Session<OutChunk>,
     pub(crate) socket: SocketId,
@@ -38,7 +38,7 @@ pub(crate) struct Entry {
     pub(crate) is_intake_paused: bool,
 }
 
-/// What the driver has of a session's output.
+/// Output of a session that the driver has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Handed {
     /// Bytes of large hand-overs that the driver has not finished; those that others may share are not counted.
@@ -70,8 +70,8 @@ impl Entry {
         }
     }
 
-    /// What goes when the session is reset, in bytes: what others share too is counted, since one of them may be the last to
-    /// hold it.
+    /// Memory that goes when the session is reset, in bytes: memory that others share too is counted, since one of them may
+    /// be the last to hold it.
     pub(crate) fn held_bytes(&self) -> usize {
         if self.session.state() == State::Closed {
             return 0;
@@ -184,7 +184,7 @@ impl Table {
         self.slots.get_mut(index as usize)?.entry.as_mut()
     }
 
-    /// What the session holds has changed.
+    /// The memory that the session holds has changed.
     #[inline]
     pub(crate) fn update_rank(&mut self, index: u32) {
         self.ranks.update(&mut self.slots, index);

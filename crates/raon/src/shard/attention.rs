@@ -21,7 +21,8 @@ use crate::base::id::SessionId;
 const STALL_MIN_NS: u64 = 50_000_000;
 /// Longest wait of a shard that has to notice when it stands still.
 const WATCH: Duration = Duration::from_millis(250);
-/// Steps for which a close for silence waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
+/// Steps for which a close for silence waits at most. Within as many a quiet session is served among a thousand that flood
+/// (STARVE-1).
 const TURNS_MAX: u8 = 128;
 
 /// Overdue sessions of a shard, and the wait that it watches.

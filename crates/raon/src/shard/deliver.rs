@@ -144,7 +144,7 @@ impl<A: Application> Delivery<A> {
         });
     }
 
-    /// What waits for a session has passed a watermark.
+    /// The outbox of a session has passed a watermark.
     pub(super) fn pressure(&mut self, index: u32, pressure: Pressure) {
         self.enter(|own| {
             own.core.press(index, pressure);

@@ -5,8 +5,8 @@
 //! 2. A shard whose application has panicked is whole: it goes through the stages of a shutdown at once.
 //! 3. One that something else has stopped, a panic outside the callbacks or its driver, cannot go on: `fail` tells the
 //!    application the end of each session, gives back what they held, passes on the connections that were on their way
-//!    here, and ends the driver, which resets what is open. Each part has a panic boundary, so that what is broken in one does not
-//!    keep the others from being done.
+//!    here, and ends the driver, which resets what is open. Each part has a panic boundary, so that what is broken in one does
+//!    not keep the others from being done.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::config::OnShardFailure;
 use crate::error::{ServerError, ShardFailure};
 use crate::routing::mailbox::{Batch, Command};
 
-/// How long every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
+/// Time for which every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
 /// wait, and a thousand of them may pass in the moment that a system takes to find memory again.
 const FAILING_NS_MAX: u64 = 1_000_000_000;
 
@@ -87,7 +87,7 @@ impl<A: Application> Shard<A> {
         self.decide(then);
     }
 
-    /// What happens to the server. One that is stopping does so already.
+    /// Decides about the server. One that is stopping does so already.
     pub(super) fn decide(&mut self, then: OnShardFailure) {
         let router = self.router.clone();
         router.note_failure();
@@ -124,7 +124,8 @@ impl<A: Application> Shard<A> {
         self.error(if self.is_broken() { ShardFailure::Callback } else { failure })
     }
 
-    /// What others have put in, also the rest of what was being worked off: connections and a listener go to other shards.
+    /// Gives back commands that others have put in, also the rest of a batch that was being worked off: connections and a
+    /// listener go to other shards.
     fn give_mail_back(&mut self) {
         let mut batches = [std::mem::take(&mut self.batch), Batch::default()];
         if let Some(mailbox) = self.router.mailbox(self.number) {

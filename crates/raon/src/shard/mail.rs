@@ -25,7 +25,7 @@ impl<A: Application> Shard<A> {
         is_any
     }
 
-    /// What was posted before this; what these posts post comes in the next step. True if there was anything.
+    /// Delivers posts of before this; those that they post come in the next step. True if there was anything.
     pub(super) fn take_posts(&mut self) -> bool {
         let is_any = self.delivery.has_posts();
         self.delivery.own_posts();

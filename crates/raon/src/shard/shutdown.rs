@@ -25,7 +25,7 @@ use crate::error::ShardFailure;
 /// Turns in a row in which nothing has arrived, after which a shard takes it that nothing is under way inside the system. One
 /// would do for a back end that asks the system in each turn; with the second, what a turn has set off has come as well.
 const QUIET_TURNS: u32 = 2;
-/// Who has connected so short a time before the end, and has not said anything, is waited for so long after it, in
+/// Peers that have connected so short a time before the end, and have not said anything, are waited for so long after it, in
 /// nanoseconds: a quarter of a second, within which a first message crosses any sea.
 const NEWCOMER_NS: u64 = 250_000_000;
 
@@ -39,7 +39,7 @@ pub(super) enum Stage {
     Over,
 }
 
-/// What a shard that ends has to remember.
+/// Progress of a shard that ends.
 #[derive(Debug)]
 pub(super) struct Ending {
     /// The grace that it knows of.

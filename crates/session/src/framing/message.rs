@@ -22,7 +22,7 @@ impl<'a, H: Copy> Message<'a, H> {
         Message { head, body }
     }
 
-    /// What its frame says of it beside the length.
+    /// Head: what its frame says of it beside the length.
     #[inline]
     pub const fn head(&self) -> H {
         self.head

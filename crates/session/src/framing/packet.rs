@@ -22,7 +22,7 @@ pub struct Packet {
     bytes_max: u32,
 }
 
-/// What a packet says of its message.
+/// Head of a packet.
 ///
 /// ```
 /// use raon_session::PacketHead;

@@ -107,19 +107,19 @@ impl<'a> BodyWriter<'a> {
         self.wanted > self.written
     }
 
-    /// What is written so far.
+    /// Bytes that are written so far.
     #[inline]
     pub fn written(&self) -> &[u8] {
         &self.room[..self.written]
     }
 
-    /// What is written so far, to be changed: a count, for example, that is known at the end only.
+    /// Bytes that are written so far, to be changed: a count, for example, that is known at the end only.
     #[inline]
     pub fn written_mut(&mut self) -> &mut [u8] {
         &mut self.room[..self.written]
     }
 
-    /// How long the body would be.
+    /// Length that the body would have.
     pub(crate) fn wanted(&self) -> usize {
         self.wanted
     }

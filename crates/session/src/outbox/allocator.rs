@@ -6,7 +6,7 @@ use super::Outbox;
 use crate::framing::Chunk;
 use crate::free_lists::FreeLists;
 
-/// What a chunk is wanted for.
+/// Request for a chunk, by what it is wanted for.
 ///
 /// ```
 /// use raon_session::ChunkRequest;
@@ -44,7 +44,7 @@ impl ChunkRequest {
 /// assert!(allocator.chunk(ChunkRequest::Tail { bytes: 64 }).expect("the heap is large").capacity() >= 4096);
 /// ```
 pub trait ChunkAllocator {
-    /// What it gives.
+    /// Kind of chunk that it gives.
     type Chunk: Chunk;
 
     /// An empty chunk with the room that is needed; `None` if the memory budget is used up. Then the message is refused.
@@ -101,7 +101,7 @@ impl ChunkAllocator for HeapAllocator {
     }
 }
 
-/// What leaves an outbox: bytes that the driver can own, in order.
+/// Piece of an outbox as it leaves: bytes that the driver can own.
 ///
 /// ```
 /// use raon_session::Piece;

@@ -31,7 +31,7 @@ impl<C> Entry<C> {
     }
 }
 
-/// What waits before the tail chunk, in order.
+/// Backlog: messages that wait before the tail chunk, in order.
 pub(crate) struct Backlog<C> {
     entries: VecDeque<Entry<C>>,
     /// Number of the first entry.

@@ -19,7 +19,7 @@ pub struct OutboxLimits {
     pub watermark_high_bytes: u32,
     /// After that, this or less left after a hand-over is `Pressure::Low`.
     pub watermark_low_bytes: u32,
-    /// What happens when the peer does not read fast enough.
+    /// Policy when the peer does not read fast enough.
     pub slow_consumer: SlowConsumer,
 }
 
@@ -56,7 +56,7 @@ impl Default for OutboxLimits {
     }
 }
 
-/// What happens to a session whose peer does not read as fast as is sent to it.
+/// Policy for a session whose peer does not read as fast as is sent to it.
 ///
 /// ```
 /// use raon_session::{OutboxLimits, SlowConsumer};
@@ -73,12 +73,12 @@ pub enum SlowConsumer {
     DropOldestDroppable,
     /// As `Refuse`, and a session that stays between `High` and `Low` for so long is closed.
     DisconnectAfter {
-        /// How long in milliseconds.
+        /// Grace in milliseconds.
         grace_ms: u32,
     },
 }
 
-/// What became of a message. It may be ignored: refusals are counted and follow the [`SlowConsumer`] policy.
+/// Outcome of sending a message. It may be ignored: refusals are counted and follow the [`SlowConsumer`] policy.
 ///
 /// ```
 /// use raon_session::{Refusal, SendOutcome};
@@ -132,7 +132,8 @@ impl From<EncodeError> for Refusal {
     }
 }
 
-/// What an outbox says when it fills up and when it has emptied again. Each once, in turns, beginning with `High`.
+/// Pressure of an outbox, which says so when it fills up and when it has emptied again. Each once, in turns, beginning with
+/// `High`.
 ///
 /// ```
 /// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Pressure, Raw, ChunkAllocator};
@@ -151,7 +152,7 @@ pub enum Pressure {
     Low,
 }
 
-/// How an outbox stands after a hand-over.
+/// State of an outbox after a hand-over.
 ///
 /// ```
 /// use raon_session::Settled;

@@ -59,7 +59,7 @@ impl State {
     }
 }
 
-/// What happens to a session.
+/// Event in a session's life.
 ///
 /// ```
 /// use raon_session::{Action, Event, State};
@@ -96,7 +96,7 @@ impl Event {
     ];
 }
 
-/// What the engine does after an event.
+/// Action of the engine after an event.
 ///
 /// ```
 /// use raon_session::{Action, CloseReason, Session, SessionConfig};
