@@ -109,6 +109,8 @@ impl<A: Application> Shard<A> {
             ShardFailure::Panic(_) => CloseReason::ApplicationPanic,
             _ => CloseReason::ShutdownForced,
         };
+        // What has already ended the application is the cause of what followed.
+        let cause = self.is_broken().then_some(ShardFailure::Callback);
         let _ = boundary::contain(|| self.leave(&failure));
         for index in self.delivery.core().table().indices() {
             let _ = boundary::contain(|| self.delivery.with_core(|core| core.abort(index, reason)));
@@ -120,8 +122,7 @@ impl<A: Application> Shard<A> {
         let _ = boundary::contain(|| self.end_driver());
         let _ = boundary::contain(|| self.publish());
         self.router.end(self.number);
-        // What has already ended the application is the cause of what followed.
-        self.error(if self.is_broken() { ShardFailure::Callback } else { failure })
+        self.error(cause.unwrap_or(failure))
     }
 
     /// Gives back commands that others have put in, also the rest of a batch that was being worked off: connections and a
