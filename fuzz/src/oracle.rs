@@ -1,7 +1,7 @@
 //! Plain readings of the framings: slow, obvious, and of a whole stream at once. What the real ones are compared with,
 //! by the fuzz targets and by the tests of `raon-session`.
 
-use raon_session::{FRAME_BYTES_CEILING, Framing, FramingError, Inbox, PACKET_HEADER_BYTES, Spares};
+use raon_session::{FRAME_BYTES_CEILING, Framing, FramingError, FreeLists, Inbox, PACKET_HEADER_BYTES};
 
 /// What a stream means: its messages with their ids (0 where there are none), and what is wrong after them.
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -12,14 +12,15 @@ pub struct Reading {
 
 /// What an inbox makes of the stream when it comes in buffers of these lengths, again and again from the first.
 pub fn play<F: Framing>(framing: &F, id: impl Fn(F::Head) -> u16, stream: &[u8], lengths: &[usize]) -> Reading {
-    let (mut inbox, mut spares, mut reading) = (Inbox::default(), Spares::<Vec<u8>>::default(), Reading::default());
+    let (mut inbox, mut free_lists, mut reading) =
+        (Inbox::default(), FreeLists::<Vec<u8>>::default(), Reading::default());
     let mut lengths = lengths.iter().cycle();
     let mut rest = stream;
     while !rest.is_empty() {
         let (mut input, after) = rest.split_at(lengths.next().map_or(rest.len(), |length| (*length).min(rest.len())));
         rest = after;
         loop {
-            match inbox.next(framing, &mut input, &mut spares) {
+            match inbox.next(framing, &mut input, &mut free_lists) {
                 Ok(Some(message)) => reading.messages.push((id(message.head()), message.to_vec())),
                 Ok(None) => break,
                 Err(error) => {

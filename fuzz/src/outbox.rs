@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raon_session::{ByteOrder, LengthWidth, PacketHead};
 use raon_session::{
-    COPY_BYTES_MAX, Delimiter, Framing, HeapSupply, LengthPrefix, Need, Outbox, OutboxLimits, Packet, Piece, Pressure,
-    Refusal, SendOutcome, SlowConsumer, Spares, Supply, encode,
+    COPY_BYTES_MAX, ChunkAllocator, ChunkRequest, Delimiter, Framing, FreeLists, HeapAllocator, LengthPrefix, Outbox,
+    OutboxLimits, Packet, Piece, Pressure, Refusal, SendOutcome, SlowConsumer, encode,
 };
 
 /// A byte of framing and policy, one of the bounds, then steps of two bytes.
@@ -41,20 +41,21 @@ struct Part {
 /// Chunks of 700 bytes, or none.
 #[derive(Default)]
 struct Memory {
-    heap: HeapSupply,
+    heap: HeapAllocator,
     is_empty: bool,
 }
 
-impl Supply for Memory {
+impl ChunkAllocator for Memory {
     type Chunk = Vec<u8>;
 
-    fn chunk(&mut self, need: Need) -> Option<Vec<u8>> {
-        let bytes = if matches!(need, Need::Tail { .. }) { need.bytes().max(700) } else { need.bytes() };
+    fn chunk(&mut self, request: ChunkRequest) -> Option<Vec<u8>> {
+        let bytes =
+            if matches!(request, ChunkRequest::Tail { .. }) { request.bytes().max(700) } else { request.bytes() };
         (!self.is_empty).then(|| Vec::with_capacity(bytes))
     }
 
-    fn spares(&mut self) -> &mut Spares<Vec<u8>> {
-        self.heap.spares()
+    fn free_lists(&mut self) -> &mut FreeLists<Vec<u8>> {
+        self.heap.free_lists()
     }
 }
 
@@ -101,8 +102,7 @@ impl<F: Framing> Play<F> {
                 9 => self.append_droppable(Some(size as u32 % 4), COPY_BYTES_MAX + size),
                 10 => self.append_droppable(None, 3 * size),
                 11 => self.take(size % 4),
-                12 => self.take(usize::MAX),
-                13 => self.take_and_restore(size % 3),
+                12 | 13 => self.take(usize::MAX),
                 14 => self.settle(),
                 _ => self.memory.is_empty = size % 2 > 0,
             }
@@ -200,22 +200,8 @@ impl<F: Framing> Play<F> {
         }
     }
 
-    fn take_and_restore(&mut self, count: usize) {
-        let mut taken = Vec::new();
-        while taken.len() < count {
-            let Some(piece) = self.outbox.take() else { break };
-            let messages = self.expect_piece(&piece);
-            taken.push((piece, messages));
-        }
-        for (piece, messages) in taken.into_iter().rev() {
-            let bytes = bytes_of(&piece).to_vec();
-            self.outbox.restore(piece, messages, self.memory.spares());
-            self.waiting.push_front(Part { bytes, messages, droppable: None });
-        }
-    }
-
     fn settle(&mut self) {
-        let settled = self.outbox.settle(&self.limits, self.memory.spares());
+        let settled = self.outbox.settle(&self.limits, self.memory.free_lists());
         let bytes = self.bytes();
         self.is_held = bytes > 0;
         let expected = match self.is_high {
@@ -266,17 +252,14 @@ impl<F: Framing> Play<F> {
     }
 
     /// The piece is made of the first parts, whole; says how many messages they are.
-    fn expect_piece(&mut self, piece: &Piece<Vec<u8>>) -> u32 {
+    fn expect_piece(&mut self, piece: &Piece<Vec<u8>>) {
         let mut bytes = bytes_of(piece);
         assert!(!bytes.is_empty());
-        let mut messages = 0;
         while !bytes.is_empty() {
             let part = self.waiting.pop_front().expect("more is given than waits");
             assert!(bytes.starts_with(&part.bytes), "not in order, or half of something");
             bytes = &bytes[part.bytes.len()..];
-            messages += part.messages;
         }
-        messages
     }
 
     /// Whether something was superseded; leaves out what makes room.

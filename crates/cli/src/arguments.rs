@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use raon_provider::{Address, Backend, Config, Kind, RioFunctions};
+use raon_provider::{Address, Backend, Config, Error, Kind, RioFunctions};
 
 use crate::failure::Failure;
 use crate::platform;
@@ -61,6 +61,15 @@ impl Threads {
     /// The CPU for a worker, if threads are to be pinned.
     pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
         self.pin.as_ref().map(|cpus| cpus.0[worker % cpus.0.len()])
+    }
+}
+
+/// Why a driver could not be opened, naming who asked for that back end.
+pub(crate) fn backend_failure(backend: Backend, error: Error) -> Failure {
+    match (backend, platform::backend_variable()) {
+        (Backend::Auto, Some(name)) => Failure::of(format!("RAON_BACKEND={name}"), error),
+        (Backend::Auto, None) => Failure::of("no back end works here", error),
+        (Backend::Named(kind), _) => Failure::of(format!("back end {kind}"), error),
     }
 }
 

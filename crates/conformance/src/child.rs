@@ -2,8 +2,6 @@
 
 use std::process::Command;
 
-use crate::roles;
-
 const ROLE: &str = "RAON_CONFORMANCE_ROLE";
 const ARGUMENT: &str = "RAON_CONFORMANCE_ARGUMENT";
 /// The variable that replaces `auto`.
@@ -24,9 +22,9 @@ pub fn run(role: &str, argument: &str, environment: &[(&str, &str)]) {
     assert!(is_well, "role {role} {argument}, {}:\n{}\n{}", output.status, text[0], text[1]);
 }
 
-/// The child's side; does nothing in a process that is no child.
-pub fn enter() {
+/// The child's side, which plays its role with its argument; does nothing in a process that is no child.
+pub fn enter(play: fn(&str, &str)) {
     if let (Ok(role), Ok(argument)) = (std::env::var(ROLE), std::env::var(ARGUMENT)) {
-        roles::play(&role, &argument);
+        play(&role, &argument);
     }
 }

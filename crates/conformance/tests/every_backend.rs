@@ -96,5 +96,5 @@ fn every_reason_is_about_a_test() {
 /// A role in a process of its own, see `child`; in this process it has none.
 #[test]
 fn child_process() {
-    child::enter();
+    child::enter(raon_conformance::roles::play);
 }

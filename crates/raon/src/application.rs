@@ -1,30 +1,39 @@
-//! What the user writes.
+//! Application: what the user writes, and what a callback of it can do.
+
+pub(crate) mod broadcast;
+pub(crate) mod context;
+pub(crate) mod states;
 
 use raon_provider::Kind;
 use raon_session::{CloseReason, Framing, Message, Pressure};
 
-use crate::context::Context;
+use crate::routing::router::Router;
 
-/// What an application's messages say beside their body: the header of its framing.
+use self::context::Context;
+
+/// Head of an application's messages: the header of its framing, beside the body.
 ///
 /// ```
-/// use raon::{Application, Head, InletRefusal, ServerHandle, SessionId};
+/// use raon::{Application, Head, MailboxRefusal, ServerHandle, SessionId};
 /// fn tell<A: Application>(
 ///     handle: &ServerHandle<A>,
 ///     winners: &[SessionId],
 ///     head: Head<A>,
-/// ) -> Result<(), InletRefusal> {
+/// ) -> Result<(), MailboxRefusal> {
 ///     winners.iter().try_for_each(|id| handle.send(*id, head, b"you have won"))
 /// }
 /// ```
 pub type Head<A> = <<A as Application>::Framing as Framing>::Head;
+
+/// The router of a server that runs this application.
+pub(crate) type AppRouter<A> = Router<Head<A>, <A as Application>::Post>;
 
 /// A server's logic. Each shard has an instance of its own, made on its thread by the server's factory, so nothing in here
 /// needs a lock.
 ///
 /// Callbacks run one at a time on the shard's thread; what they send leaves when all that has come in this turn has been
 /// dealt with. A callback that waits keeps all sessions of its shard waiting. One that panics ends the session that it was
-/// about, see `Config::on_panic`.
+/// about, see `ServerConfig::on_panic`.
 ///
 /// Each `on_open` that returns is followed by exactly one `on_close`, unless that is where it panics.
 ///
@@ -54,11 +63,11 @@ pub type Head<A> = <<A as Application>::Framing as Framing>::Head;
 /// # Ok::<(), raon::ServerError>(())
 /// ```
 pub trait Application: Sized + 'static {
-    /// How messages lie in the stream.
+    /// Framing: how messages lie in the stream.
     type Framing: Framing;
-    /// What is kept for each session.
+    /// State that is kept for each session.
     type Session: 'static;
-    /// What is sent between shards, and to them from other threads.
+    /// Value that is sent between shards, and to them from other threads.
     type Post: Send + 'static;
 
     /// A session begins.
@@ -72,7 +81,7 @@ pub trait Application: Sized + 'static {
         message: Message<'_, Head<Self>>,
     );
 
-    /// What waits for a session has passed a watermark.
+    /// The outbox of a session has passed a watermark.
     fn on_pressure(&mut self, ctx: &mut Context<'_, Self>, session: &mut Self::Session, pressure: Pressure) {
         let _ = (ctx, session, pressure);
     }
@@ -123,9 +132,9 @@ pub trait Application: Sized + 'static {
 pub struct ShardInfo {
     /// Its number, from 0 on.
     pub number: usize,
-    /// How many there are.
+    /// Number of shards.
     pub count: usize,
-    /// What it runs on.
+    /// Back end that it runs on.
     pub backend: Kind,
 }
 

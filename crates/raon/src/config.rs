@@ -10,12 +10,12 @@ pub(crate) use check::{Listen, SESSIONS_PER_SHARD_MAX};
 pub use profile::Profile;
 use serde::{Deserialize, Serialize};
 
-/// What happens to the shard when a callback of the application panics. The session that it was about is closed either way.
+/// Policy for the shard when a callback of the application panics. The session that it was about is closed either way.
 ///
 /// ```
-/// use raon::{Config, OnPanic};
-/// assert_eq!(Config::default().on_panic, OnPanic::Continue);
-/// assert_eq!(Config::from_toml("on_panic = \"stop_shard\"")?.on_panic, OnPanic::StopShard);
+/// use raon::{ServerConfig, OnPanic};
+/// assert_eq!(ServerConfig::default().on_panic, OnPanic::Continue);
+/// assert_eq!(ServerConfig::from_toml("on_panic = \"stop_shard\"")?.on_panic, OnPanic::StopShard);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -29,12 +29,12 @@ pub enum OnPanic {
     StopShard,
 }
 
-/// What happens to the server when a shard ends, however it ends, before the server is stopped.
+/// Policy for the server when a shard ends, however it ends, before the server is stopped.
 ///
 /// ```
-/// use raon::{Config, OnShardFailure};
-/// assert_eq!(Config::default().on_shard_failure, OnShardFailure::StopServer);
-/// assert_eq!(Config::from_toml("on_shard_failure = \"go_on\"")?.on_shard_failure, OnShardFailure::GoOn);
+/// use raon::{ServerConfig, OnShardFailure};
+/// assert_eq!(ServerConfig::default().on_shard_failure, OnShardFailure::StopServer);
+/// assert_eq!(ServerConfig::from_toml("on_shard_failure = \"go_on\"")?.on_shard_failure, OnShardFailure::GoOn);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -56,11 +56,11 @@ impl fmt::Display for OnShardFailure {
     }
 }
 
-/// What happens to a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
+/// Policy for a session whose peer does not read as fast as is sent to it. At the bound of its outbox:
 ///
 /// ```
-/// use raon::{Config, SlowConsumerPolicy};
-/// let config = Config::from_toml("slow_consumer = \"disconnect\"\nslow_consumer_grace_ms = 5000")?;
+/// use raon::{ServerConfig, SlowConsumerPolicy};
+/// let config = ServerConfig::from_toml("slow_consumer = \"disconnect\"\nslow_consumer_grace_ms = 5000")?;
 /// assert_eq!(config.slow_consumer, SlowConsumerPolicy::Disconnect);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
@@ -83,29 +83,29 @@ macro_rules! config {
         /// `profile` (`public` or `lan`) sets several of them at once, before all others: see [`Profile`].
         ///
         /// ```
-        /// use raon::Config;
-        /// let config = Config::from_toml("sessions_max = 500\ntick_ms = 50")?;
+        /// use raon::ServerConfig;
+        /// let config = ServerConfig::from_toml("sessions_max = 500\ntick_ms = 50")?;
         /// assert_eq!((config.sessions_max, config.handshake_timeout_ms), (500, 10_000));
-        /// let errors = Config::from_toml("sessions_max = -1\ntick = 50\nworkers = 1000").unwrap_err();
+        /// let errors = ServerConfig::from_toml("sessions_max = -1\ntick = 50\nworkers = 1000").unwrap_err();
         /// assert_eq!(errors.iter().count(), 3);
         /// # Ok::<(), raon::ConfigErrors>(())
         /// ```
         #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
         #[non_exhaustive]
-        pub struct Config {
-            /// Set by [`Config::apply_profile`], which sets what belongs to it too.
+        pub struct ServerConfig {
+            /// Set by [`ServerConfig::apply_profile`], which sets what belongs to it too.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub(crate) profile: Option<Profile>,
             $($(#[$doc])* pub $name: $type,)*
         }
 
-        impl Default for Config {
+        impl Default for ServerConfig {
             fn default() -> Self {
-                Config { profile: None, $($name: $default,)* }
+                ServerConfig { profile: None, $($name: $default,)* }
             }
         }
 
-        impl Config {
+        impl ServerConfig {
             const NAMES: &[&str] = &[$(stringify!($name),)*];
 
             /// Sets one field from a value of TOML. `None`: there is no such field.
@@ -161,7 +161,7 @@ config! {
     watermark_low_bytes: u32 = 16 * 1024,
     /// A session under high pressure is not read from: its peer gets no answers that it does not fetch.
     pause_receiving: bool = true,
-    /// What happens at the bound of an outbox: `refuse`, `drop_oldest_droppable` or `disconnect`.
+    /// Policy at the bound of an outbox: `refuse`, `drop_oldest_droppable` or `disconnect`.
     slow_consumer: SlowConsumerPolicy = SlowConsumerPolicy::Refuse,
     /// With `disconnect`: how long a session may stay under high pressure, in milliseconds.
     slow_consumer_grace_ms: u32 = 5_000,
@@ -186,20 +186,20 @@ config! {
     bytes_per_second_max: u32 = 0,
     /// Bytes that may come at once; 0: those of one second.
     bytes_burst: u32 = 0,
-    /// How often `on_tick` is called, in milliseconds; 0: never.
+    /// Period of `on_tick`, in milliseconds; 0: never.
     tick_ms: u32 = 0,
     /// Timers of the application on one shard, at most 130,048.
     timers_max: u32 = 4096,
-    /// Most bytes that wait in one shard's inlet for its next turn.
-    inlet_bytes_max: u32 = 16 * 1024 * 1024,
+    /// Most bytes that wait in one shard's mailbox for its next turn.
+    mailbox_bytes_max: u32 = 16 * 1024 * 1024,
     /// Most commands that wait there.
-    inlet_commands_max: u32 = 262_144,
-    /// How long a session that is closed in order may take, in milliseconds: to deliver what waits, and then to see its
+    mailbox_commands_max: u32 = 262_144,
+    /// Time that a session may take that is closed in order, in milliseconds: to deliver what waits, and then to see its
     /// peer's end.
     close_timeout_ms: u32 = 5_000,
-    /// What happens when a callback panics: `continue` or `stop_shard`.
+    /// Policy when a callback or the framing panics: `continue` or `stop_shard`.
     on_panic: OnPanic = OnPanic::Continue,
-    /// What happens when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
+    /// Policy when a shard has ended, by a panic or because its driver fails, or when a listener has: `stop_server` or
     /// `go_on`.
     on_shard_failure: OnShardFailure = OnShardFailure::StopServer,
     /// Receive buffers of 4 KiB per shard, 1 to 32,768: at least as many as sessions have bytes at the same moment.
@@ -211,7 +211,7 @@ config! {
 /// One thing that is wrong with a configuration.
 ///
 /// ```
-/// let errors = raon::Config::from_toml("workers = 'many'").unwrap_err();
+/// let errors = raon::ServerConfig::from_toml("workers = 'many'").unwrap_err();
 /// assert_eq!(errors.iter().next().unwrap().field, "workers");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -220,7 +220,7 @@ pub struct ConfigError {
     pub field: String,
     /// Where its value comes from, for example `RAON_WORKERS`.
     pub source: String,
-    /// What is wrong, and the remedy.
+    /// Problem, and the remedy.
     pub problem: String,
 }
 
@@ -238,7 +238,7 @@ impl fmt::Display for ConfigError {
 /// All that is wrong with a configuration, at least one thing.
 ///
 /// ```
-/// let errors = raon::Config::from_toml("workers = 1000\nbackend = 'magic'").unwrap_err();
+/// let errors = raon::ServerConfig::from_toml("workers = 1000\nbackend = 'magic'").unwrap_err();
 /// assert_eq!(errors.to_string().lines().count(), 2);
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! What can go wrong with a server as such, and what is not taken.
+//! Errors of a server, and of values that a mailbox does not take.
 
 use std::fmt;
 
@@ -22,17 +22,17 @@ pub enum ServerError {
     Provider(raon_provider::Error),
     /// The operating system gave no thread, or no listener was inherited although one was asked for.
     System(std::io::Error),
-    /// A shard has ended, or has lost its listener, before the server was stopped; see `Config::on_shard_failure`. The first
-    /// one, if there are several.
+    /// A shard has ended, or has lost its listener, before the server was stopped; see `ServerConfig::on_shard_failure`. The
+    /// first one, if there are several.
     ShardFailed {
         /// Its number.
         shard: usize,
-        /// What has ended it.
+        /// Failure that has ended it.
         failure: ShardFailure,
     },
 }
 
-/// What has ended a shard.
+/// Failure of a shard, which has ended it.
 ///
 /// ```
 /// use raon::ShardFailure;
@@ -43,7 +43,8 @@ pub enum ServerError {
 pub enum ShardFailure {
     /// A callback of the application has panicked, and `on_panic` is `stop_shard`.
     Callback,
-    /// Something outside the callbacks has panicked, with this message: a framing of the user's, the factory, or the engine.
+    /// Something outside the callbacks has panicked, with this message: the factory, the memory of a
+    /// message when it is dropped, or the engine.
     Panic(String),
     /// The driver has failed in every turn of a second.
     Driver(raon_provider::Error),
@@ -56,7 +57,7 @@ impl fmt::Display for ShardFailure {
         match self {
             ShardFailure::Callback => f.write_str("a callback of the application has panicked; correct it"),
             ShardFailure::Panic(message) => {
-                write!(f, "its thread has panicked (`{message}`); correct the framing, or report it if it is Raon's")
+                write!(f, "its thread has panicked (`{message}`); correct it, or report it if it is Raon's")
             }
             ShardFailure::Driver(error) => write!(f, "its driver fails in every turn: {error}"),
             ShardFailure::Listener(error) => write!(f, "its listener has ended and cannot be opened again: {error}"),
@@ -113,46 +114,48 @@ impl From<std::io::Error> for ServerError {
 /// Why something was not taken by a shard.
 ///
 /// ```
-/// assert_eq!(raon::InletRefusal::Busy.to_string(), "the shard's inlet is full; try again later, or raise inlet_bytes_max");
+/// use raon::MailboxRefusal;
+/// let text = "the shard's mailbox is full; try again later, or raise mailbox_bytes_max";
+/// assert_eq!(MailboxRefusal::Busy.to_string(), text);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InletRefusal {
-    /// The shard's inlet, or its table of timers, is full.
+pub enum MailboxRefusal {
+    /// The shard's mailbox, or its table of timers, is full.
     Busy,
     /// The shard has stopped.
     Closed,
 }
 
-impl fmt::Display for InletRefusal {
+impl fmt::Display for MailboxRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            InletRefusal::Busy => "the shard's inlet is full; try again later, or raise inlet_bytes_max",
-            InletRefusal::Closed => "the shard has stopped",
+            MailboxRefusal::Busy => "the shard's mailbox is full; try again later, or raise mailbox_bytes_max",
+            MailboxRefusal::Closed => "the shard has stopped",
         })
     }
 }
 
-impl std::error::Error for InletRefusal {}
+impl std::error::Error for MailboxRefusal {}
 
 /// A value that was not taken: it comes back whole, with the reason.
 ///
 /// ```
-/// use raon::{InletRefusal, Refused};
-/// let refused = Refused { refusal: InletRefusal::Closed, value: 7 };
+/// use raon::{MailboxRefusal, MailboxError};
+/// let refused = MailboxError { refusal: MailboxRefusal::Closed, value: 7 };
 /// assert_eq!(refused.to_string(), "refused: the shard has stopped");
 /// ```
 #[derive(Debug)]
-pub struct Refused<T> {
+pub struct MailboxError<T> {
     /// Why it was not taken.
-    pub refusal: InletRefusal,
-    /// What was offered, untouched.
+    pub refusal: MailboxRefusal,
+    /// Value that was offered, untouched.
     pub value: T,
 }
 
-impl<T> fmt::Display for Refused<T> {
+impl<T> fmt::Display for MailboxError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused: {}", self.refusal)
     }
 }
 
-impl<T: fmt::Debug> std::error::Error for Refused<T> {}
+impl<T: fmt::Debug> std::error::Error for MailboxError<T> {}

@@ -20,47 +20,38 @@
 
 #![forbid(unsafe_code)]
 
-mod acceptor;
 mod application;
-mod broadcast;
-mod budget;
-mod chunk;
-mod closures;
+mod base;
 mod config;
-mod context;
+mod core;
 mod error;
-mod group;
-mod handle;
-mod id;
-mod inlet;
-mod log_limit;
-mod metrics;
-mod places;
+mod memory;
 mod platform;
-mod ranks;
-mod router;
+mod routing;
 mod server;
+mod sessions;
 mod shard;
 mod simulation;
-mod table;
 
+pub use self::core::BroadcastOutcome;
+pub use application::broadcast::Group;
+pub use application::context::Context;
 pub use application::{Application, Head, ShardInfo};
-pub use broadcast::{Broadcast, Group};
-pub use budget::Kept;
-pub use closures::{ClosureBuilder, Closures, Exchange};
-pub use config::{Config, ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, SlowConsumerPolicy};
-pub use context::Context;
-pub use error::{InletRefusal, Refused, ServerError, ShardFailure};
-pub use group::GroupKey;
-pub use handle::{ServerHandle, ServerState};
-pub use id::{SHARDS_MAX, SessionId};
-pub use metrics::Stats;
+pub use base::id::{SHARDS_MAX, SessionId};
+pub use base::metrics::ServerStats;
+pub use config::{ConfigError, ConfigErrors, OnPanic, OnShardFailure, Profile, ServerConfig, SlowConsumerPolicy};
+pub use error::{MailboxError, MailboxRefusal, ServerError, ShardFailure};
+pub use memory::budget::ChargedBytes;
 pub use raon_provider::{Address, FaultPlan, Kind, SimNetwork, SimPeer};
 pub use raon_session::{
     BodyWriter, ByteOrder, CloseReason, Decoded, Delimiter, EncodeError, Fixed, Framing, FramingError, LengthPrefix,
     LengthWidth, Message, Packet, PacketHead, Pressure, RateLimit, Raw, Refusal, SendOutcome, TransportFailure,
 };
+pub use routing::router::ServerState;
+pub use server::closures::{ClosureBuilder, ClosureContext, Closures};
+pub use server::handle::ServerHandle;
 pub use server::{Builder, RunningServer, Server, ServerBuilder};
+pub use sessions::group::GroupKey;
 pub use simulation::Simulation;
 
 /// The guide's examples are tested like those of the documentation.

@@ -1,11 +1,11 @@
-//! What depends on the operating system: threads, cores, descriptors, and listeners that were inherited.
+//! Platform: what depends on the operating system, which is threads, cores, descriptors, and listeners that were inherited.
 
 use std::io;
 use std::thread::JoinHandle;
 
 use raon_provider::AcceptedSocket;
 
-/// How many cores there are for us.
+/// Number of cores that there are for us.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,4 +1,7 @@
-//! How a server is put together, started and awaited.
+//! Server: it is put together, started and awaited here.
+
+pub(crate) mod closures;
+pub(crate) mod handle;
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -6,18 +9,14 @@ use std::thread::JoinHandle;
 use raon_provider::{AcceptedSocket, Address};
 use raon_session::Framing;
 
-use crate::application::{Application, ShardInfo};
-use crate::closures::ClosureBuilder;
-use crate::config::{Config, Listen, Profile};
+use crate::application::{AppRouter, Application, ShardInfo};
+use crate::base::boundary;
+use crate::config::{Listen, Profile, ServerConfig};
 use crate::error::{ServerError, ShardFailure};
-use crate::handle::ServerHandle;
 use crate::platform;
-use crate::router::Router;
-use crate::shard::fence::caught;
-use crate::shard::{ListenAt, Shard, ShardParts};
-
-/// Makes the application of a shard.
-pub(crate) type Factory<A> = Arc<dyn Fn(ShardInfo) -> A + Send + Sync>;
+use crate::server::closures::ClosureBuilder;
+use crate::server::handle::ServerHandle;
+use crate::shard::{Factory, ListenAt, Shard, ShardParts};
 
 /// A game server: sessions over a [`Framing`], an [`Application`] per shard.
 ///
@@ -28,31 +27,31 @@ pub enum Server {}
 impl Server {
     /// Begins with the default configuration.
     pub fn builder() -> Builder {
-        Builder { config: Config::default() }
+        Builder { config: ServerConfig::default() }
     }
 }
 
 /// A server's configuration, before it is known what it will do.
 ///
 /// ```
-/// use raon::{Config, Server};
-/// let config = Config::from_toml("listen = '0.0.0.0:7000'\ntick_ms = 50")?;
+/// use raon::{ServerConfig, Server};
+/// let config = ServerConfig::from_toml("listen = '0.0.0.0:7000'\ntick_ms = 50")?;
 /// let builder = Server::builder().config(config).workers(2);
 /// # Ok::<(), raon::ConfigErrors>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
-    config: Config,
+    config: ServerConfig,
 }
 
 impl Builder {
     /// Takes a configuration in place of what was set so far.
-    pub fn config(self, config: Config) -> Self {
+    pub fn config(self, config: ServerConfig) -> Self {
         Builder { config }
     }
 
     /// Changes the configuration.
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         change(&mut self.config);
         self
     }
@@ -67,7 +66,7 @@ impl Builder {
         self.configure(|config| config.apply_profile(Some(profile)))
     }
 
-    /// Sets where to listen, see `Config::listen`.
+    /// Sets where to listen, see `ServerConfig::listen`.
     pub fn listen(self, address: impl Into<String>) -> Self {
         self.configure(|config| config.listen = address.into())
     }
@@ -100,14 +99,14 @@ impl Builder {
 /// # Ok::<(), raon::ServerError>(())
 /// ```
 pub struct ServerBuilder<A: Application> {
-    pub(crate) config: Config,
+    pub(crate) config: ServerConfig,
     pub(crate) framing: A::Framing,
     pub(crate) factory: Factory<A>,
     pub(crate) listener: Option<AcceptedSocket>,
 }
 
 impl<A: Application> ServerBuilder<A> {
-    /// Takes a listener that is open already, with whatever options it was given, in place of `Config::listen`. The first
+    /// Takes a listener that is open already, with whatever options it was given, in place of `ServerConfig::listen`. The first
     /// shard accepts on it, and the others get their sessions from there.
     pub fn listener(mut self, listener: impl Into<AcceptedSocket>) -> Self {
         self.listener = Some(listener.into());
@@ -115,7 +114,7 @@ impl<A: Application> ServerBuilder<A> {
     }
 
     /// Changes the configuration once more: a test, for example, that runs a server as it is.
-    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+    pub fn configure(&mut self, change: impl FnOnce(&mut ServerConfig)) {
         change(&mut self.config);
     }
 
@@ -126,15 +125,18 @@ impl<A: Application> ServerBuilder<A> {
         let ServerBuilder { mut config, framing, factory, mut listener } = self;
         let has_listener = listener.is_some();
         config.reuse_port &= !has_listener;
-        config.check()?;
-        let shards =
-            if config.workers == 0 { platform::cores().min(crate::SHARDS_MAX) } else { config.workers as usize };
+        config.validate()?;
+        let shards = if config.workers == 0 {
+            platform::cores().min(crate::base::id::SHARDS_MAX)
+        } else {
+            config.workers as usize
+        };
         config.check_shards(shards)?;
         if let Some(unlimited) = config.unlimited() {
             tracing::warn!("{unlimited}");
         }
         fit_to_descriptors(&mut config, shards, platform::raise_descriptor_limit());
-        let router = Router::<A>::new(&config, shards);
+        let router = AppRouter::<A>::new(&config, shards);
         let mut server = RunningServer { handle: ServerHandle::new(router.clone(), None), threads: Vec::new() };
         let mut address = None;
         for number in 0..shards {
@@ -179,13 +181,13 @@ const DESCRIPTORS_OF_THE_PROCESS: u64 = 64;
 const DESCRIPTORS_OF_A_SHARD: u64 = 8;
 
 /// The default of `sessions_max` follows what the system gives; a value that was set stays, and what it cannot have is said.
-fn fit_to_descriptors(config: &mut Config, shards: usize, limit: Option<u64>) {
+fn fit_to_descriptors(config: &mut ServerConfig, shards: usize, limit: Option<u64>) {
     let others = DESCRIPTORS_OF_THE_PROCESS + shards as u64 * DESCRIPTORS_OF_A_SHARD;
     let most = limit.map_or(u64::MAX, |limit| limit.saturating_sub(others).max(1));
     if u64::from(config.sessions_max) <= most {
         return;
     }
-    if config.sessions_max == Config::default().sessions_max {
+    if config.sessions_max == ServerConfig::default().sessions_max {
         config.sessions_max = most as u32;
     } else {
         let sessions_max = config.sessions_max;
@@ -197,7 +199,11 @@ fn fit_to_descriptors(config: &mut Config, shards: usize, limit: Option<u64>) {
 }
 
 /// Where the shard of this number listens, if it does. All that share a port have that of the first.
-pub(crate) fn listen_at(config: &Config, number: usize, first: Option<&Address>) -> Result<ListenAt, ServerError> {
+pub(crate) fn listen_at(
+    config: &ServerConfig,
+    number: usize,
+    first: Option<&Address>,
+) -> Result<ListenAt, ServerError> {
     let listen = config.listen.parse().unwrap_or(Listen::Inherited);
     Ok(match (number, listen) {
         (0, Listen::Inherited) => ListenAt::Inherited(platform::inherited_listener()?),
@@ -223,7 +229,7 @@ pub struct RunningServer<A: Application> {
 }
 
 impl<A: Application> RunningServer<A> {
-    /// What other threads reach it by.
+    /// Handle by which other threads reach it.
     pub fn handle(&self) -> &ServerHandle<A> {
         &self.handle
     }
@@ -235,7 +241,7 @@ impl<A: Application> RunningServer<A> {
     pub fn join(self) -> Result<(), ServerError> {
         let mut first = Ok(());
         for (shard, thread) in self.threads.into_iter().enumerate() {
-            let ended = thread.join().unwrap_or_else(|_| Err(unfenced(shard)));
+            let ended = thread.join().unwrap_or_else(|_| Err(uncaught(shard)));
             first = first.and(ended);
         }
         first
@@ -245,7 +251,7 @@ impl<A: Application> RunningServer<A> {
         let (tell, told) = mpsc::channel();
         let (number, is_pinned) = (parts.number, parts.config.pin_shards);
         let run = move || {
-            let opened = caught(|| Shard::open(parts)).unwrap_or_else(|message| {
+            let opened = boundary::catch(|| Shard::open(parts)).unwrap_or_else(|message| {
                 Err(ServerError::ShardFailed { shard: number, failure: ShardFailure::Panic(message) })
             });
             let (shard, address) = match opened {
@@ -260,13 +266,13 @@ impl<A: Application> RunningServer<A> {
             shard.run()
         };
         self.threads.push(platform::spawn(number, is_pinned, run)?);
-        told.recv().unwrap_or_else(|_| Err(unfenced(number)))
+        told.recv().unwrap_or_else(|_| Err(uncaught(number)))
     }
 }
 
-/// A thread that has ended without a word, although all of it is fenced.
-fn unfenced(shard: usize) -> ServerError {
-    ServerError::ShardFailed { shard, failure: ShardFailure::Panic("outside of every fence".to_owned()) }
+/// A thread that has ended without a word, although all of it is inside a panic boundary.
+fn uncaught(shard: usize) -> ServerError {
+    ServerError::ShardFailed { shard, failure: ShardFailure::Panic("outside of every panic boundary".to_owned()) }
 }
 
 #[cfg(test)]
@@ -274,14 +280,14 @@ mod tests {
     use super::*;
 
     fn fitted(sessions_max: u32, limit: Option<u64>) -> u32 {
-        let mut config = Config { sessions_max, ..Config::default() };
+        let mut config = ServerConfig { sessions_max, ..ServerConfig::default() };
         fit_to_descriptors(&mut config, 2, limit);
         config.sessions_max
     }
 
     #[test]
     fn only_the_default_follows_the_limit() {
-        let default = Config::default().sessions_max;
+        let default = ServerConfig::default().sessions_max;
         assert_eq!(fitted(default, None), default);
         assert_eq!(fitted(default, Some(1 << 20)), default);
         assert_eq!(fitted(default, Some(1024)), 1024 - 64 - 16);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use raon_provider::{Address, FaultPlan, SimNetwork, SimPeer};
 
+use crate::application::AppRouter;
 use crate::application::Application;
+use crate::base::boundary;
 use crate::error::ServerError;
-use crate::handle::ServerHandle;
-use crate::router::Router;
+use crate::server::handle::ServerHandle;
 use crate::server::{ServerBuilder, listen_at};
-use crate::shard::fence::fence;
 use crate::shard::{Progress, Shard, ShardParts};
 
 /// Servers in a simulated network: all shards and timers are stepped in this thread, in an order that the seed decides, and
@@ -40,7 +40,7 @@ use crate::shard::{Progress, Shard, ShardParts};
 /// # Ok::<(), raon::ServerError>(())
 /// ```
 ///
-/// What takes the repetition away: a second thread, and a clock, a random source or the order of a `HashMap` in the
+/// Things that take the repetition away: a second thread, and a clock, a random source or the order of a `HashMap` in the
 /// application.
 pub struct Simulation {
     network: SimNetwork,
@@ -52,7 +52,7 @@ pub struct Simulation {
     first_error: Option<ServerError>,
 }
 
-/// How far the clock goes at once while something may still be under way that is due at no time, such as the rest of a send
+/// Stride of the clock while something may still be under way that is due at no time, such as the rest of a send
 /// that was cut short.
 const STRIDE: Duration = Duration::from_millis(10);
 /// While no client can do anything either, with each round in which nothing happens twice as far, up to so many doublings:
@@ -84,9 +84,9 @@ impl Simulation {
     pub fn serve<A: Application>(&mut self, server: ServerBuilder<A>) -> Result<ServerHandle<A>, ServerError> {
         // A listener of the system has no place in a simulated network.
         let ServerBuilder { config, framing, factory, listener: _ } = server;
-        config.check()?;
+        config.validate()?;
         let count = config.workers.max(1) as usize;
-        let router = Router::<A>::new(&config, count);
+        let router = AppRouter::<A>::new(&config, count);
         let mut address = None;
         for number in 0..count {
             let parts = ShardParts {
@@ -198,7 +198,7 @@ impl Simulation {
         ended.sort_unstable();
         // What an application keeps may panic when it is dropped.
         for place in ended.into_iter().rev() {
-            let _ = fence(|| drop(self.shards.remove(place)));
+            let _ = boundary::contain(|| drop(self.shards.remove(place)));
         }
         self.idle_rounds = if is_busy { 0 } else { (self.idle_rounds + 1).min(DOUBLINGS_MAX) };
         self.pass_time(limit);
@@ -243,7 +243,7 @@ impl<A: Application> Stepped for Shard<A> {
 
     #[cfg(test)]
     fn buffers_lent(&mut self) -> usize {
-        self.inside.driver.pool_state().lent
+        Shard::buffers_lent(self)
     }
 }
 

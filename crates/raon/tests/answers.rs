@@ -15,7 +15,7 @@ use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use random::Random;
 use raon::{
-    Application, CloseReason, Config, Context, FaultPlan, Message, Packet, PacketHead, Server, ServerBuilder,
+    Application, CloseReason, Context, FaultPlan, Message, Packet, PacketHead, Server, ServerBuilder, ServerConfig,
     ServerHandle, SimPeer, Simulation, SlowConsumerPolicy,
 };
 
@@ -82,7 +82,7 @@ impl Application for Answerer {
     }
 }
 
-fn server(application: (Answers, usize, usize), change: impl FnOnce(&mut Config)) -> ServerBuilder<Answerer> {
+fn server(application: (Answers, usize, usize), change: impl FnOnce(&mut ServerConfig)) -> ServerBuilder<Answerer> {
     let (answers, filler, way) = application;
     let order = Arc::<Mutex<Vec<u8>>>::default();
     Server::builder().workers(1).configure(change).application(Packet::new(), move |_| Answerer {
@@ -135,7 +135,7 @@ impl Expected {
 }
 
 /// Limits that hold the answers of one request: so many messages and bytes.
-fn set_limits(config: &mut Config, random: &mut Random, of_one_request: (u32, u32)) {
+fn set_limits(config: &mut ServerConfig, random: &mut Random, of_one_request: (u32, u32)) {
     config.outbox_messages_max = of_one_request.0 + random.one_of(&[0, 0, 1, 30, 4000]);
     config.outbox_bytes_max = of_one_request.1 + random.one_of(&[0, 0, 1, 500, 300_000]);
     config.watermark_high_bytes = match random.below(3) {
@@ -159,7 +159,10 @@ fn set_limits(config: &mut Config, random: &mut Random, of_one_request: (u32, u3
 fn network(random: &mut Random) -> FaultPlan {
     match random.below(3) {
         0 => FaultPlan::default(),
-        1 => FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (2048, 4096)),
+        1 => FaultPlan::default().with(|plan| {
+            plan.send_buffer_bytes = 2048;
+            plan.receive_buffer_bytes = 4096;
+        }),
         _ => FaultPlan::rough().with(|plan| {
             plan.resets = 0.0;
             plan.partitions = 0.0;
@@ -341,12 +344,15 @@ fn a_burst_does_not_keep_others_waiting() {
 #[test]
 fn those_that_never_read_leave_the_buffers_to_others() {
     const BUFFERS: u32 = 16;
-    let change = |config: &mut Config| {
+    let change = |config: &mut ServerConfig| {
         config.receive_buffers = BUFFERS;
         config.send_buffers = BUFFERS;
         config.handshake_timeout_ms = 0;
     };
-    let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
+    let plan = FaultPlan::default().with(|plan| {
+        plan.send_buffer_bytes = 16_384;
+        plan.receive_buffer_bytes = 16_384;
+    });
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server((Answers::Each(1), 200, 0), change)).unwrap();
     let mut deaf: Vec<SimPeer> = (0..BUFFERS + 100).map(|_| simulation.connect()).collect();
@@ -402,8 +408,11 @@ fn flood_until_full(handle: &ServerHandle<Answerer>, flood: &[u8]) -> TcpStream 
 }
 
 /// A deaf peer of a server with these settings, after it has sent all that goes.
-fn deaf(change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Answerer>, SimPeer) {
-    let plan = FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
+fn deaf(change: impl FnOnce(&mut ServerConfig)) -> (Simulation, ServerHandle<Answerer>, SimPeer) {
+    let plan = FaultPlan::default().with(|plan| {
+        plan.send_buffer_bytes = 16_384;
+        plan.receive_buffer_bytes = 16_384;
+    });
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server((Answers::Each(1), 200, 0), change)).unwrap();
     let mut client = simulation.connect();

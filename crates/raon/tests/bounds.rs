@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raon::{Config, Raw, Server, Simulation};
+use raon::{Raw, Server, ServerConfig, Simulation};
 
 const NUMBERS: [&str; 27] = [
     "workers",
@@ -26,8 +26,8 @@ const NUMBERS: [&str; 27] = [
     "bytes_burst",
     "tick_ms",
     "timers_max",
-    "inlet_bytes_max",
-    "inlet_commands_max",
+    "mailbox_bytes_max",
+    "mailbox_commands_max",
     "close_timeout_ms",
     "receive_buffers",
     "send_buffers",
@@ -47,7 +47,7 @@ fn random(state: &mut u64) -> usize {
 /// Starts a server with these lines, lets somebody talk to it, and ends it.
 fn try_out(lines: &[(&str, i64)]) {
     let text = lines.iter().map(|(name, value)| format!("{name} = {value}\n")).collect::<String>();
-    let config = match Config::from_toml(&text) {
+    let config = match ServerConfig::from_toml(&text) {
         Ok(config) => config,
         Err(errors) => return assert!(errors.iter().all(|error| !error.field.is_empty()), "{text}{errors}"),
     };

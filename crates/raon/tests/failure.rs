@@ -8,32 +8,32 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Application, CloseReason, Config, Context, Decoded, EncodeError, Framing, FramingError, InletRefusal, Message,
-    OnPanic, OnShardFailure, Raw, Server, ServerBuilder, ServerError, ServerHandle, ServerState, SessionId,
-    ShardFailure, SimPeer, Simulation,
+    Application, CloseReason, Context, MailboxRefusal, Message, OnPanic, OnShardFailure, Raw, Server, ServerBuilder,
+    ServerConfig, ServerError, ServerHandle, ServerState, SessionId, ShardFailure, SimPeer, Simulation,
 };
 
-/// Takes bytes as they come, and panics at a message that says so.
-#[derive(Clone, Copy)]
-struct Thorny;
+/// Memory of a message that panics when it is dropped: outside of all callbacks if its session is gone.
+struct Thorn;
 
-impl Framing for Thorny {
-    type Head = ();
-
-    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded<()>, FramingError> {
-        Raw.decode(input, scanned)
+impl AsRef<[u8]> for Thorn {
+    fn as_ref(&self) -> &[u8] {
+        b"boom"
     }
+}
 
-    fn check(&self, _head: (), body: &[u8]) -> Result<(), EncodeError> {
-        assert_ne!(body, b"boom", "a thorn");
-        Ok(())
+impl Drop for Thorn {
+    fn drop(&mut self) {
+        panic!("a thorn");
     }
+}
 
-    fn message_bytes_max(&self) -> usize {
-        Raw.message_bytes_max()
-    }
+/// Ends a shard by something that is about none of its sessions.
+fn break_shard(handle: &ServerHandle<Echo>, shard: usize) {
+    let nobody = SessionId::from_bits((shard as u64) << 56 | 0xff_ffff << 32);
+    handle.send_shared(nobody, (), Bytes::from_owner(Thorn)).unwrap();
 }
 
 /// What all instances have seen.
@@ -47,7 +47,7 @@ struct Seen {
 struct Echo(Arc<Mutex<Seen>>);
 
 impl Application for Echo {
-    type Framing = Thorny;
+    type Framing = Raw;
     type Session = ();
     type Post = ();
 
@@ -67,11 +67,11 @@ impl Application for Echo {
     }
 }
 
-fn echo(change: impl FnOnce(&mut Config)) -> (ServerBuilder<Echo>, Arc<Mutex<Seen>>) {
+fn echo(change: impl FnOnce(&mut ServerConfig)) -> (ServerBuilder<Echo>, Arc<Mutex<Seen>>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = seen.clone();
     let builder = Server::builder().listen("127.0.0.1:0").workers(3).configure(change);
-    (builder.application(Thorny, move |_| Echo(shared.clone())), seen)
+    (builder.application(Raw, move |_| Echo(shared.clone())), seen)
 }
 
 /// A client that has been answered.
@@ -101,7 +101,7 @@ fn a_shard_that_panics_stops_the_server() {
         let handle = server.handle().clone();
         let clients: Vec<TcpStream> = (0..6).map(|_| client_of(&handle)).collect();
         assert_eq!(handle.state(), ServerState::Running);
-        handle.send(session_of(&seen, shard), (), b"boom").unwrap();
+        break_shard(&handle, shard);
         for mut client in clients {
             // In order, or as a reset if it was of the shard that is gone.
             let end = client.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
@@ -112,7 +112,7 @@ fn a_shard_that_panics_stops_the_server() {
         assert_eq!((stats.shard_failures, stats.sessions, stats.opened), (1, 0, 6), "{backend}: {stats}");
         assert_eq!((seen.closes, handle.sessions()), (6, 0), "{backend}: each open has one close, places come back");
         assert_eq!(handle.state(), ServerState::Ended);
-        assert_eq!(handle.send(SessionId::NONE, (), b"x"), Err(InletRefusal::Closed));
+        assert_eq!(handle.send(SessionId::NONE, (), b"x"), Err(MailboxRefusal::Closed));
     }
 }
 
@@ -126,10 +126,10 @@ fn the_others_go_on_and_nobody_hangs() {
         let handle = server.handle().clone();
         let mut clients: Vec<TcpStream> = (0..6).map(|_| client_of(&handle)).collect();
         let gone = session_of(&seen, shard);
-        handle.send(gone, (), b"boom").unwrap();
+        break_shard(&handle, shard);
         common::until("the shard to end", || handle.stats().shard_failures == 1);
         common::until("its places to come back", || handle.sessions() == 4);
-        assert_eq!((handle.state(), handle.send(gone, (), b"x")), (ServerState::Degraded, Err(InletRefusal::Closed)));
+        assert_eq!((handle.state(), handle.send(gone, (), b"x")), (ServerState::Degraded, Err(MailboxRefusal::Closed)));
         // Whoever comes now is served, also if the shard that accepted is the one that is gone.
         clients.extend((0..12).map(|_| client_of(&handle)));
         assert_eq!(handle.shard_stats()[shard].opened, 2, "{backend}: not there");
@@ -166,7 +166,7 @@ fn the_others_go_on_in_simulation() {
         // Some are on their way, to any shard, while it ends.
         let mut clients: Vec<SimPeer> = (0..20).map(|_| simulation.connect()).collect();
         simulation.run_for(Duration::from_millis(seed % 11));
-        handle.send(session_of(&seen, shard), (), b"boom").unwrap();
+        break_shard(&handle, shard);
         simulation.run_for(Duration::from_millis(200));
         // A connect that met the moment in which nobody listened is refused, and tries again.
         for client in &mut clients {
@@ -192,14 +192,14 @@ fn the_others_go_on_in_simulation() {
 fn connections_on_their_way_to_a_shard_that_fails_go_to_another() {
     for seed in 0..60 {
         let mut simulation = Simulation::new(seed);
-        let (server, seen) = echo(|config| config.on_shard_failure = OnShardFailure::GoOn);
+        let (server, _) = echo(|config| config.on_shard_failure = OnShardFailure::GoOn);
         let handle = simulation.serve(server).unwrap();
         let _first: Vec<SimPeer> = (0..6).map(|_| simulation.connect()).collect();
         simulation.run_for(Duration::from_millis(50));
         let mut clients: Vec<SimPeer> = (0..9).map(|_| simulation.connect()).collect();
-        // They come into the inlet before what ends the shard, or behind it.
+        // They come into the mailbox before what ends the shard, or behind it.
         (0..seed % 4).for_each(|_| simulation.step());
-        handle.send(session_of(&seen, 1), (), b"boom").unwrap();
+        break_shard(&handle, 1);
         simulation.run_for(Duration::from_millis(50));
         let was_opened = |handle: &ServerHandle<Echo>| handle.shard_stats()[1].opened - 2;
         let lost = was_opened(&handle);
@@ -240,7 +240,7 @@ fn a_shard_that_is_stopped_by_a_callback_is_a_shard_that_has_failed() {
 
 #[test]
 fn a_factory_that_panics_is_an_error_of_the_start() {
-    let server = Server::builder().listen("127.0.0.1:0").workers(2).application(Thorny, |shard| {
+    let server = Server::builder().listen("127.0.0.1:0").workers(2).application(Raw, |shard| {
         assert_eq!(shard.number, 0, "a thorn");
         Echo(Arc::default())
     });

@@ -1,14 +1,19 @@
-//! Callbacks that panic: the session that it was about ends, once, and the others do not notice.
+//! Callbacks and framings that panic: the session that it was about ends, once, and the others do not notice.
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::frames::{Frames, packet};
+use common::{BACKENDS, PATIENCE, address_of, until};
 use raon::{
-    Application, CloseReason, Context, Message, OnPanic, OnShardFailure, Packet, PacketHead, Pressure, Server,
-    ServerError, ServerHandle, ShardFailure, SimPeer, Simulation,
+    Application, CloseReason, Context, Decoded, EncodeError, Framing, FramingError, Message, OnPanic, OnShardFailure,
+    Packet, PacketHead, Pressure, Raw, Server, ServerBuilder, ServerError, ServerHandle, SessionId, ShardFailure,
+    SimPeer, Simulation,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -228,4 +233,169 @@ fn a_shard_that_is_to_stop_closes_its_sessions_and_the_others_go_on() {
     assert!(matches!(ended, Err(ServerError::ShardFailed { failure: ShardFailure::Callback, .. })), "{ended:?}");
     let seen = rig.seen.lock().unwrap();
     assert_eq!((seen.opens, seen.closes.len()), (4, 4));
+}
+
+/// Where a framing panics when a message is to be framed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Check,
+    Prefix,
+}
+
+/// Bodies as they come, with nothing around them; or with a byte before, for the panic in writing it.
+#[derive(Clone, Copy)]
+struct ThornyFraming(Step);
+
+impl ThornyFraming {
+    fn at(self, step: Step, is_thorn: bool) {
+        if self.0 == step && is_thorn {
+            std::panic::resume_unwind(Box::new("a framing"));
+        }
+    }
+}
+
+impl Framing for ThornyFraming {
+    type Head = bool;
+
+    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded<bool>, FramingError> {
+        Ok(match Raw.decode(input, scanned)? {
+            Decoded::Frame { body, length, .. } => Decoded::Frame { head: false, body, length },
+            Decoded::Incomplete { length, scanned } => Decoded::Incomplete { length, scanned },
+        })
+    }
+
+    fn prefix_bytes(&self) -> usize {
+        usize::from(self.0 == Step::Prefix)
+    }
+
+    fn write_prefix(&self, is_thorn: bool, _body_bytes: usize, out: &mut [u8]) {
+        out.fill(b'>');
+        self.at(Step::Prefix, is_thorn);
+    }
+
+    fn check(&self, is_thorn: bool, _body: &[u8]) -> Result<(), EncodeError> {
+        self.at(Step::Check, is_thorn);
+        Ok(())
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        Raw.message_bytes_max()
+    }
+}
+
+/// Notes its sessions, and how they end.
+#[derive(Clone, Default)]
+struct Listener {
+    sessions: Arc<Mutex<Vec<SessionId>>>,
+    closes: Arc<Mutex<Vec<CloseReason>>>,
+}
+
+impl Application for Listener {
+    type Framing = ThornyFraming;
+    type Session = ();
+    type Post = ();
+
+    fn on_open(&mut self, ctx: &mut Context<'_, Self>) {
+        self.sessions.lock().unwrap().push(ctx.id());
+    }
+
+    fn on_message(&mut self, _ctx: &mut Context<'_, Self>, _session: &mut (), _message: Message<'_, bool>) {}
+
+    fn on_close(&mut self, _ctx: &mut Context<'_, Self>, _session: (), reason: CloseReason) {
+        self.closes.lock().unwrap().push(reason);
+    }
+}
+
+fn listening(step: Step, on_panic: OnPanic) -> (ServerBuilder<Listener>, Listener) {
+    let listener = Listener::default();
+    let shared = listener.clone();
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1).configure(|config| config.on_panic = on_panic);
+    (builder.application(ThornyFraming(step), move |_| shared.clone()), listener)
+}
+
+/// From another thread: a word to both, the thorn to the first, copied or by reference, and another word to both.
+fn send_thorn(handle: &ServerHandle<Listener>, sessions: &[SessionId], is_shared: bool) {
+    let (handle, sessions) = (handle.clone(), sessions.to_vec());
+    let sender = std::thread::spawn(move || {
+        let word = |body: &[u8]| sessions.iter().for_each(|id| handle.send(*id, false, body).unwrap());
+        word(b"one");
+        match is_shared {
+            true => handle.send_shared(sessions[0], true, Bytes::from(vec![7; 1000])).unwrap(),
+            false => handle.send(sessions[0], true, b"thorn").unwrap(),
+        }
+        word(b"two");
+    });
+    sender.join().unwrap();
+}
+
+fn words(step: Step, words: &[&str]) -> Vec<u8> {
+    let prefix = if step == Step::Prefix { ">" } else { "" };
+    words.iter().flat_map(|word| format!("{prefix}{word}").into_bytes()).collect()
+}
+
+const CASES: [(Step, bool); 4] =
+    [(Step::Check, false), (Step::Check, true), (Step::Prefix, false), (Step::Prefix, true)];
+
+#[test]
+fn a_framing_that_panics_at_a_message_from_elsewhere_ends_its_receiver() {
+    for (step, is_shared) in CASES {
+        let (server, listener) = listening(step, OnPanic::Continue);
+        let mut simulation = Simulation::new(1);
+        let handle = simulation.serve(server).unwrap();
+        let mut clients = [simulation.connect(), simulation.connect()];
+        simulation.run_until(LIMIT, || listener.sessions.lock().unwrap().len() == 2);
+        send_thorn(&handle, &listener.sessions.lock().unwrap().clone(), is_shared);
+        simulation.run_for(Duration::from_millis(50));
+        for (client, expected) in clients.iter_mut().zip([words(step, &["one"]), words(step, &["one", "two"])]) {
+            let mut bytes = [0; 64];
+            let length = client.read(&mut bytes).unwrap().unwrap();
+            assert_eq!(bytes[..length], expected, "{step:?}, {is_shared}");
+        }
+        let stats = handle.stats();
+        assert_eq!((stats.panics, stats.sessions, stats.shard_failures), (1, 1, 0), "{step:?}: {stats}");
+        assert_eq!(*listener.closes.lock().unwrap(), [CloseReason::ApplicationPanic], "{step:?}");
+    }
+}
+
+#[test]
+fn a_framing_that_panics_leaves_a_server_on_threads_running() {
+    for (backend, (step, is_shared)) in BACKENDS.into_iter().flat_map(|backend| CASES.map(|case| (backend, case))) {
+        let (server, listener) = listening(step, OnPanic::Continue);
+        let mut server = server;
+        server.configure(|config| config.backend = backend.into());
+        let server = server.start().unwrap();
+        let handle = server.handle().clone();
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for count in 1..=2 {
+            clients.push(TcpStream::connect(address_of(&handle)).unwrap());
+            until("its session", || listener.sessions.lock().unwrap().len() == count);
+        }
+        send_thorn(&handle, &listener.sessions.lock().unwrap().clone(), is_shared);
+        let mut heard = Vec::new();
+        clients[0].set_read_timeout(Some(PATIENCE)).unwrap();
+        clients[0].read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, words(step, &["one"]), "{backend}, {step:?}: in order, and nothing behind it");
+        let mut heard = vec![0; words(step, &["one", "two"]).len()];
+        clients[1].set_read_timeout(Some(PATIENCE)).unwrap();
+        clients[1].read_exact(&mut heard).unwrap();
+        assert_eq!(heard, words(step, &["one", "two"]), "{backend}, {step:?}");
+        clients[1].write_all(b"still there").unwrap();
+        until("the other one to be heard", || handle.stats().messages_received > 0);
+        handle.stop(Duration::ZERO);
+        server.join().unwrap();
+        assert_eq!(handle.stats().panics, 1, "{backend}, {step:?}");
+    }
+}
+
+#[test]
+fn a_framing_that_panics_stops_its_shard_if_callbacks_do() {
+    let (server, listener) = listening(Step::Check, OnPanic::StopShard);
+    let mut simulation = Simulation::new(1);
+    let handle = simulation.serve(server).unwrap();
+    let _clients = [simulation.connect(), simulation.connect()];
+    simulation.run_until(LIMIT, || listener.sessions.lock().unwrap().len() == 2);
+    send_thorn(&handle, &listener.sessions.lock().unwrap().clone(), false);
+    let ended = simulation.run_to_end(LIMIT);
+    assert!(matches!(ended, Err(ServerError::ShardFailed { failure: ShardFailure::Callback, .. })), "{ended:?}");
+    assert_eq!(listener.closes.lock().unwrap().len(), 2, "each open has one close");
 }

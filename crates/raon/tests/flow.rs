@@ -51,14 +51,16 @@ impl Application for Talker {
     }
 }
 
-fn server(change: impl FnOnce(&mut raon::Config)) -> ServerBuilder<Talker> {
+fn server(change: impl FnOnce(&mut raon::ServerConfig)) -> ServerBuilder<Talker> {
     Server::builder().configure(change).application(Packet::new(), |_| Talker::default())
 }
 
 /// A simulation with small buffers, and a connected client.
-fn simulation(change: impl FnOnce(&mut raon::Config)) -> (Simulation, raon::ServerHandle<Talker>, SimPeer) {
-    let plan =
-        raon::FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
+fn simulation(change: impl FnOnce(&mut raon::ServerConfig)) -> (Simulation, raon::ServerHandle<Talker>, SimPeer) {
+    let plan = raon::FaultPlan::default().with(|plan| {
+        plan.send_buffer_bytes = 16_384;
+        plan.receive_buffer_bytes = 16_384;
+    });
     let mut simulation = Simulation::with_faults(1, plan);
     let handle = simulation.serve(server(change)).unwrap();
     let client = simulation.connect();

@@ -7,14 +7,14 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::frames::packet;
-use raon::{CloseReason, Config, Packet, RateLimit, Server, Simulation, SlowConsumerPolicy, Stats};
+use raon::{CloseReason, Packet, RateLimit, Server, ServerConfig, ServerStats, Simulation, SlowConsumerPolicy};
 
 const STALL: u16 = 2;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// An echo whose application stands still for 1.5 s at a packet of id [`STALL`]; clients that talk before, meanwhile and after. Its
 /// statistics at the end.
-fn stall(backend: &str, count: usize, configure: impl FnOnce(&mut Config)) -> Stats {
+fn stall(backend: &str, count: usize, configure: impl FnOnce(&mut ServerConfig)) -> ServerStats {
     let server = Server::builder()
         .listen("127.0.0.1:0")
         .workers(1)
@@ -63,7 +63,7 @@ fn stall(backend: &str, count: usize, configure: impl FnOnce(&mut Config)) -> St
     stats
 }
 
-fn assert_nobody_closed(stats: &Stats, reasons: &[CloseReason]) {
+fn assert_nobody_closed(stats: &ServerStats, reasons: &[CloseReason]) {
     for reason in reasons {
         assert_eq!(stats.closed_for(*reason), 0, "{stats}");
     }
@@ -96,7 +96,7 @@ fn a_long_callback_makes_nobody_too_fast() {
 }
 
 /// A server that stands still for six seconds, in which its client talks as before.
-fn stand_still(configure: impl FnOnce(&mut Config)) -> Stats {
+fn stand_still(configure: impl FnOnce(&mut ServerConfig)) -> ServerStats {
     let server = Server::builder()
         .configure(configure)
         .framing(Packet::new())

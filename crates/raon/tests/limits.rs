@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::frames::{Frames, packet};
 use raon::{
-    Application, CloseReason, Config, Context, Message, Packet, PacketHead, Profile, RateLimit, Server, ServerHandle,
-    SimPeer, Simulation,
+    Application, CloseReason, Context, Message, Packet, PacketHead, Profile, RateLimit, Server, ServerConfig,
+    ServerHandle, SimPeer, Simulation,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ impl Application for Door {
     }
 }
 
-fn serve(change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Door>) {
+fn serve(change: impl FnOnce(&mut ServerConfig)) -> (Simulation, ServerHandle<Door>) {
     let mut simulation = Simulation::new(1);
     let server = Server::builder().configure(change).application(Packet::new(), |_| Door);
     let handle = simulation.serve(server).unwrap();
@@ -277,7 +277,7 @@ fn ends_of_the_peer_are_told_apart() {
 #[test]
 fn of_a_public_server_one_address_does_not_hold_all_places() {
     let (mut simulation, handle) = serve(|config| {
-        *config = Config::of(Profile::Public);
+        *config = ServerConfig::of(Profile::Public);
         config.sessions_max = 15_000;
     });
     let address = handle.address().unwrap().clone();
@@ -306,7 +306,7 @@ fn of_a_public_server_one_address_does_not_hold_all_places() {
 
 #[test]
 fn a_public_server_bears_players_and_not_floods() {
-    let (mut simulation, handle) = serve(|config| *config = Config::of(Profile::Public));
+    let (mut simulation, handle) = serve(|config| *config = ServerConfig::of(Profile::Public));
     let mut player = connect(&mut simulation);
     let mut frames = Frames::default();
     for _ in 0..600 {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Application, CloseReason, Config, Context, Message, Packet, PacketHead, Refusal, SendOutcome, Server,
-    ServerBuilder, ServerError, ServerHandle, SessionId, SimPeer, Simulation,
+    Application, CloseReason, Context, Message, Packet, PacketHead, Refusal, SendOutcome, Server, ServerBuilder,
+    ServerConfig, ServerError, ServerHandle, SessionId, SimPeer, Simulation,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ impl Application for Hall {
     }
 }
 
-fn hall(change: impl FnOnce(&mut Config)) -> ServerBuilder<Hall> {
+fn hall(change: impl FnOnce(&mut ServerConfig)) -> ServerBuilder<Hall> {
     let server = Server::builder().configure(|config| {
         config.memory_bytes_max = MIB;
         config.sessions_max = 1000;
@@ -185,9 +185,9 @@ fn who_reads_nothing_makes_room_for_who_talks() {
         handle.stats()
     );
     let stats = handle.stats();
-    let shed = stats.closed_for(CloseReason::MemoryBudget);
-    assert_eq!((stats.closed(), stats.sessions + shed), (shed, 117), "{stats}");
-    assert!((1..4).contains(&shed), "no more go than must: {stats}");
+    let evicted = stats.closed_for(CloseReason::MemoryBudget);
+    assert_eq!((stats.closed(), stats.sessions + evicted), (evicted, 117), "{stats}");
+    assert!((1..4).contains(&evicted), "no more go than must: {stats}");
 }
 
 /// The same over the system's sockets, where it is not known how much is under way.

@@ -96,7 +96,7 @@ fn kinds() -> [Kind; 4] {
         (1, "outbox is full", |handle| handle.stats().refused_outbox),
         (2, "cannot be framed", |handle| handle.stats().refused_encoding),
         (3, "a session that has ended", |handle| handle.stats().late),
-        (4, "inlet is full", |handle| handle.stats().refused_inlet),
+        (4, "mailbox is full", |handle| handle.stats().refused_mailbox),
     ]
 }
 
@@ -111,7 +111,7 @@ fn each_kind_of_refusal_is_counted_and_logged_once_a_second() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let mut simulation = Simulation::new(1);
-    let server = Server::builder().configure(|config| config.inlet_commands_max = 10);
+    let server = Server::builder().configure(|config| config.mailbox_commands_max = 10);
     let handle = simulation.serve(server.application(Packet::new(), |_| Careless { gone: None })).unwrap();
     drop(connect(&mut simulation));
     simulation.run_for(Duration::from_secs(2));
@@ -140,16 +140,16 @@ fn each_kind_of_refusal_is_counted_and_logged_once_a_second() {
     assert_eq!(stats.messages_refused, stats.refused_outbox + stats.refused_memory + stats.refused_encoding, "{stats}");
 }
 
-/// What game threads are refused is told by the shard whose inlet was full.
+/// What game threads are refused is told by the shard whose mailbox was full.
 #[test]
-fn what_an_inlet_refuses_is_told_by_its_shard() {
+fn what_a_mailbox_refuses_is_told_by_its_shard() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let mut simulation = Simulation::new(1);
-    let server = Server::builder().configure(|config| config.inlet_commands_max = 10);
+    let server = Server::builder().configure(|config| config.mailbox_commands_max = 10);
     let handle = simulation.serve(server.application(Packet::new(), |_| Careless { gone: None })).unwrap();
     let refused = (0..100).filter(|_| handle.post(0, ()).is_err()).count() as u64;
     simulation.run_for(Duration::from_millis(10));
-    assert_eq!((refused, handle.stats().refused_inlet), (90, 90));
+    assert_eq!((refused, handle.stats().refused_mailbox), (90, 90));
     assert_eq!(log.lines().len(), 1, "{:?}", log.lines());
 }

@@ -22,7 +22,7 @@ struct Seen {
     posts: Vec<(u64, usize, u64)>,
     timers: Vec<(u64, u64)>,
     ticks: BTreeMap<usize, Vec<u64>>,
-    broadcasts: Vec<raon::Broadcast>,
+    broadcasts: Vec<raon::BroadcastOutcome>,
     ids: Vec<SessionId>,
     own_state: Vec<bool>,
     outcomes: Vec<SendOutcome>,

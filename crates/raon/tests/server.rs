@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{BACKENDS, PATIENCE, address_of};
-use raon::{Application, Config, Context, Kind, Message, Raw, Server, ServerBuilder, ServerError};
+use raon::{Application, Context, Kind, Message, Raw, Server, ServerBuilder, ServerConfig, ServerError};
 
 /// Echoes; the factory notes what it was told, and where.
 struct Echo;
@@ -30,7 +30,7 @@ impl Application for Echo {
 /// Each shard: its number, the number of shards, the back end, the cores that its thread may use.
 type Told = Arc<Mutex<Vec<(usize, usize, Kind, String)>>>;
 
-fn server(change: impl FnOnce(&mut Config)) -> (ServerBuilder<Echo>, Told) {
+fn server(change: impl FnOnce(&mut ServerConfig)) -> (ServerBuilder<Echo>, Told) {
     let told = Told::default();
     let shared = told.clone();
     let builder = Server::builder().listen("127.0.0.1:0").workers(2).configure(change);

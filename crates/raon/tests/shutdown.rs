@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::frames::{Frames, packet};
 use common::{BACKENDS, PATIENCE, address_of};
 use raon::{
-    Address, Application, CloseReason, Config, Context, Message, Packet, PacketHead, Raw, Server, ServerHandle,
+    Address, Application, CloseReason, Context, Message, Packet, PacketHead, Raw, Server, ServerConfig, ServerHandle,
     SimPeer, Simulation,
 };
 use raon_conformance::vacant::Vacant;
@@ -46,9 +46,14 @@ fn serve(clients: usize) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
     serve_with(clients, |_| {})
 }
 
-fn serve_with(clients: usize, change: impl FnOnce(&mut Config)) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
-    let plan =
-        raon::FaultPlan::default().with(|plan| (plan.send_buffer_bytes, plan.receive_buffer_bytes) = (16_384, 16_384));
+fn serve_with(
+    clients: usize,
+    change: impl FnOnce(&mut ServerConfig),
+) -> (Simulation, ServerHandle<Polite>, Vec<SimPeer>) {
+    let plan = raon::FaultPlan::default().with(|plan| {
+        plan.send_buffer_bytes = 16_384;
+        plan.receive_buffer_bytes = 16_384;
+    });
     let mut simulation = Simulation::with_faults(1, plan);
     let server = Server::builder().workers(2).configure(change).application(Packet::new(), |_| Polite);
     let handle = simulation.serve(server).unwrap();
@@ -120,8 +125,8 @@ fn a_stopped_shard_takes_nothing_any_more() {
     handle.stop(Duration::ZERO);
     assert!(simulation.run_to_end(Duration::from_secs(1)).unwrap());
     let id = raon::SessionId::from_bits(1);
-    assert_eq!(handle.send(id, PacketHead { id: 1 }, b"x"), Err(raon::InletRefusal::Closed));
-    assert_eq!(handle.post(1, ()).unwrap_err().refusal, raon::InletRefusal::Closed);
+    assert_eq!(handle.send(id, PacketHead { id: 1 }, b"x"), Err(raon::MailboxRefusal::Closed));
+    assert_eq!(handle.post(1, ()).unwrap_err().refusal, raon::MailboxRefusal::Closed);
     drop(clients);
 }
 

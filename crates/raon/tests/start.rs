@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raon::{Config, Raw, Server, ServerError};
+use raon::{Raw, Server, ServerConfig, ServerError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const MIB: u64 = 1 << 20;
@@ -16,7 +16,7 @@ fn used_bytes() -> u64 {
 }
 
 /// Starts a server under a limit, without it from then on.
-fn start(config: &Config, limit: u64) -> Result<(), ServerError> {
+fn start(config: &ServerConfig, limit: u64) -> Result<(), ServerError> {
     let before = getrlimit(Resource::As);
     setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: before.maximum }).unwrap();
     let server = Server::builder().config(config.clone()).framing(Raw).on_message(|ctx, message| ctx.reply(message));
@@ -33,7 +33,7 @@ fn without_memory_a_server_is_refused_by_name() {
     let (mut refused, mut started) = (0, 0);
     // A ring tries its features out each time that it is opened, which takes a while.
     for (backend, steps, step_bytes) in [("io_uring", 6, 24 * MIB), ("epoll", 24, 6 * MIB)] {
-        let mut config = Config::default();
+        let mut config = ServerConfig::default();
         (config.listen, config.backend, config.workers) = ("127.0.0.1:0".into(), backend.into(), 2);
         let absolute = [20, 64, 160].map(|limit| limit * MIB);
         let beyond = (0..steps).map(|step| used_bytes() + step * step_bytes);

@@ -1,4 +1,4 @@
-//! Why a session ended.
+//! Close reasons: why a session ended.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ pub enum CloseReason {
     ShutdownForced,
 }
 
-/// How a connection failed, as far as it matters to a session.
+/// Failure of a connection, as far as it matters to a session.
 ///
 /// ```
 /// use raon_session::{CloseReason, TransportFailure};
@@ -75,7 +75,7 @@ pub enum TransportFailure {
 }
 
 impl CloseReason {
-    /// How many there are, those inside `Transport`, `Application` and `RateLimit` counted as one each.
+    /// Number of reasons, those inside `Transport`, `Application` and `RateLimit` counted as one each.
     pub const COUNT: usize = 17;
 
     /// Names by number.

@@ -4,24 +4,30 @@
 //! body is what the application sees. A [`Framing`] looks at bytes and writes bytes, and keeps nothing: what has arrived
 //! so far is the [`Inbox`](crate::Inbox)'s business.
 
+mod chunk;
 mod delimiter;
 mod encode;
 mod error;
 mod fixed;
 mod length;
+mod message;
 mod packet;
 mod raw;
+mod writer;
 
 use std::ops::Range;
 
+pub use chunk::Chunk;
 pub use delimiter::{DELIMITER_BYTES_MAX, Delimiter};
 pub(crate) use encode::Layout;
 pub use encode::{encode, encode_with, write_body};
 pub use error::{EncodeError, FramingError};
 pub use fixed::Fixed;
 pub use length::{ByteOrder, LengthPrefix, LengthWidth};
+pub use message::Message;
 pub use packet::{PACKET_HEADER_BYTES, Packet, PacketHead};
 pub use raw::Raw;
+pub use writer::BodyWriter;
 
 /// The longest frame, in bytes, that any limit may allow: 1 GiB. Sums of a few such lengths stay far from overflow.
 pub const FRAME_BYTES_CEILING: u32 = 1 << 30;
@@ -29,7 +35,7 @@ pub const FRAME_BYTES_CEILING: u32 = 1 << 30;
 /// The limit of a whole frame, in bytes, unless another one is set: one ordinary receive buffer of the driver.
 pub const FRAME_BYTES_MAX_DEFAULT: u32 = 4096;
 
-/// How messages lie in the stream.
+/// Framing: how messages lie in the stream.
 ///
 /// Write one's own by saying how a frame is found and how its prefix is written:
 ///
@@ -67,7 +73,7 @@ pub const FRAME_BYTES_MAX_DEFAULT: u32 = 4096;
 /// # Ok::<(), EncodeError>(())
 /// ```
 pub trait Framing: Clone + Send + 'static {
-    /// What a frame says of its message beside the length; `()` if nothing.
+    /// Head of a message: what its frame says beside the length; `()` if nothing.
     type Head: Copy + Send + 'static;
 
     /// The first frame in `input`, which is not empty. In its first `scanned` bytes a frame's end was looked for before in
@@ -105,7 +111,7 @@ pub trait Framing: Clone + Send + 'static {
     fn message_bytes_max(&self) -> usize;
 }
 
-/// What a [`Framing`] finds at the beginning of the bytes that are there.
+/// Result of decoding: what a [`Framing`] finds at the beginning of the bytes that are there.
 ///
 /// ```
 /// use raon_session::{Decoded, Framing, Packet, PacketHead};
@@ -117,7 +123,7 @@ pub trait Framing: Clone + Send + 'static {
 pub enum Decoded<H> {
     /// A whole frame.
     Frame {
-        /// What the frame says of its message.
+        /// Head of the message.
         head: H,
         /// Where the body lies.
         body: Range<usize>,

@@ -2,39 +2,38 @@
 //!
 //! 1. A receive buffer comes. `next` hands over frame after frame where it lies in the buffer; nothing is copied, and an
 //!    inbox without a begun frame owns no memory.
-//! 2. The buffer ends inside a frame: what is there of it is copied to an assembly buffer, which comes from the spares. The
+//! 2. The buffer ends inside a frame: what is there of it is copied to an assembly buffer, which comes from the free lists. The
 //!    receive buffer goes back to the pool.
 //! 3. The next buffer comes: what belongs to the begun frame is copied behind it, and no more. The buffer grows with what
 //!    has arrived, whatever the frame announces.
 //! 4. The frame is whole: it is handed over from the assembly buffer. The call of `next` after that puts the buffer back
-//!    to the spares and goes on in place, as in 1.
+//!    to the free lists and goes on in place, as in 1.
 //!
-//! On drop the assembly buffer is freed; `clear` gives it to the spares.
+//! On drop the assembly buffer is freed; `clear` gives it to the free lists.
 
 use std::fmt;
 use std::ops::Range;
 
-use crate::framing::{Decoded, Framing, FramingError};
-use crate::message::Message;
-use crate::spares::Spares;
+use crate::framing::{Decoded, FRAME_BYTES_CEILING, Framing, FramingError, Message};
+use crate::free_lists::FreeLists;
 
 /// `wanted` if the frame's length is not known yet: no frame has length 0.
 const UNKNOWN: u32 = 0;
 /// `wanted` if `partial` was handed over as a whole message. No frame is as long, see `FRAME_BYTES_CEILING`.
 const DELIVERED: u32 = u32::MAX;
 
-/// How much is looked at at once while the length of a begun frame is unknown, in bytes: some lines of text. What turns out
+/// Step in which input is looked at while the length of a begun frame is unknown, in bytes: some lines of text. What turns out
 /// to belong to the next frame was copied in vain.
 const STEP_BYTES: usize = 256;
 
 /// One session's begun frame, if there is one.
 ///
 /// ```
-/// use raon_session::{Delimiter, Inbox, Spares};
-/// let (mut inbox, mut spares) = (Inbox::default(), Spares::<Vec<u8>>::default());
+/// use raon_session::{Delimiter, Inbox, FreeLists};
+/// let (mut inbox, mut free_lists) = (Inbox::default(), FreeLists::<Vec<u8>>::default());
 /// let mut messages = Vec::new();
 /// for mut input in [&b"one\ntw"[..], b"o\nthree\n"] {
-///     while let Some(message) = inbox.next(&Delimiter::line(), &mut input, &mut spares)? {
+///     while let Some(message) = inbox.next(&Delimiter::line(), &mut input, &mut free_lists)? {
 ///         messages.push(message.to_vec());
 ///     }
 /// }
@@ -43,7 +42,7 @@ const STEP_BYTES: usize = 256;
 /// ```
 #[derive(Default)]
 pub struct Inbox {
-    /// What has come of the begun frame, or the message that was handed over last.
+    /// Bytes of the begun frame, or the message that was handed over last.
     partial: Vec<u8>,
     /// Bytes of `partial` in which the framing has looked for the frame's end in vain.
     scanned: u32,
@@ -63,13 +62,13 @@ impl Inbox {
         &'a mut self,
         framing: &F,
         input: &mut &'i [u8],
-        spares: &mut Spares<C>,
+        free_lists: &mut FreeLists<C>,
     ) -> Result<Option<Message<'a, F::Head>>, FramingError> {
         if !self.partial.is_empty() {
             if self.wanted != DELIVERED {
                 return self.next_assembled(framing, input);
             }
-            self.clear(spares);
+            self.clear(free_lists);
         }
         let bytes: &'i [u8] = input;
         if bytes.is_empty() {
@@ -83,16 +82,16 @@ impl Inbox {
             }
             Decoded::Incomplete { length, scanned } => {
                 *input = &bytes[bytes.len()..];
-                self.begin(framing, bytes, length, scanned, spares)?;
+                self.begin(framing, bytes, length, scanned, free_lists)?;
                 Ok(None)
             }
         }
     }
 
-    /// Forgets what is begun and gives its memory to the spares.
+    /// Forgets what is begun and gives its memory to the free lists.
     #[inline(never)]
-    pub fn clear<C>(&mut self, spares: &mut Spares<C>) {
-        spares.keep_assembly(std::mem::take(&mut self.partial));
+    pub fn clear<C>(&mut self, free_lists: &mut FreeLists<C>) {
+        free_lists.keep_assembly(std::mem::take(&mut self.partial));
         self.scanned = 0;
         self.wanted = UNKNOWN;
     }
@@ -118,10 +117,10 @@ impl Inbox {
         bytes: &[u8],
         length: Option<usize>,
         scanned: usize,
-        spares: &mut Spares<C>,
+        free_lists: &mut FreeLists<C>,
     ) -> Result<(), FramingError> {
         self.note(framing, bytes.len(), length, scanned)?;
-        self.partial = spares.take_assembly();
+        self.partial = free_lists.take_assembly();
         self.partial.extend_from_slice(bytes);
         Ok(())
     }
@@ -163,7 +162,7 @@ impl Inbox {
         Ok(Some(Message::new(head, body)))
     }
 
-    /// How many bytes to look at next, at least 1.
+    /// Number of bytes to look at next, at least 1.
     fn step<F: Framing>(&self, framing: &F) -> usize {
         let have = self.partial.len();
         if self.wanted != UNKNOWN {
@@ -185,7 +184,7 @@ impl Inbox {
         length: Option<usize>,
         scanned: usize,
     ) -> Result<(), FramingError> {
-        let limit = framing.message_bytes_max().min(crate::FRAME_BYTES_CEILING as usize);
+        let limit = framing.message_bytes_max().min(FRAME_BYTES_CEILING as usize);
         if length.unwrap_or(have) > limit {
             return Err(FramingError::too_long(length.unwrap_or(have) as u64, limit));
         }

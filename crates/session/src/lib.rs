@@ -1,4 +1,4 @@
-//! What a session is, without any I/O: bytes and `now` go in, messages, bytes and actions come out. No socket, no clock, no
+//! Sessions without any I/O: bytes and `now` go in, messages, bytes and actions come out. No socket, no clock, no
 //! thread; the engine brings those, and a test can bring its own.
 //!
 //! # The life of a byte that comes in
@@ -16,7 +16,7 @@
 //! 1. The application sends. The [`Outbox`] asks the framing whether the message can be framed, and its own bounds whether
 //!    there is room; what became of the message is a [`SendOutcome`].
 //! 2. A small message is written, frame and all, to the end of the session's tail [`Chunk`], which comes from the engine's
-//!    [`Supply`]. A large shared body goes by reference.
+//!    [`ChunkAllocator`]. A large shared body goes by reference.
 //! 3. At the end of the turn the engine takes the [`Piece`]s in order and gives them to the driver as one send. If the
 //!    driver still has the last one, everything waits; while it waits, droppable messages can be superseded or dropped,
 //!    and the watermarks say when it becomes much.
@@ -27,12 +27,12 @@
 //! calls. Deadlines ([`LivenessLimits`]) share one timer, which is set again only when it fires.
 //!
 //! ```
-//! use raon_session::{HeapSupply, Delimiter, Session, SessionConfig, Supply};
-//! let (config, lines, mut supply) = (SessionConfig::default(), Delimiter::line(), HeapSupply::default());
-//! let mut session = Session::new(&config, 0);
+//! use raon_session::{ChunkAllocator, Delimiter, HeapAllocator, Inbox, Session, SessionConfig};
+//! let (config, lines, mut allocator) = (SessionConfig::default(), Delimiter::line(), HeapAllocator::default());
+//! let (mut session, mut inbox) = (Session::new(&config, 0), Inbox::default());
 //! for mut input in [&b"hello\nwor"[..], b"ld\n"] {
-//!     while let Some(message) = session.inbox.next(&lines, &mut input, supply.spares())? {
-//!         session.outbox.append(&lines, (), &message, &config.outbox, &mut supply);
+//!     while let Some(message) = inbox.next(&lines, &mut input, allocator.free_lists())? {
+//!         session.outbox.append(&lines, (), &message, &config.outbox, &mut allocator);
 //!     }
 //! }
 //! assert_eq!(session.outbox.bytes(), b"hello\nworld\n".len());
@@ -43,29 +43,25 @@
 
 mod close;
 mod framing;
+mod free_lists;
 mod inbox;
 mod liveness;
-mod message;
 mod outbox;
 mod rate;
 mod session;
-mod spares;
-mod writer;
 
 pub use close::{CloseReason, TransportFailure};
 pub use framing::{
-    ByteOrder, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT,
-    Fixed, Framing, FramingError, LengthPrefix, LengthWidth, PACKET_HEADER_BYTES, Packet, PacketHead, Raw, encode,
-    encode_with, write_body,
+    BodyWriter, ByteOrder, Chunk, DELIMITER_BYTES_MAX, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING,
+    FRAME_BYTES_MAX_DEFAULT, Fixed, Framing, FramingError, LengthPrefix, LengthWidth, Message, PACKET_HEADER_BYTES,
+    Packet, PacketHead, Raw, encode, encode_with, write_body,
 };
+pub use free_lists::FreeLists;
 pub use inbox::Inbox;
-pub use liveness::{HandshakeEnd, LivenessLimits, Verdict};
-pub use message::Message;
+pub use liveness::{HandshakeEnd, LivenessLimits, TimerAction};
 pub use outbox::{
-    COPY_BYTES_MAX, Chunk, ENTRY_BYTES, HeapSupply, Need, Outbox, OutboxLimits, Piece, Pressure, Refusal, SendOutcome,
-    Settled, SlowConsumer, Supply,
+    COPY_BYTES_MAX, ChunkAllocator, ChunkRequest, ENTRY_BYTES, HeapAllocator, Outbox, OutboxLimits, Piece, Pressure,
+    Refusal, SendOutcome, Settled, SlowConsumer,
 };
 pub use rate::{Rate, RateLimit, RateLimits};
-pub use session::{Action, Event, PeerEnd, Session, SessionConfig, State, Step};
-pub use spares::Spares;
-pub use writer::BodyWriter;
+pub use session::{Action, Event, HalfClosePolicy, Session, SessionConfig, State, Step};

@@ -1,4 +1,4 @@
-//! Whether the peer is still there and reads: deadlines, all from one timer per session.
+//! Liveness of a peer, which is still there and reads or not: deadlines, all from one timer per session.
 //!
 //! 1. A session begins with the handshake's deadline, and the engine sets a timer for it.
 //! 2. What happens only stores a time; no timer is moved. So a message costs one store.
@@ -16,7 +16,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
-/// What ends a handshake.
+/// End of a handshake.
 ///
 /// ```
 /// assert_eq!(raon_session::HandshakeEnd::default(), raon_session::HandshakeEnd::FirstMessage);
@@ -30,7 +30,7 @@ pub enum HandshakeEnd {
     Explicit,
 }
 
-/// How long a peer may be silent. 0 switches a deadline off.
+/// Limits on the silence of a peer. 0 switches a deadline off.
 ///
 /// ```
 /// use raon_session::LivenessLimits;
@@ -41,7 +41,7 @@ pub enum HandshakeEnd {
 pub struct LivenessLimits {
     /// From the opening to the handshake's end, in milliseconds.
     pub handshake_ms: u32,
-    /// What ends the handshake.
+    /// End of the handshake.
     pub handshake_end: HandshakeEnd,
     /// From one message to the next, in milliseconds. Bytes that are no whole message yet do not count.
     pub idle_ms: u32,
@@ -65,17 +65,17 @@ impl Default for LivenessLimits {
     }
 }
 
-/// What a session's timer brings.
+/// Action that a session's timer brings.
 ///
 /// ```
-/// use raon_session::{CloseReason, Session, SessionConfig, Verdict};
+/// use raon_session::{CloseReason, Session, SessionConfig, TimerAction};
 /// let config = SessionConfig::default();
 /// let mut session = Session::<Vec<u8>>::new(&config, 0);
 /// let deadline_ns = session.arm(&config).expect("the handshake's");
-/// assert_eq!(session.fired(&config, deadline_ns), Verdict::Close(CloseReason::HandshakeTimeout));
+/// assert_eq!(session.timer_fired(&config, deadline_ns), TimerAction::Close(CloseReason::HandshakeTimeout));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum TimerAction {
     /// Nothing is due, now or later: no timer. `arm` says when that changes.
     Nothing,
     /// Nothing is due: the timer again.
@@ -90,7 +90,7 @@ pub enum Verdict {
     },
     /// Close the session for this reason.
     Close(CloseReason),
-    /// What is queued did not leave in time: abort.
+    /// The queue did not leave in time: abort.
     Abort,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Liveness {
     pub(crate) armed_ns: u64,
 }
 
-/// What an open session is waiting for next.
+/// Next thing that an open session is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Due {
     Close(CloseReason),
@@ -158,22 +158,22 @@ impl Liveness {
         self.next(limits, grace_ms, self.heard_ns).0
     }
 
-    /// What is due by now, and the timer's next deadline.
+    /// Finds out what is due by now, and the timer's next deadline.
     //= LIVE-1, LIVE-2
-    pub(crate) fn fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> Verdict {
+    pub(crate) fn timer_fired(&mut self, limits: &LivenessLimits, grace_ms: u32, now_ns: u64) -> TimerAction {
         let mut has_asked = false;
         loop {
             let (deadline_ns, due) = self.next(limits, grace_ms, now_ns);
             if deadline_ns > now_ns || deadline_ns == NEVER {
                 self.armed_ns = deadline_ns;
                 return match (deadline_ns, has_asked) {
-                    (at_ns, true) => Verdict::Heartbeat { at_ns },
-                    (NEVER, false) => Verdict::Nothing,
-                    (at_ns, false) => Verdict::Rearm { at_ns },
+                    (at_ns, true) => TimerAction::Heartbeat { at_ns },
+                    (NEVER, false) => TimerAction::Nothing,
+                    (at_ns, false) => TimerAction::Rearm { at_ns },
                 };
             }
             match due {
-                Due::Close(reason) => return Verdict::Close(reason),
+                Due::Close(reason) => return TimerAction::Close(reason),
                 Due::Heartbeat => {
                     self.asked_ns = now_ns;
                     has_asked = true;

@@ -14,38 +14,37 @@
 //!
 //! On drop what waits is dropped, and chunks go back where they came from.
 
+mod allocator;
 mod backlog;
-mod chunk;
 mod limits;
 mod room;
 mod share;
 
 use std::fmt;
 
+pub use allocator::{ChunkAllocator, ChunkRequest, HeapAllocator, Piece};
 pub(crate) use backlog::Backlog;
 use backlog::Entry;
-pub use chunk::{Chunk, HeapSupply, Need, Piece, Supply};
 pub use limits::{OutboxLimits, Pressure, Refusal, SendOutcome, Settled, SlowConsumer};
 
-use crate::framing::{EncodeError, Framing, Layout};
-use crate::spares::Spares;
-use crate::writer::BodyWriter;
+use crate::framing::{BodyWriter, Chunk, EncodeError, Framing, Layout};
+use crate::free_lists::FreeLists;
 
 /// Shared messages of at most so many bytes are copied into the tail chunk. Copying 512 bytes costs less than one more
 /// piece in a send, which is 60 to 100 ns.
 pub const COPY_BYTES_MAX: usize = 512;
 
-/// What an entry of the backlog takes beside its bytes.
+/// Memory that an entry of the backlog takes beside its bytes.
 pub const ENTRY_BYTES: usize = 48;
 
-/// What waits to be sent to one peer, in order.
+/// Outbox of one session: messages that wait to be sent to its peer, in order.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Packet, PacketHead, Piece};
-/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
+/// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Packet, PacketHead, Piece};
+/// let (mut outbox, mut allocator) = (Outbox::default(), HeapAllocator::default());
 /// let (framing, limits) = (Packet::new(), OutboxLimits::default());
-/// outbox.append(&framing, PacketHead { id: 1 }, b"a", &limits, &mut supply);
-/// outbox.append(&framing, PacketHead { id: 2 }, b"b", &limits, &mut supply);
+/// outbox.append(&framing, PacketHead { id: 1 }, b"a", &limits, &mut allocator);
+/// outbox.append(&framing, PacketHead { id: 2 }, b"b", &limits, &mut allocator);
 /// assert_eq!((outbox.messages(), outbox.bytes()), (2, 10));
 /// assert_eq!(outbox.take(), Some(Piece::Chunk(b"\x05\0\x01\0a\x05\0\x02\0b".to_vec())));
 /// assert_eq!(outbox.take(), None);
@@ -66,22 +65,22 @@ pub struct Outbox<C> {
 impl<C: Chunk> Outbox<C> {
     /// Frames a message and copies it in.
     ///
-    /// Refused: what cannot be framed, what finds no room, what the supply has no chunk for.
+    /// Refused: what cannot be framed, what finds no room, what the allocator has no chunk for.
     //= OUTBOX-1, OUTBOX-2
     #[inline]
-    pub fn append<F: Framing, S: Supply<Chunk = C>>(
+    pub fn append<F: Framing, S: ChunkAllocator<Chunk = C>>(
         &mut self,
         framing: &F,
         head: F::Head,
         body: &[u8],
         limits: &OutboxLimits,
-        supply: &mut S,
+        allocator: &mut S,
     ) -> SendOutcome {
         let layout = match framing.check(head, body).and_then(|()| Layout::of(framing, body.len())) {
             Ok(layout) => layout,
             Err(error) => return SendOutcome::Refused(error.into()),
         };
-        match self.reserve(layout.frame_bytes(), limits, supply) {
+        match self.reserve(layout.frame_bytes(), limits, allocator) {
             Ok(tail) => layout.write(framing, head, body, tail),
             Err(refusal) => return SendOutcome::Refused(refusal),
         }
@@ -99,13 +98,13 @@ impl<C: Chunk> Outbox<C> {
     /// the shortest message refuses before `fill` is called.
     //= OUTBOX-5
     #[inline]
-    pub fn append_with<F: Framing, S: Supply<Chunk = C>>(
+    pub fn append_with<F: Framing, S: ChunkAllocator<Chunk = C>>(
         &mut self,
         framing: &F,
         head: F::Head,
         body_bytes_max: usize,
         limits: &OutboxLimits,
-        supply: &mut S,
+        allocator: &mut S,
         fill: impl FnOnce(&mut BodyWriter<'_>),
     ) -> SendOutcome {
         let layout = match Layout::bounded(framing, body_bytes_max, limits.bytes_max as usize) {
@@ -115,10 +114,10 @@ impl<C: Chunk> Outbox<C> {
         // Now, as long as all that is in the tail chunk is whole messages.
         let longest = layout.frame_bytes();
         if !self.has_room(longest, limits) && longest <= limits.bytes_max as usize {
-            supply.relieve(self);
+            allocator.on_full(self);
         }
         let written = self.can_have_room(layout.prefix + layout.suffix, limits).and_then(|()| {
-            let tail = self.tail_for(layout.frame_bytes(), supply)?;
+            let tail = self.tail_for(layout.frame_bytes(), allocator)?;
             Ok(layout.write_with(framing, head, tail, fill)?)
         });
         match written.and_then(|length| self.keep_in_tail(length, limits)) {
@@ -141,26 +140,11 @@ impl<C: Chunk> Outbox<C> {
         Some(Piece::Chunk(tail))
     }
 
-    /// Puts back, to the front, a piece that the driver refused; several in reverse order. `messages` is how many it is
-    /// counted as from now on. What was droppable stays for good.
-    pub fn restore(&mut self, piece: Piece<C>, messages: u32, spares: &mut Spares<C>) {
-        if piece.is_empty() {
-            return;
-        }
-        self.bytes += piece.len() as u32;
-        self.messages += messages;
-        let entry = match piece {
-            Piece::Chunk(chunk) => Entry::Chunk { chunk, messages },
-            Piece::Shared(bytes) => Entry::Shared { bytes, messages },
-        };
-        self.backlog_mut(spares).push_front(entry);
-    }
-
     /// Called after each hand-over, also after one in which the driver took nothing: what is left now is held.
     //= OUTBOX-4
     #[inline]
-    pub fn settle(&mut self, limits: &OutboxLimits, spares: &mut Spares<C>) -> Settled {
-        let dropped = if self.backlog.is_some() { self.settle_backlog(spares) } else { 0 };
+    pub fn settle(&mut self, limits: &OutboxLimits, free_lists: &mut FreeLists<C>) -> Settled {
+        let dropped = if self.backlog.is_some() { self.settle_backlog(free_lists) } else { 0 };
         self.is_held = self.bytes > 0;
         let pressure = match self.is_high {
             false if self.bytes > limits.watermark_high_bytes => Some(Pressure::High),
@@ -174,10 +158,10 @@ impl<C: Chunk> Outbox<C> {
     }
 
     /// Drops all that waits, and says how many messages that was.
-    pub fn clear(&mut self, spares: &mut Spares<C>) -> u32 {
+    pub fn clear(&mut self, free_lists: &mut FreeLists<C>) -> u32 {
         self.tail = None;
         if let Some(backlog) = self.backlog.take() {
-            spares.keep_backlog(backlog);
+            free_lists.keep_backlog(backlog);
         }
         (self.bytes, self.tail_messages) = (0, 0);
         std::mem::take(&mut self.messages)
@@ -189,7 +173,7 @@ impl<C: Chunk> Outbox<C> {
         self.bytes as usize
     }
 
-    /// What it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
+    /// Memory that it costs by itself, in bytes: all that waits, and [`ENTRY_BYTES`] for each thing that waits by reference or
     /// before such, but not the bytes themselves that others may share, if they are more than [`COPY_BYTES_MAX`] at a
     /// time. Those are charged where they were made, once.
     //= OUTBOX-6
@@ -255,7 +239,7 @@ impl<C: Chunk> Outbox<C> {
     }
 
     #[inline(never)]
-    fn settle_backlog(&mut self, spares: &mut Spares<C>) -> u32 {
+    fn settle_backlog(&mut self, free_lists: &mut FreeLists<C>) -> u32 {
         let Some(backlog) = &mut self.backlog else {
             return 0;
         };
@@ -263,13 +247,13 @@ impl<C: Chunk> Outbox<C> {
         if backlog.is_empty()
             && let Some(backlog) = self.backlog.take()
         {
-            spares.keep_backlog(backlog);
+            free_lists.keep_backlog(backlog);
         }
         dropped
     }
 
-    fn backlog_mut(&mut self, spares: &mut Spares<C>) -> &mut Backlog<C> {
-        self.backlog.get_or_insert_with(|| spares.take_backlog())
+    fn backlog_mut(&mut self, free_lists: &mut FreeLists<C>) -> &mut Backlog<C> {
+        self.backlog.get_or_insert_with(|| free_lists.take_backlog())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How much a peer may send: messages and bytes per second, with a burst.
+//! Rates: how much a peer may send, in messages and bytes per second, with a burst.
 //!
 //! A bucket fills with time and is emptied by what comes. Levels are kept in parts of 10⁻⁹, so that a nanosecond adds
 //! exactly the rate and nothing is divided or rounded.
@@ -11,7 +11,7 @@ use std::fmt;
 /// Parts that a bucket's level is counted in: nanoseconds per second.
 const PARTS: u64 = 1_000_000_000;
 
-/// What one peer may send. 0 per second means no limit, and costs nothing.
+/// Limits on the rate of one peer. 0 per second means no limit, and costs nothing.
 ///
 /// ```
 /// use raon_session::RateLimits;
@@ -43,7 +43,7 @@ pub enum RateLimit {
     Bytes,
 }
 
-/// What one peer has left, if its rate is limited.
+/// Rate of one peer: what it has left, if it is limited.
 ///
 /// ```
 /// use raon_session::{Rate, RateLimit, RateLimits};
@@ -58,7 +58,7 @@ pub struct Rate {
     messages: Bucket,
     bytes: Bucket,
     filled_ns: u64,
-    /// What was earned while nobody read is kept at least until then.
+    /// Credit for the time in which nobody read is kept at least until then.
     forgiven_until_ns: u64,
 }
 
@@ -131,7 +131,7 @@ impl Bucket {
         self.credit = self.credit.saturating_add(stall_ns.saturating_mul(u64::from(rate)));
     }
 
-    /// What is left when `count` is taken, of the level first; `None`: there is not so much.
+    /// Bucket that is left when `count` is taken, of the level first; `None`: there is not so much.
     fn less(self, rate: u32, count: u32) -> Option<Bucket> {
         if rate == 0 {
             return Some(self);

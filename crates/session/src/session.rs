@@ -1,7 +1,8 @@
-//! One session: its state, and all that it has besides.
+//! One session: its state, its way out, its deadlines and its rate. Its way in, the [`Inbox`](crate::Inbox), stands beside it:
+//! the message that the application reads lies in there while the session is written to.
 //!
 //! 1. `new`, when the socket is adopted: `Opening`. The engine asks `arm` and sets the timer.
-//! 2. A receive buffer comes: the engine takes messages out of `inbox`, and says `received`. The first one ends the
+//! 2. A receive buffer comes: the engine takes messages out of its inbox, and says `received`. The first one ends the
 //!    handshake, unless only `establish` does.
 //! 3. Messages are appended to `outbox`; at the end of the turn the pieces are handed over, then `settle`.
 //! 4. The end begins, by `peer_ended`, `close` or `abort`. The first reason stays; the step that says `has_ended` is the
@@ -18,13 +19,13 @@ use std::fmt;
 pub use state::{Action, Event, State};
 
 use crate::close::{CloseReason, TransportFailure};
-use crate::inbox::Inbox;
-use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, Verdict, after};
-use crate::outbox::{Chunk, Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
+use crate::framing::Chunk;
+use crate::free_lists::FreeLists;
+use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, TimerAction, after};
+use crate::outbox::{Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
-use crate::spares::Spares;
 
-/// What all sessions of a server have in common. One per shard.
+/// Configuration that all sessions of a server have in common. One per shard.
 ///
 /// ```
 /// use raon_session::{LivenessLimits, SessionConfig};
@@ -32,33 +33,35 @@ use crate::spares::Spares;
 ///     liveness: LivenessLimits { idle_ms: 60_000, ..LivenessLimits::default() },
 ///     ..SessionConfig::default()
 /// };
-/// assert!(config.flaws().is_empty());
+/// assert_eq!(config.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
     /// Bounds of the outbox.
     pub outbox: OutboxLimits,
-    /// How long a peer may be silent.
+    /// Limits on a peer's silence.
     pub liveness: LivenessLimits,
-    /// How much a peer may send.
+    /// Limits on what a peer sends.
     pub rate: RateLimits,
-    /// What the peer's end means.
-    pub on_peer_end: PeerEnd,
-    /// How long what is queued may take to leave when a session closes, in milliseconds.
+    /// Policy at the peer's end of its side.
+    pub half_close: HalfClosePolicy,
+    /// Time that the queue may take to leave when a session closes, in milliseconds.
     pub drain_ms: u32,
 }
 
 impl SessionConfig {
-    /// What is wrong with these numbers, all of it, with the remedy.
-    pub fn flaws(&self) -> Vec<&'static str> {
-        let mut flaws = self.outbox.flaws();
+    /// Checks these numbers.
+    ///
+    /// Errors: all that is wrong with them, with the remedy.
+    pub fn validate(&self) -> Result<(), Vec<&'static str>> {
+        let mut problems = self.outbox.validate().err().unwrap_or_default();
         if self.drain_ms == 0 {
-            flaws.push("drain_ms is 0; a session could close before its last messages leave");
+            problems.push("drain_ms is 0; a session could close before its last messages leave");
         }
         if self.liveness.heartbeat_answer_ms > 0 && self.liveness.heartbeat_every_ms == 0 {
-            flaws.push("heartbeat_answer_ms is set without heartbeat_every_ms; no heartbeat would be sent");
+            problems.push("heartbeat_answer_ms is set without heartbeat_every_ms; no heartbeat would be sent");
         }
-        flaws
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -69,19 +72,19 @@ impl Default for SessionConfig {
             outbox: OutboxLimits::default(),
             liveness: LivenessLimits::default(),
             rate: RateLimits::default(),
-            on_peer_end: PeerEnd::Close,
+            half_close: HalfClosePolicy::Close,
             drain_ms: 5000,
         }
     }
 }
 
-/// What the peer's orderly end of its side means.
+/// Policy for a session whose peer has ended its side in order.
 ///
 /// ```
-/// assert_eq!(raon_session::PeerEnd::default(), raon_session::PeerEnd::Close);
+/// assert_eq!(raon_session::HalfClosePolicy::default(), raon_session::HalfClosePolicy::Close);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum PeerEnd {
+pub enum HalfClosePolicy {
     /// The session ends: what is queued still leaves. Right for games, whose peers leave by closing.
     #[default]
     Close,
@@ -89,45 +92,43 @@ pub enum PeerEnd {
     KeepOpen,
 }
 
-/// What an event leads to.
+/// Step that an event leads to.
 ///
 /// ```
-/// use raon_session::{Action, Step};
-/// assert_eq!(Step::NOTHING, Step { action: Action::Nothing, has_ended: false });
+/// use raon_session::Step;
+/// assert_eq!(Step::NOTHING, Step { action: None, has_ended: false });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// What the engine does now.
-    pub action: Action,
+    /// Action that the engine takes now, if any.
+    pub action: Option<Action>,
     /// The session has just ended: the application is told, with the session's reason. True once in a session's life.
     pub has_ended: bool,
 }
 
 impl Step {
     /// Nothing follows.
-    pub const NOTHING: Step = Step { action: Action::Nothing, has_ended: false };
+    pub const NOTHING: Step = Step { action: None, has_ended: false };
 }
 
 /// One session, `C` being what its messages are gathered in.
 ///
 /// ```
-/// use raon_session::{Action, HeapSupply, PacketHead, Packet, Session, SessionConfig, Supply};
-/// let (config, framing, mut supply) = (SessionConfig::default(), Packet::new(), HeapSupply::default());
-/// let mut session = Session::new(&config, 0);
+/// use raon_session::{Action, ChunkAllocator, HeapAllocator, Inbox, Packet, PacketHead, Session, SessionConfig};
+/// let (config, framing, mut allocator) = (SessionConfig::default(), Packet::new(), HeapAllocator::default());
+/// let (mut session, mut inbox) = (Session::new(&config, 0), Inbox::default());
 /// let mut input = &b"\x06\0\x01\0hi"[..];
-/// while let Some(message) = session.inbox.next(&framing, &mut input, supply.spares())? {
-///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut supply);
+/// while let Some(message) = inbox.next(&framing, &mut input, allocator.free_lists())? {
+///     session.outbox.append(&framing, PacketHead { id: 2 }, &message, &config.outbox, &mut allocator);
 /// }
 /// session.received(&config, 5, 1, 2)?;
 /// assert_eq!(session.outbox.take().map(|piece| piece.len()), Some(6));
-/// session.settle(&config, 5, supply.spares());
+/// session.settle(&config, 5, allocator.free_lists());
 /// let step = session.peer_ended(&config, 9);
-/// assert_eq!((step.action, step.has_ended), (Action::Drain, true));
+/// assert_eq!((step.action, step.has_ended), (Some(Action::Drain), true));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Session<C> {
-    /// The way in.
-    pub inbox: Inbox,
     /// The way out.
     pub outbox: Outbox<C>,
     liveness: Liveness,
@@ -140,7 +141,6 @@ impl<C: Chunk> Session<C> {
     /// A session that has just been opened.
     pub fn new(config: &SessionConfig, now_ns: u64) -> Self {
         Session {
-            inbox: Inbox::default(),
             outbox: Outbox::default(),
             liveness: Liveness::new(&config.liveness, now_ns),
             rate: config.rate.is_on().then(|| Box::new(Rate::new(&config.rate, now_ns))),
@@ -221,9 +221,9 @@ impl<C: Chunk> Session<C> {
     /// The peer has ended its side in order.
     //= CLOSE-5
     pub fn peer_ended(&mut self, config: &SessionConfig, now_ns: u64) -> Step {
-        match config.on_peer_end {
-            PeerEnd::Close => self.end(Event::PeerEnd, CloseReason::PeerClosed, config, now_ns),
-            PeerEnd::KeepOpen => {
+        match config.half_close {
+            HalfClosePolicy::Close => self.end(Event::PeerEnd, CloseReason::PeerClosed, config, now_ns),
+            HalfClosePolicy::KeepOpen => {
                 if self.state.receives() {
                     self.liveness.stage_ns = NEVER;
                     self.liveness.expect_nothing();
@@ -255,7 +255,7 @@ impl<C: Chunk> Session<C> {
         if self.outbox.is_empty() { self.apply(Event::Drained) } else { Step::NOTHING }
     }
 
-    /// The driver has closed the socket.
+    /// The driver has closed the socket: nothing more comes, and once the application knows the end the slot is free.
     pub fn socket_closed(&mut self) -> Step {
         self.note_reason(CloseReason::Transport(TransportFailure::Other));
         self.apply(Event::SocketClosed)
@@ -264,8 +264,8 @@ impl<C: Chunk> Session<C> {
     /// Called after each hand-over, as [`Outbox::settle`]. After `Pressure::High` the engine asks [`arm`](Self::arm).
     //= OUTBOX-4
     #[inline]
-    pub fn settle(&mut self, config: &SessionConfig, now_ns: u64, spares: &mut Spares<C>) -> Settled {
-        let settled = self.outbox.settle(&config.outbox, spares);
+    pub fn settle(&mut self, config: &SessionConfig, now_ns: u64, free_lists: &mut FreeLists<C>) -> Settled {
+        let settled = self.outbox.settle(&config.outbox, free_lists);
         match settled.pressure {
             None => {}
             Some(Pressure::High) => self.liveness.pressed_ns = self.liveness.pressed_ns.min(now_ns),
@@ -286,28 +286,28 @@ impl<C: Chunk> Session<C> {
         self.liveness.arm(deadline_ns)
     }
 
-    /// The session's timer has fired: what follows. The timer is set again only if the verdict says so.
+    /// The session's timer has fired: what follows. The timer is set again only if the action says so.
     //= LIVE-1, LIVE-2, CLOSE-4
-    pub fn fired(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
+    pub fn timer_fired(&mut self, config: &SessionConfig, now_ns: u64) -> TimerAction {
         if now_ns < self.liveness.armed_ns {
-            return Verdict::Nothing;
+            return TimerAction::Nothing;
         }
-        self.judge(config, now_ns)
+        self.check_deadlines(config, now_ns)
     }
 
-    /// What is due now, whatever the timer was set for. For a session whose [`fired`](Self::fired) said `Close` or `Abort`
-    /// while input of its peer was still to be read: asked again after that.
+    /// Finds out what is due now, whatever the timer was set for. For a session whose [`timer_fired`](Self::timer_fired) said
+    /// `Close` or `Abort` while input of its peer was still to be read: asked again after that.
     //= LIVE-3
-    pub fn judge(&mut self, config: &SessionConfig, now_ns: u64) -> Verdict {
+    pub fn check_deadlines(&mut self, config: &SessionConfig, now_ns: u64) -> TimerAction {
         self.liveness.armed_ns = NEVER;
         match self.state {
-            State::Closed => Verdict::Nothing,
-            State::Closing if now_ns >= self.liveness.stage_ns => Verdict::Abort,
+            State::Closed => TimerAction::Nothing,
+            State::Closing if now_ns >= self.liveness.stage_ns => TimerAction::Abort,
             State::Closing => {
                 self.liveness.armed_ns = self.liveness.stage_ns;
-                Verdict::Rearm { at_ns: self.liveness.stage_ns }
+                TimerAction::Rearm { at_ns: self.liveness.stage_ns }
             }
-            _ => self.liveness.fired(&config.liveness, grace_ms(&config.outbox), now_ns),
+            _ => self.liveness.timer_fired(&config.liveness, grace_ms(&config.outbox), now_ns),
         }
     }
 
@@ -319,12 +319,6 @@ impl<C: Chunk> Session<C> {
         if let Some(rate) = &mut self.rate {
             rate.forgive(&config.rate, now_ns, stall_ns);
         }
-    }
-
-    /// Drops what waits and gives memory to the spares. For the end of a session.
-    pub fn clear(&mut self, spares: &mut Spares<C>) {
-        self.inbox.clear(spares);
-        self.outbox.clear(spares);
     }
 
     /// When a session that is closing has had its time, on the clock that was handed in. What is queued and the close of
@@ -400,11 +394,11 @@ impl<C: Chunk> Session<C> {
 
 impl<C> fmt::Debug for Session<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Session({:?}, {:?}, {:?})", self.state, self.inbox, self.outbox)
+        write!(out, "Session({:?}, {:?})", self.state, self.outbox)
     }
 }
 
-/// How long a session may stay under pressure in milliseconds; 0: for ever.
+/// Time that a session may stay under pressure in milliseconds; 0: for ever.
 fn grace_ms(limits: &OutboxLimits) -> u32 {
     match limits.slow_consumer {
         SlowConsumer::DisconnectAfter { grace_ms } => grace_ms.max(1),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
 use raon_session::{
-    CloseReason, HandshakeEnd, HeapSupply, LivenessLimits, OutboxLimits, PeerEnd, RateLimits, Raw, Session,
-    SessionConfig, SlowConsumer, Supply, Verdict,
+    ChunkAllocator, CloseReason, HalfClosePolicy, HandshakeEnd, HeapAllocator, LivenessLimits, OutboxLimits,
+    RateLimits, Raw, Session, SessionConfig, SlowConsumer, TimerAction,
 };
 
 fn number() -> impl Strategy<Value = u32> {
@@ -46,7 +46,7 @@ fn config() -> impl Strategy<Value = SessionConfig> {
                 heartbeat_answer_ms,
             },
             rate: RateLimits { messages_per_second, messages_burst, bytes_per_second, bytes_burst },
-            on_peer_end: if keeps_open { PeerEnd::KeepOpen } else { PeerEnd::Close },
+            half_close: if keeps_open { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close },
             drain_ms,
         }
     })
@@ -58,30 +58,30 @@ proptest! {
     //= LIVE-2, OUTBOX-2, RATE-1
     #[test]
     fn a_session_lives_with_any_limits_and_at_any_time(config in config(), moments in moments(), count in number()) {
-        let (mut session, mut supply) = (Session::<Vec<u8>>::new(&config, moments[0]), HeapSupply::default());
+        let (mut session, mut allocator) = (Session::<Vec<u8>>::new(&config, moments[0]), HeapAllocator::default());
         let shared = Bytes::from_static(&[7; 600]);
         for now_ns in moments {
             // What the limits take is theirs to say; what is taken is counted.
             let _ = session.received(&config, now_ns, count, count);
             session.establish();
             let before = (session.outbox.messages(), session.outbox.bytes());
-            let is_queued = session.outbox.append(&Raw, (), b"raon", &config.outbox, &mut supply).is_queued();
+            let is_queued = session.outbox.append(&Raw, (), b"raon", &config.outbox, &mut allocator).is_queued();
             let grown = (before.0 + usize::from(is_queued), before.1 + 4 * usize::from(is_queued));
             prop_assert_eq!((session.outbox.messages(), session.outbox.bytes()), grown);
-            session.outbox.append_shared(&Raw, (), &shared, &config.outbox, &mut supply);
-            session.outbox.append_droppable(Some(1), &shared, &config.outbox, &mut supply);
+            session.outbox.append_shared(&Raw, (), &shared, &config.outbox, &mut allocator);
+            session.outbox.append_droppable(Some(1), &shared, &config.outbox, &mut allocator);
             prop_assert!(session.outbox.bytes() as u64 <= u64::from(config.outbox.bytes_max));
-            session.settle(&config, now_ns, supply.spares());
+            session.settle(&config, now_ns, allocator.free_lists());
             session.arm(&config);
-            match session.fired(&config, now_ns) {
-                Verdict::Rearm { at_ns } | Verdict::Heartbeat { at_ns } => prop_assert!(at_ns > now_ns),
-                Verdict::Nothing | Verdict::Close(_) | Verdict::Abort => {}
+            match session.timer_fired(&config, now_ns) {
+                TimerAction::Rearm { at_ns } | TimerAction::Heartbeat { at_ns } => prop_assert!(at_ns > now_ns),
+                TimerAction::Nothing | TimerAction::Close(_) | TimerAction::Abort => {}
             }
         }
         session.close(&config, u64::MAX, CloseReason::Shutdown);
         session.arm(&config);
-        session.fired(&config, u64::MAX);
-        session.clear(supply.spares());
+        session.timer_fired(&config, u64::MAX);
+        session.outbox.clear(allocator.free_lists());
         prop_assert_eq!((session.outbox.messages(), session.outbox.bytes()), (0, 0));
     }
 }

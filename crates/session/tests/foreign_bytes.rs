@@ -7,8 +7,8 @@ mod support;
 use bytes::Bytes;
 use proptest::prelude::*;
 use raon_session::{
-    BodyWriter, Chunk, Decoded, EncodeError, Framing, FramingError, Need, Outbox, OutboxLimits, Piece, SendOutcome,
-    SlowConsumer, Spares, Supply, encode, encode_with,
+    BodyWriter, Chunk, ChunkAllocator, ChunkRequest, Decoded, EncodeError, Framing, FramingError, FreeLists, Outbox,
+    OutboxLimits, Piece, SendOutcome, SlowConsumer, encode, encode_with,
 };
 
 /// What other sessions have left in the memory. Nobody here writes this byte.
@@ -43,16 +43,16 @@ impl Chunk for Used {
 }
 
 #[derive(Default)]
-struct Pool(Spares<Used>);
+struct Pool(FreeLists<Used>);
 
-impl Supply for Pool {
+impl ChunkAllocator for Pool {
     type Chunk = Used;
 
-    fn chunk(&mut self, need: Need) -> Option<Used> {
-        Some(Used { memory: vec![FOREIGN; need.bytes().max(300)].into(), length: 0 })
+    fn chunk(&mut self, request: ChunkRequest) -> Option<Used> {
+        Some(Used { memory: vec![FOREIGN; request.bytes().max(300)].into(), length: 0 })
     }
 
-    fn spares(&mut self) -> &mut Spares<Used> {
+    fn free_lists(&mut self) -> &mut FreeLists<Used> {
         &mut self.0
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use raon_session::{
-    ByteOrder, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, Fixed, Framing, FramingError, Inbox, LengthPrefix,
-    LengthWidth, Packet, PacketHead, Raw, Spares, encode,
+    ByteOrder, Decoded, Delimiter, EncodeError, FRAME_BYTES_CEILING, Fixed, Framing, FramingError, FreeLists, Inbox,
+    LengthPrefix, LengthWidth, Packet, PacketHead, Raw, encode,
 };
 
 const FRAMINGS: [(LengthWidth, ByteOrder, bool); 8] = [
@@ -177,11 +177,11 @@ impl Framing for Counting {
 #[test]
 fn a_line_in_single_bytes_is_looked_through_once() {
     let framing = Counting { inside: Delimiter::line().with_limit(1 << 20), looked_at: Arc::default() };
-    let (mut inbox, mut spares) = (Inbox::default(), Spares::<Vec<u8>>::default());
+    let (mut inbox, mut free_lists) = (Inbox::default(), FreeLists::<Vec<u8>>::default());
     for _ in 0..50_000 {
-        assert!(inbox.next(&framing, &mut &b"x"[..], &mut spares).expect("no error").is_none());
+        assert!(inbox.next(&framing, &mut &b"x"[..], &mut free_lists).expect("no error").is_none());
     }
-    let message = inbox.next(&framing, &mut &b"\n"[..], &mut spares).expect("no error");
+    let message = inbox.next(&framing, &mut &b"\n"[..], &mut free_lists).expect("no error");
     assert_eq!(message.map(|message| message.len()), Some(50_000));
     assert_eq!(framing.looked_at.load(Ordering::Relaxed), 50_001);
 }

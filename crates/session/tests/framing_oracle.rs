@@ -5,7 +5,7 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use raon_session::{
-    ByteOrder, Delimiter, Fixed, Framing, Inbox, LengthPrefix, LengthWidth, Packet, PacketHead, Spares, encode,
+    ByteOrder, Delimiter, Fixed, Framing, FreeLists, Inbox, LengthPrefix, LengthWidth, Packet, PacketHead, encode,
 };
 
 /// Puts the messages on a stream, cuts it as `cuts` say, and reads it again.
@@ -14,13 +14,13 @@ fn there_and_back<F: Framing>(framing: &F, messages: &[(F::Head, Vec<u8>)], cuts
     for (head, body) in messages {
         stream.extend_from_slice(&encode(framing, *head, body).expect("within the limit"));
     }
-    let (mut inbox, mut spares, mut found) = (Inbox::default(), Spares::<Vec<u8>>::default(), Vec::new());
+    let (mut inbox, mut free_lists, mut found) = (Inbox::default(), FreeLists::<Vec<u8>>::default(), Vec::new());
     let (mut rest, mut cuts) = (&stream[..], cuts.iter().cycle());
     while !rest.is_empty() {
         let length = cuts.next().map_or(rest.len(), |cut| 1 + cut % rest.len());
         let (mut input, after) = rest.split_at(length);
         rest = after;
-        while let Some(message) = inbox.next(framing, &mut input, &mut spares).expect("good frames") {
+        while let Some(message) = inbox.next(framing, &mut input, &mut free_lists).expect("good frames") {
             found.push((message.head(), message.to_vec()));
         }
     }

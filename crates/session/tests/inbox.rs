@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use raon_session::{
-    ByteOrder, Decoded, Delimiter, EncodeError, Framing, FramingError, Inbox, LengthPrefix, LengthWidth, Packet,
-    PacketHead, Spares,
+    ByteOrder, Decoded, Delimiter, EncodeError, Framing, FramingError, FreeLists, Inbox, LengthPrefix, LengthWidth,
+    Packet, PacketHead,
 };
 
-type SpareMemory = Spares<Vec<u8>>;
+type SpareMemory = FreeLists<Vec<u8>>;
 
 fn packet(body: &[u8]) -> Vec<u8> {
     let mut frame = ((body.len() + 4) as u16).to_le_bytes().to_vec();
@@ -25,14 +25,14 @@ fn is_inside(part: &[u8], whole: &[u8]) -> bool {
 #[test]
 fn whole_frames_are_handed_over_where_they_lie() {
     let buffer: Vec<u8> = (1..=16u8).flat_map(|number| packet(&[number; 60])).collect();
-    let (mut inbox, mut spares, mut input) = (Inbox::default(), SpareMemory::default(), &buffer[..]);
+    let (mut inbox, mut free_lists, mut input) = (Inbox::default(), SpareMemory::default(), &buffer[..]);
     for number in 1..=16u8 {
-        let message = inbox.next(&Packet::new(), &mut input, &mut spares).expect("good").expect("whole");
+        let message = inbox.next(&Packet::new(), &mut input, &mut free_lists).expect("good").expect("whole");
         assert_eq!(&message[..], [number; 60]);
         assert!(is_inside(&message, &buffer), "frame {number} was copied");
     }
-    assert!(inbox.next(&Packet::new(), &mut input, &mut spares).expect("good").is_none());
-    assert_eq!((inbox.charged_bytes(), spares.charged_bytes()), (0, 0), "no memory was taken");
+    assert!(inbox.next(&Packet::new(), &mut input, &mut free_lists).expect("good").is_none());
+    assert_eq!((inbox.charged_bytes(), free_lists.charged_bytes()), (0, 0), "no memory was taken");
 }
 
 //= FRAME-2
@@ -40,11 +40,11 @@ fn whole_frames_are_handed_over_where_they_lie() {
 fn only_the_cut_frame_is_copied() {
     let stream: Vec<u8> = (1..=6u8).flat_map(|number| packet(&[number; 60])).collect();
     let (first, second) = stream.split_at(100);
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let mut copied = Vec::new();
     for buffer in [first, second] {
         let mut input = buffer;
-        while let Some(message) = inbox.next(&Packet::new(), &mut input, &mut spares).expect("good") {
+        while let Some(message) = inbox.next(&Packet::new(), &mut input, &mut free_lists).expect("good") {
             if !is_inside(&message, buffer) {
                 copied.push(message[0]);
             }
@@ -52,49 +52,49 @@ fn only_the_cut_frame_is_copied() {
     }
     assert_eq!(copied, [2]);
     assert_eq!(inbox.charged_bytes(), 0, "the buffer went back");
-    assert!(spares.charged_bytes() > 0);
+    assert!(free_lists.charged_bytes() > 0);
 }
 
 //= FRAME-2
 #[test]
 fn memory_grows_with_what_came_and_not_with_what_was_announced() {
     let framing = LengthPrefix::new(LengthWidth::U32, ByteOrder::Big).with_limit(1 << 30);
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let header = ((1u32 << 29) + 1).to_be_bytes();
-    assert!(inbox.next(&framing, &mut &header[..], &mut spares).expect("within the limit").is_none());
+    assert!(inbox.next(&framing, &mut &header[..], &mut free_lists).expect("within the limit").is_none());
     assert!(inbox.charged_bytes() <= 16, "{} bytes for a header", inbox.charged_bytes());
     for _ in 0..100 {
-        assert!(inbox.next(&framing, &mut &[7; 1000][..], &mut spares).expect("good").is_none());
+        assert!(inbox.next(&framing, &mut &[7; 1000][..], &mut free_lists).expect("good").is_none());
     }
     assert_eq!(inbox.partial_bytes(), 100_004);
     assert!(inbox.charged_bytes() <= 2 * inbox.partial_bytes());
-    inbox.clear(&mut spares);
+    inbox.clear(&mut free_lists);
     assert_eq!((inbox.charged_bytes(), inbox.partial_bytes()), (0, 0));
-    assert_eq!(spares.charged_bytes(), 0, "so much is not kept");
+    assert_eq!(free_lists.charged_bytes(), 0, "so much is not kept");
 }
 
 //= FRAME-3
 #[test]
 fn what_is_too_long_takes_no_memory() {
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let framing = LengthPrefix::new(LengthWidth::U32, ByteOrder::Little);
-    let error = inbox.next(&framing, &mut &[0, 0, 1, 0, 1, 1, 1][..], &mut spares).unwrap_err();
+    let error = inbox.next(&framing, &mut &[0, 0, 1, 0, 1, 1, 1][..], &mut free_lists).unwrap_err();
     assert_eq!(error, FramingError::TooLong { announced_bytes: 65_540, limit_bytes: 4096 });
     assert_eq!(inbox.charged_bytes(), 0);
     // The same when the length itself comes in pieces: only those are kept.
-    assert!(inbox.next(&framing, &mut &[0, 0, 1][..], &mut spares).expect("not known yet").is_none());
-    assert!(inbox.next(&framing, &mut &[0; 4000][..], &mut spares).is_err());
+    assert!(inbox.next(&framing, &mut &[0, 0, 1][..], &mut free_lists).expect("not known yet").is_none());
+    assert!(inbox.next(&framing, &mut &[0; 4000][..], &mut free_lists).is_err());
     assert!(inbox.charged_bytes() <= 16);
 }
 
 #[test]
-fn a_warm_inbox_takes_its_memory_from_the_spares() {
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
+fn a_warm_inbox_takes_its_memory_from_the_free_lists() {
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let mut kept = Vec::new();
     for _ in 0..10 {
         for part in [&packet(&[1; 500])[..200], &packet(&[1; 500])[200..]] {
             let mut input = part;
-            while let Some(message) = inbox.next(&Packet::new(), &mut input, &mut spares).expect("good") {
+            while let Some(message) = inbox.next(&Packet::new(), &mut input, &mut free_lists).expect("good") {
                 kept.push(message.as_ptr());
             }
         }
@@ -106,25 +106,25 @@ fn a_warm_inbox_takes_its_memory_from_the_spares() {
 #[test]
 fn a_prefix_in_single_bytes_is_completed_alone() {
     let stream = [packet(b"one"), packet(b"two")].concat();
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
-    assert!(inbox.next(&Packet::new(), &mut &stream[..1], &mut spares).expect("good").is_none());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
+    assert!(inbox.next(&Packet::new(), &mut &stream[..1], &mut free_lists).expect("good").is_none());
     let mut input = &stream[1..];
-    let first = inbox.next(&Packet::new(), &mut input, &mut spares).expect("good").expect("whole");
+    let first = inbox.next(&Packet::new(), &mut input, &mut free_lists).expect("good").expect("whole");
     assert_eq!(&first[..], b"one");
     assert_eq!(input, packet(b"two"), "not a byte more is used up");
 }
 
 #[test]
 fn a_line_that_ends_in_the_next_buffer_leaves_what_follows() {
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
-    assert!(inbox.next(&Delimiter::line(), &mut &b"hel"[..], &mut spares).expect("good").is_none());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
+    assert!(inbox.next(&Delimiter::line(), &mut &b"hel"[..], &mut free_lists).expect("good").is_none());
     let buffer = b"lo\nworld\n!".to_vec();
     let mut input = &buffer[..];
-    let line = inbox.next(&Delimiter::line(), &mut input, &mut spares).expect("good").expect("whole");
+    let line = inbox.next(&Delimiter::line(), &mut input, &mut free_lists).expect("good").expect("whole");
     assert_eq!((&line[..], input), (&b"hello"[..], &b"world\n!"[..]));
-    let line = inbox.next(&Delimiter::line(), &mut input, &mut spares).expect("good").expect("whole");
+    let line = inbox.next(&Delimiter::line(), &mut input, &mut free_lists).expect("good").expect("whole");
     assert!(&line[..] == b"world" && is_inside(&line, &buffer));
-    assert!(inbox.next(&Delimiter::line(), &mut input, &mut spares).expect("good").is_none());
+    assert!(inbox.next(&Delimiter::line(), &mut input, &mut free_lists).expect("good").is_none());
     assert_eq!(inbox.partial_bytes(), 1);
 }
 
@@ -160,14 +160,14 @@ fn a_framing_that_contradicts_itself_is_an_error_and_no_panic() {
         Decoded::Incomplete { length: None, scanned: 5 },
     ];
     for lie in lies {
-        let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
-        let result = inbox.next(&Liar(lie.clone(), 100), &mut &b"abcd"[..], &mut spares).map(|_| ());
+        let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
+        let result = inbox.next(&Liar(lie.clone(), 100), &mut &b"abcd"[..], &mut free_lists).map(|_| ());
         assert_eq!(result, Err(FramingError::Inconsistent), "{lie:?}");
         // The same while a frame is begun.
         let honest = Liar(Decoded::Incomplete { length: None, scanned: 0 }, 100);
         let mut inbox = Inbox::default();
-        assert!(inbox.next(&honest, &mut &b"ab"[..], &mut spares).expect("honest").is_none());
-        let result = inbox.next(&Liar(lie.clone(), 100), &mut &b"cd"[..], &mut spares).map(|_| ());
+        assert!(inbox.next(&honest, &mut &b"ab"[..], &mut free_lists).expect("honest").is_none());
+        let result = inbox.next(&Liar(lie.clone(), 100), &mut &b"cd"[..], &mut free_lists).map(|_| ());
         assert_eq!(result, Err(FramingError::Inconsistent), "{lie:?}, assembled");
     }
 }
@@ -202,10 +202,10 @@ impl Framing for Noting {
 fn of_a_begun_frame_not_a_byte_too_many_is_copied() {
     let stream = [packet(&[1; 100]), packet(&[2; 100])].concat();
     for first in 1..104 {
-        let (framing, mut inbox, mut spares) = (Noting::default(), Inbox::default(), SpareMemory::default());
-        assert!(inbox.next(&framing, &mut &stream[..first], &mut spares).expect("good").is_none());
+        let (framing, mut inbox, mut free_lists) = (Noting::default(), Inbox::default(), SpareMemory::default());
+        assert!(inbox.next(&framing, &mut &stream[..first], &mut free_lists).expect("good").is_none());
         let mut input = &stream[first..];
-        assert_eq!(inbox.next(&framing, &mut input, &mut spares).expect("good").map(|body| body.len()), Some(100));
+        assert_eq!(inbox.next(&framing, &mut input, &mut free_lists).expect("good").map(|body| body.len()), Some(100));
         assert_eq!(framing.0.load(Ordering::Relaxed), 104, "cut at {first}");
         assert_eq!(input.len(), 104);
     }
@@ -215,10 +215,10 @@ fn of_a_begun_frame_not_a_byte_too_many_is_copied() {
 #[test]
 fn a_framing_without_a_limit_of_its_own_meets_one() {
     let endless = Liar(Decoded::Incomplete { length: None, scanned: 0 }, 1000);
-    let (mut inbox, mut spares) = (Inbox::default(), SpareMemory::default());
+    let (mut inbox, mut free_lists) = (Inbox::default(), SpareMemory::default());
     let mut taken = 0;
     let error = loop {
-        match inbox.next(&endless, &mut &[0; 300][..], &mut spares) {
+        match inbox.next(&endless, &mut &[0; 300][..], &mut free_lists) {
             Ok(_) => taken += 300,
             Err(error) => break error,
         }

@@ -1,8 +1,8 @@
 //! States, the one end, and its reason.
 
 use raon_session::{
-    Action, CloseReason, Event, HeapSupply, PeerEnd, RateLimit, Raw, Session, SessionConfig, State, Step, Supply,
-    TransportFailure, Verdict,
+    Action, CloseReason, Event, HalfClosePolicy, HeapAllocator, Inbox, RateLimit, Raw, Session, SessionConfig, State,
+    Step, TimerAction, TransportFailure,
 };
 
 const MS: u64 = 1_000_000;
@@ -12,62 +12,64 @@ fn session(config: &SessionConfig) -> Session<Vec<u8>> {
 }
 
 fn with_queue(config: &SessionConfig) -> Session<Vec<u8>> {
-    let (mut session, mut supply) = (session(config), HeapSupply::default());
-    session.outbox.append(&Raw, (), b"farewell", &config.outbox, &mut supply);
+    let (mut session, mut allocator) = (session(config), HeapAllocator::default());
+    session.outbox.append(&Raw, (), b"farewell", &config.outbox, &mut allocator);
     session
 }
 
 /// Every cell: rows are states, columns events, as `State::ALL` and `Event::ALL` list them.
 #[test]
 fn the_table_cell_by_cell() {
-    use Action::{CloseAbruptly as Abrupt, CloseGracefully as Graceful, Drain, Nothing, PeerEnded, Release};
+    const DRAIN: Option<Action> = Some(Action::Drain);
+    const GRACEFUL: Option<Action> = Some(Action::CloseGracefully);
+    const ABRUPT: Option<Action> = Some(Action::CloseAbruptly);
     use State::{Closed, Closing, HalfClosed, Open, Opening};
     let table = [
         // Established, PeerEnd, PeerEndKept, Close, Abort, Drained, SocketClosed
         [
-            (Open, Nothing),
-            (Closing, Drain),
-            (HalfClosed, PeerEnded),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (Opening, Nothing),
-            (Closed, Release),
+            (Open, None),
+            (Closing, DRAIN),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (Opening, None),
+            (Closed, None),
         ],
         [
-            (Open, Nothing),
-            (Closing, Drain),
-            (HalfClosed, PeerEnded),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (Open, Nothing),
-            (Closed, Release),
+            (Open, None),
+            (Closing, DRAIN),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (Open, None),
+            (Closed, None),
         ],
         [
-            (HalfClosed, Nothing),
-            (HalfClosed, Nothing),
-            (HalfClosed, Nothing),
-            (Closing, Drain),
-            (Closed, Abrupt),
-            (HalfClosed, Nothing),
-            (Closed, Release),
+            (HalfClosed, None),
+            (HalfClosed, None),
+            (HalfClosed, None),
+            (Closing, DRAIN),
+            (Closed, ABRUPT),
+            (HalfClosed, None),
+            (Closed, None),
         ],
         [
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closing, Nothing),
-            (Closed, Abrupt),
-            (Closed, Graceful),
-            (Closed, Release),
+            (Closing, None),
+            (Closing, None),
+            (Closing, None),
+            (Closing, None),
+            (Closed, ABRUPT),
+            (Closed, GRACEFUL),
+            (Closed, None),
         ],
         [
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Nothing),
-            (Closed, Release),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
+            (Closed, None),
         ],
     ];
     for (state, row) in State::ALL.into_iter().zip(table) {
@@ -120,11 +122,11 @@ fn an_orderly_end_lets_the_queue_leave() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
     let step = session.close(&config, MS, CloseReason::Application(3));
-    assert_eq!(step, Step { action: Action::Drain, has_ended: true });
+    assert_eq!(step, Step { action: Some(Action::Drain), has_ended: true });
     assert_eq!(session.drained(), Step::NOTHING, "something waits");
     assert!(session.outbox.take().is_some());
-    assert_eq!(session.drained(), Step { action: Action::CloseGracefully, has_ended: false });
-    assert_eq!(session.socket_closed().action, Action::Release);
+    assert_eq!(session.drained(), Step { action: Some(Action::CloseGracefully), has_ended: false });
+    assert_eq!(session.socket_closed(), Step::NOTHING, "the end was told");
 }
 
 //= CLOSE-4
@@ -137,11 +139,11 @@ fn a_queue_that_does_not_leave_is_given_up_at_the_deadline() {
     assert_eq!(timer, 210 * MS);
     // Another close, later, does not move it.
     assert_eq!(session.close(&config, 100 * MS, CloseReason::Application(1)), Step::NOTHING);
-    assert_eq!(session.fired(&config, timer), Verdict::Abort);
+    assert_eq!(session.timer_fired(&config, timer), TimerAction::Abort);
     let step = session.abort(CloseReason::ShutdownForced);
-    assert_eq!(step, Step { action: Action::CloseAbruptly, has_ended: false });
+    assert_eq!(step, Step { action: Some(Action::CloseAbruptly), has_ended: false });
     assert_eq!(session.reason(), Some(CloseReason::Shutdown), "the first reason stays");
-    assert_eq!(session.fired(&config, 300 * MS), Verdict::Nothing);
+    assert_eq!(session.timer_fired(&config, 300 * MS), TimerAction::Nothing);
 }
 
 #[test]
@@ -149,7 +151,7 @@ fn an_abrupt_reason_ends_the_waiting_of_a_closing_session() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
     session.close(&config, MS, CloseReason::Application(3));
-    assert_eq!(session.close(&config, MS, CloseReason::ShutdownForced).action, Action::CloseAbruptly);
+    assert_eq!(session.close(&config, MS, CloseReason::ShutdownForced).action, Some(Action::CloseAbruptly));
     assert_eq!(session.reason(), Some(CloseReason::Application(3)));
 }
 
@@ -160,7 +162,7 @@ fn reasons_are_abrupt_where_waiting_is_vain() {
     for reason in all_reasons() {
         let mut session = with_queue(&config);
         let expected = if reason.is_abrupt() { Action::CloseAbruptly } else { Action::Drain };
-        assert_eq!(session.close(&config, MS, reason), Step { action: expected, has_ended: true }, "{reason:?}");
+        assert_eq!(session.close(&config, MS, reason), Step { action: Some(expected), has_ended: true }, "{reason:?}");
         assert_eq!(session.reason(), Some(reason));
     }
     let abrupt: Vec<_> = all_reasons().into_iter().filter(|reason| reason.is_abrupt()).map(CloseReason::name).collect();
@@ -175,53 +177,47 @@ fn reasons_are_abrupt_where_waiting_is_vain() {
 fn the_peers_end_closes_after_what_is_queued() {
     let config = SessionConfig::default();
     let mut session = with_queue(&config);
-    assert_eq!(session.peer_ended(&config, MS), Step { action: Action::Drain, has_ended: true });
+    assert_eq!(session.peer_ended(&config, MS), Step { action: Some(Action::Drain), has_ended: true });
     assert_eq!((session.state(), session.reason()), (State::Closing, Some(CloseReason::PeerClosed)));
     session.outbox.take();
-    assert_eq!(session.drained().action, Action::CloseGracefully);
+    assert_eq!(session.drained().action, Some(Action::CloseGracefully));
 }
 
 //= CLOSE-5
 #[test]
 fn a_session_may_go_on_one_way() {
-    let config = SessionConfig { on_peer_end: PeerEnd::KeepOpen, ..SessionConfig::default() };
+    let config = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..SessionConfig::default() };
     let mut session = session(&config);
-    assert_eq!(session.peer_ended(&config, MS), Step { action: Action::PeerEnded, has_ended: false });
+    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING);
     assert!(session.is_live() && session.reason().is_none());
-    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "told once");
+    assert_eq!(session.peer_ended(&config, MS), Step::NOTHING, "nor the second time");
     assert_eq!(session.peer_ended(&SessionConfig::default(), MS), Step::NOTHING, "nor by another rule");
     assert_eq!(session.reason(), None);
-    assert_eq!(session.fired(&config, 20_000 * MS), Verdict::Nothing, "nor does the handshake matter any more");
-    assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Action::Drain);
+    assert_eq!(
+        session.timer_fired(&config, 20_000 * MS),
+        TimerAction::Nothing,
+        "nor does the handshake matter any more"
+    );
+    assert_eq!(session.close(&config, MS, CloseReason::Application(0)).action, Some(Action::Drain));
     assert_eq!(session.reason(), Some(CloseReason::Application(0)));
-}
-
-#[test]
-fn clearing_gives_memory_back() {
-    let config = SessionConfig::default();
-    let (mut session, mut supply) = (with_queue(&config), HeapSupply::default());
-    let begun = session.inbox.next(&raon_session::Packet::new(), &mut &[9, 0, 1][..], supply.spares());
-    assert!(begun.expect("good so far").is_none());
-    session.clear(supply.spares());
-    assert!(session.outbox.is_empty() && session.inbox.charged_bytes() == 0);
-    assert!(supply.spares().charged_bytes() > 0);
 }
 
 /// What a server pays for each idle session, with a chunk as large as a buffer of the driver's pool is.
 #[test]
 fn a_session_is_small() {
-    const { assert!(size_of::<Session<[u64; 4]>>() <= 160) };
+    const { assert!(size_of::<Session<[u64; 4]>>() + size_of::<Inbox>() <= 160) };
     const { assert!(size_of::<CloseReason>() <= 4) };
     const { assert!(size_of::<Step>() <= 2) };
 }
 
 #[test]
 fn the_configuration_says_what_is_wrong_with_it() {
-    assert!(SessionConfig::default().flaws().is_empty());
+    assert_eq!(SessionConfig::default().validate(), Ok(()));
     let mut wrong = SessionConfig { drain_ms: 0, ..SessionConfig::default() };
     wrong.liveness.heartbeat_answer_ms = 5;
     wrong.outbox.bytes_max = 0;
-    assert_eq!(wrong.flaws().len(), 4, "{:?}", wrong.flaws());
+    let problems = wrong.validate().unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
 #[test]

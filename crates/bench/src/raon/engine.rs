@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use raon::{
-    Application, Context, InletRefusal, Message, Packet, PacketHead, RunningServer, Server, ServerHandle, SessionId,
+    Application, Context, MailboxRefusal, Message, Packet, PacketHead, RunningServer, Server, ServerHandle, SessionId,
 };
 
 use super::{Options, listening};
@@ -109,7 +109,7 @@ fn produce(granted: &Receiver<Grant>, sessions: &Sessions, handle: &ServerHandle
             let sequence = &mut sequences[number as usize];
             let id = ids.get(number as usize).copied().unwrap_or(SessionId::NONE);
             let body = push(number, *sequence);
-            while handle.send(id, PacketHead { id: PUSH }, &body) == Err(InletRefusal::Busy) {
+            while handle.send(id, PacketHead { id: PUSH }, &body) == Err(MailboxRefusal::Busy) {
                 std::thread::yield_now();
             }
             *sequence += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raon::{CloseReason, Config, Server, ServerHandle, SimPeer, Simulation, SlowConsumerPolicy};
+use raon::{CloseReason, Server, ServerConfig, ServerHandle, SimPeer, Simulation, SlowConsumerPolicy};
 
 use super::{Chat, LINES};
 
@@ -21,7 +21,7 @@ struct Person {
 }
 
 impl Stage {
-    fn new(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
+    fn new(seed: u64, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let mut simulation = Simulation::new(seed);
         let server = Server::builder().workers(3).configure(change).application(LINES, |_shard| Chat);
         let handle = simulation.serve(server).unwrap();

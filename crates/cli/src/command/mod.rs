@@ -11,10 +11,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use raon_provider::{Backend, Error, RioFunctions};
+use raon_provider::RioFunctions;
 
-use crate::failure::Failure;
-use crate::platform;
 use crate::report;
 
 /// Raon, the network engine for game servers: look at this machine, serve, load, compare.
@@ -99,15 +97,6 @@ fn one_line(text: &str) -> String {
     let words = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let said = paragraphs.map(words).collect::<Vec<_>>().join("; ");
     format!("{said}; --help shows all arguments")
-}
-
-/// Why a driver could not be opened, naming who asked for that back end.
-pub(crate) fn backend_failure(backend: Backend, error: Error) -> Failure {
-    match (backend, platform::backend_variable()) {
-        (Backend::Auto, Some(name)) => Failure::of(format!("RAON_BACKEND={name}"), error),
-        (Backend::Auto, None) => Failure::of("no back end works here", error),
-        (Backend::Named(kind), _) => Failure::of(format!("back end {kind}"), error),
-    }
 }
 
 #[cfg(test)]

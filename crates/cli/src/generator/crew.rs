@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure};
 use crate::platform;
 use crate::progress::TICK;
 use crate::stop::Stop;
-use crate::{command, datagrams};
+use crate::{arguments, datagrams};
 
 /// What workers can be told to do.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +164,7 @@ fn open(plan: &Plan, default: Config, cpu: Option<usize>) -> Result<Driver, Fail
         config.operations_max = operations_max;
         config.pool = pool;
     });
-    Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))
+    Driver::open(&config).map_err(|error| arguments::backend_failure(config.backend, error))
 }
 
 /// Does what it is told until nobody tells it any more.

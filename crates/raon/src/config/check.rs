@@ -1,12 +1,12 @@
-//! What values must be, each alone and with others.
+//! Validation: what values must be, each alone and with others.
 
 use std::str::FromStr;
 
 use raon_provider::{Address, Backend};
 
-use super::{Config, ConfigError, ConfigErrors};
-use crate::budget::SHARD_BYTES_MIN;
-use crate::id::SHARDS_MAX;
+use super::{ConfigError, ConfigErrors, ServerConfig};
+use crate::base::id::SHARDS_MAX;
+use crate::memory::budget::SHARD_BYTES_MIN;
 
 /// Most sessions of one shard: each takes a socket and up to six operations of its driver, of which there may be 2^20
 /// together.
@@ -36,20 +36,20 @@ impl FromStr for Listen {
     }
 }
 
-impl Config {
+impl ServerConfig {
     /// Checks all values. Errors: all that is wrong.
-    pub fn check(&self) -> Result<(), ConfigErrors> {
+    pub fn validate(&self) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
-        self.collect_flaws(&mut errors);
+        self.collect_problems(&mut errors);
         ConfigErrors::check(errors)
     }
 
     /// Checks that so many shards can share the memory. Errors: how much it must be.
     pub(crate) fn check_shards(&self, shards: usize) -> Result<(), ConfigErrors> {
-        ConfigErrors::check(self.memory_flaw(shards as u64).into_iter().collect())
+        ConfigErrors::check(self.memory_problem(shards as u64).into_iter().collect())
     }
 
-    fn memory_flaw(&self, shards: u64) -> Option<ConfigError> {
+    fn memory_problem(&self, shards: u64) -> Option<ConfigError> {
         let least = shards * SHARD_BYTES_MIN;
         let problem = || {
             let memory = self.memory_bytes_max;
@@ -59,7 +59,7 @@ impl Config {
         (self.memory_bytes_max < least).then(error)
     }
 
-    pub(super) fn collect_flaws(&self, errors: &mut Vec<ConfigError>) {
+    pub(super) fn collect_problems(&self, errors: &mut Vec<ConfigError>) {
         let mut complain = |field: &str, problem: String| {
             errors.push(ConfigError { field: field.to_owned(), source: String::new(), problem });
         };
@@ -89,8 +89,8 @@ impl Config {
             ("watermark_high_bytes", u64::from(self.watermark_high_bytes), 0, u64::from(self.outbox_bytes_max)),
             ("watermark_low_bytes", u64::from(self.watermark_low_bytes), 0, u64::from(self.watermark_high_bytes)),
             ("timers_max", u64::from(self.timers_max), 0, u64::from(TIMERS_MAX)),
-            ("inlet_bytes_max", u64::from(self.inlet_bytes_max), 1, u64::from(u32::MAX)),
-            ("inlet_commands_max", u64::from(self.inlet_commands_max), 1, u64::from(u32::MAX)),
+            ("mailbox_bytes_max", u64::from(self.mailbox_bytes_max), 1, u64::from(u32::MAX)),
+            ("mailbox_commands_max", u64::from(self.mailbox_commands_max), 1, u64::from(u32::MAX)),
             ("receive_buffers", u64::from(self.receive_buffers), 1, 32_768),
             ("send_buffers", u64::from(self.send_buffers), 0, u64::from(self.receive_buffers.min(32_768))),
         ];
@@ -101,7 +101,7 @@ impl Config {
         }
         // Of 0 workers it is known at the start only.
         if self.memory_bytes_max >= MEMORY_BYTES_MIN && self.workers <= SHARDS_MAX as u32 {
-            errors.extend(self.memory_flaw(u64::from(self.workers)));
+            errors.extend(self.memory_problem(u64::from(self.workers)));
         }
     }
 }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_defaults_have_no_flaw() {
-        assert_eq!(Config::default().check(), Ok(()));
+        assert_eq!(ServerConfig::default().validate(), Ok(()));
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_bound_is_checked() {
-        let changes: [fn(&mut Config); 13] = [
+        let changes: [fn(&mut ServerConfig); 13] = [
             |config| (config.listen, config.reuse_port) = ("unix:@raon".into(), true),
             |config| config.heartbeat_answer_ms = 5,
             |config| config.workers = 129,
@@ -142,9 +142,9 @@ mod tests {
             |config| config.send_buffers = 1025,
         ];
         for (place, change) in changes.iter().enumerate() {
-            let mut config = Config::default();
+            let mut config = ServerConfig::default();
             change(&mut config);
-            assert!(config.check().is_err(), "change {place}");
+            assert!(config.validate().is_err(), "change {place}");
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::ServerConfig;
 
-/// Who may connect to a server. A profile sets the limits of what one peer, or one address, may take; each can be set besides,
-/// and has the last word. Without a profile there are no limits, and the server warns of it when it starts.
+/// Profile of a server, by who may connect to it. A profile sets the limits of what one peer, or one address, may take; each
+/// can be set besides, and has the last word. Without a profile there are no limits, and the server warns of it when it
+/// starts.
 ///
 /// | field | `public` | why | `lan` |
 /// |---|---|---|---|
@@ -19,8 +20,8 @@ use super::Config;
 /// The handshake's deadline of ten seconds is on in either.
 ///
 /// ```
-/// use raon::{Config, Profile};
-/// let config = Config::from_toml("profile = 'public'\nidle_timeout_ms = 30000")?;
+/// use raon::{ServerConfig, Profile};
+/// let config = ServerConfig::from_toml("profile = 'public'\nidle_timeout_ms = 30000")?;
 /// assert_eq!((config.profile(), config.idle_timeout_ms), (Some(Profile::Public), 30_000));
 /// assert_eq!(config.sessions_per_address_max, 64);
 /// # Ok::<(), raon::ConfigErrors>(())
@@ -34,10 +35,10 @@ pub enum Profile {
     Lan,
 }
 
-impl Config {
+impl ServerConfig {
     /// The defaults, with the limits of a profile.
     pub fn of(profile: Profile) -> Self {
-        let mut config = Config::default();
+        let mut config = ServerConfig::default();
         config.apply_profile(Some(profile));
         config
     }
@@ -82,24 +83,24 @@ mod tests {
     use super::*;
     use crate::ConfigErrors;
 
-    fn read(toml: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    fn read(toml: &str, variables: &[(&str, &str)]) -> Result<ServerConfig, ConfigErrors> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::from_sources(Some(("raon.toml", toml)), variables)
+        ServerConfig::from_sources(Some(("raon.toml", toml)), variables)
     }
 
     #[test]
     fn a_profile_comes_before_all_that_is_set() {
-        let public = Config::of(Profile::Public);
+        let public = ServerConfig::of(Profile::Public);
         // The order in the text means nothing.
         for toml in ["idle_timeout_ms = 5000\nprofile = 'public'", "profile = 'public'\nidle_timeout_ms = 5000"] {
             let config = read(toml, &[("RAON_MESSAGES_PER_SECOND_MAX", "0")]).unwrap();
-            let expected = Config { idle_timeout_ms: 5000, messages_per_second_max: 0, ..public.clone() };
+            let expected = ServerConfig { idle_timeout_ms: 5000, messages_per_second_max: 0, ..public.clone() };
             assert_eq!(config, expected);
         }
-        assert_eq!(read("profile = 'public'", &[("RAON_PROFILE", "lan")]).unwrap(), Config::of(Profile::Lan));
+        assert_eq!(read("profile = 'public'", &[("RAON_PROFILE", "lan")]).unwrap(), ServerConfig::of(Profile::Lan));
         assert_eq!(read("profile = 'public'", &[]).unwrap(), public);
-        let lan = Config { profile: None, ..Config::of(Profile::Lan) };
-        assert_eq!(lan, Config::default(), "without a profile all is as with lan, but for the warning");
+        let lan = ServerConfig { profile: None, ..ServerConfig::of(Profile::Lan) };
+        assert_eq!(lan, ServerConfig::default(), "without a profile all is as with lan, but for the warning");
     }
 
     #[test]
@@ -115,12 +116,12 @@ mod tests {
     fn a_profile_is_had_as_a_part_of_another_file() {
         #[derive(Deserialize)]
         struct Game {
-            server: Config,
+            server: ServerConfig,
         }
         let game: Game = toml::from_str("[server]\nprofile = 'public'\nbytes_burst = 1").unwrap();
-        assert_eq!(game.server, Config { bytes_burst: 1, ..Config::of(Profile::Public) });
+        assert_eq!(game.server, ServerConfig { bytes_burst: 1, ..ServerConfig::of(Profile::Public) });
         let written = toml::to_string(&game.server).unwrap();
-        assert_eq!(toml::from_str::<Config>(&written).unwrap(), game.server);
+        assert_eq!(toml::from_str::<ServerConfig>(&written).unwrap(), game.server);
         for wrong in ["[server]\nprofil = 'lan'", "[server]\nworkers = 'many'"] {
             let error = toml::from_str::<Game>(wrong).err().unwrap().to_string();
             assert!(error.contains("profil") || error.contains("workers"), "{error}");
@@ -129,12 +130,15 @@ mod tests {
 
     #[test]
     fn the_warning_names_what_is_not_limited() {
-        let said = Config::default().unlimited().unwrap();
+        let said = ServerConfig::default().unlimited().unwrap();
         assert!(said.starts_with("not limited: idle_timeout_ms, sessions_per_address_max,") && !said.contains('\n'));
-        let mut config = Config { idle_timeout_ms: 1, sessions_per_address_max: 1, ..Config::default() };
+        let mut config = ServerConfig { idle_timeout_ms: 1, sessions_per_address_max: 1, ..ServerConfig::default() };
         assert!(config.unlimited().unwrap().starts_with("not limited: messages_per_second_max, bytes_per_second_max;"));
         (config.messages_per_second_max, config.bytes_per_second_max) = (1, 1);
         assert_eq!(config.unlimited(), None);
-        assert_eq!((Config::of(Profile::Public).unlimited(), Config::of(Profile::Lan).unlimited()), (None, None));
+        assert_eq!(
+            (ServerConfig::of(Profile::Public).unlimited(), ServerConfig::of(Profile::Lan).unlimited()),
+            (None, None)
+        );
     }
 }

@@ -1,12 +1,12 @@
-//! Where the values come from: a TOML text, then the environment.
+//! Sources of the values: a TOML text, then the environment.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, ConfigErrors, Profile};
+use super::{ConfigError, ConfigErrors, Profile, ServerConfig};
 
-/// What the names of variables begin with.
+/// Prefix of the names of variables.
 const PREFIX: &str = "RAON_";
 /// Read by the provider, which replaces `auto` by it and nothing else.
 const BACKEND: &str = "RAON_BACKEND";
@@ -14,20 +14,20 @@ const BACKEND: &str = "RAON_BACKEND";
 const PROFILE: &str = "profile";
 const PROFILE_VARIABLE: &str = "RAON_PROFILE";
 
-impl Config {
+impl ServerConfig {
     /// Reads a TOML text and checks all values. Errors: all that is wrong.
     pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
-        Config::from_sources(Some(("TOML", text)), std::iter::empty())
+        ServerConfig::from_sources(Some(("TOML", text)), std::iter::empty())
     }
 
     /// Reads the environment of the process over the defaults. Errors: all that is wrong.
     pub fn from_environment() -> Result<Self, ConfigErrors> {
-        Config::from_sources(None, std::env::vars_os().filter_map(text_of))
+        ServerConfig::from_sources(None, std::env::vars_os().filter_map(text_of))
     }
 
     /// Reads a file, if there is one, and the environment of the process over it. Errors: all that is wrong with either.
     pub fn load(path: Option<&std::path::Path>) -> Result<Self, ConfigErrors> {
-        Config::load_with(path, None)
+        ServerConfig::load_with(path, None)
     }
 
     /// As [`load`](Self::load), with a profile in place of the one that the file or the environment names.
@@ -36,10 +36,10 @@ impl Config {
         let text = path.map(std::fs::read_to_string).transpose();
         let variables = std::env::vars_os().filter_map(text_of);
         match text {
-            Ok(text) => Config::read(text.as_deref().map(|text| (name.as_str(), text)), variables, profile),
+            Ok(text) => ServerConfig::read(text.as_deref().map(|text| (name.as_str(), text)), variables, profile),
             Err(error) => {
                 let unread = ConfigError { field: String::new(), source: name, problem: error.to_string() };
-                let others = Config::from_sources(None, variables).err();
+                let others = ServerConfig::from_sources(None, variables).err();
                 Err(ConfigErrors(std::iter::once(unread).chain(others.into_iter().flat_map(|all| all.0)).collect()))
             }
         }
@@ -50,7 +50,7 @@ impl Config {
         toml: Option<(&str, &str)>,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        Config::read(toml, variables, None)
+        ServerConfig::read(toml, variables, None)
     }
 
     fn read(
@@ -58,7 +58,7 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         chosen: Option<Profile>,
     ) -> Result<Self, ConfigErrors> {
-        let (mut config, mut errors) = (Config::default(), Vec::new());
+        let (mut config, mut errors) = (ServerConfig::default(), Vec::new());
         let variables: Vec<(String, String)> = variables.collect();
         let mut profile = None;
         let table = toml.and_then(|(source, text)| parse(source, text, &mut errors).map(|table| (source, table)));
@@ -74,8 +74,8 @@ impl Config {
             config.apply_table(source, table, &mut errors);
         }
         config.apply_variables(variables.into_iter(), &mut errors);
-        // A field that could not be read keeps its default, which has no flaw of its own.
-        config.collect_flaws(&mut errors);
+        // A field that could not be read keeps its default, which is in order by itself.
+        config.collect_problems(&mut errors);
         ConfigErrors::check(errors).map(|()| config)
     }
 
@@ -96,7 +96,7 @@ impl Config {
         for (variable, text) in variables.filter(|(variable, _)| variable != BACKEND) {
             let Some(name) = variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
             // Other variables of that prefix belong to others, for example to tests.
-            if !Config::NAMES.contains(&name.as_str()) {
+            if !ServerConfig::NAMES.contains(&name.as_str()) {
                 continue;
             }
             if let Err(problem) = self.set_text(&name, text) {
@@ -119,11 +119,11 @@ impl Config {
     }
 }
 
-/// As a part of a larger text. Values are not checked against each other: [`Config::check`] does that.
-impl<'de> Deserialize<'de> for Config {
+/// As a part of a larger text. Values are not checked against each other: [`ServerConfig::validate`] does that.
+impl<'de> Deserialize<'de> for ServerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let table = Table::deserialize(deserializer)?;
-        let (mut config, mut errors, mut profile) = (Config::default(), Vec::new(), None);
+        let (mut config, mut errors, mut profile) = (ServerConfig::default(), Vec::new(), None);
         if let Some(value) = table.get(PROFILE) {
             note(read_profile(value.clone()), "", &mut profile, &mut errors);
         }
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
     use crate::config::{OnPanic, SlowConsumerPolicy};
 
-    fn read(toml: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    fn read(toml: &str, variables: &[(&str, &str)]) -> Result<ServerConfig, ConfigErrors> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::from_sources(Some(("raon.toml", toml)), variables)
+        ServerConfig::from_sources(Some(("raon.toml", toml)), variables)
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_was_written_reads_the_same() {
-        let config = Config { tick_ms: 33, on_panic: OnPanic::StopShard, ..Config::default() };
+        let config = ServerConfig { tick_ms: 33, on_panic: OnPanic::StopShard, ..ServerConfig::default() };
         assert_eq!(read(&toml::to_string(&config).unwrap(), &[]).unwrap(), config);
     }
 }

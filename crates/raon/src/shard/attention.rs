@@ -3,7 +3,7 @@
 //! 1. A shard that stood still (the process was stopped, a callback took seconds) moves all deadlines of its sessions by
 //!    that time, and credits their rates. A stop during a wait is seen by how long the wait took; so a shard whose
 //!    sessions have deadlines that depend on it waits for at most [`WATCH`] at a time.
-//! 2. A verdict of silence is not executed before the session's input that had arrived has been read: the session is
+//! 2. A close for silence is not carried out before the session's input that had arrived has been read: the session is
 //!    *overdue*, and judged again in each of the next steps, until nothing is left unread or [`TURNS_MAX`] steps are over.
 //!    A session whose input the shard itself holds back is not called silent (FLOW-1).
 //!
@@ -11,24 +11,24 @@
 
 use std::time::Duration;
 
-use raon_session::{CloseReason, Verdict};
+use raon_session::{CloseReason, TimerAction};
 
 use super::Shard;
-use super::inside::Inside;
 use crate::application::Application;
-use crate::id::SessionId;
+use crate::base::id::SessionId;
 
 /// Time without a look at the sockets that counts as standing still. A turn at full load takes a tenth of it.
 const STALL_MIN_NS: u64 = 50_000_000;
 /// Longest wait of a shard that has to notice when it stands still.
 const WATCH: Duration = Duration::from_millis(250);
-/// Steps for which a verdict waits at most. Within as many a quiet session is served among a thousand that flood (STARVE-1).
+/// Steps for which a close for silence waits at most. Within as many a quiet session is served among a thousand that flood
+/// (STARVE-1).
 const TURNS_MAX: u8 = 128;
 
 /// Overdue sessions of a shard, and the wait that it watches.
 #[derive(Default)]
 pub(crate) struct Attention {
-    /// Sessions whose timer has fired, and for how many steps their verdict may still wait.
+    /// Sessions whose timer has fired, and for how many steps their close may still wait.
     overdue: Vec<(SessionId, u8)>,
     /// The clock before the wait, and when the wait was to end; 0: nobody watches.
     waited_from_ns: u64,
@@ -45,15 +45,16 @@ impl Attention {
 impl<A: Application> Shard<A> {
     /// Bounds a wait so that the shard notices when it stands still. Called right before the wait.
     pub(super) fn watch(&mut self, wait: Option<Duration>) -> Option<Duration> {
-        if self.is_simulated || !self.inside.has_deadlines() {
+        if self.is_simulated || !self.delivery.core().has_deadlines() {
             self.attention.waited_from_ns = 0;
             return wait;
         }
         let wait = wait.map_or(WATCH, |wait| wait.min(WATCH));
-        let now_ns = self.inside.driver.clock_ns();
+        let now_ns = self.delivery.core().driver().clock_ns();
         let end_ns = now_ns.saturating_add(wait.as_nanos() as u64);
         self.attention.waited_from_ns = now_ns;
-        self.attention.wait_end_ns = self.inside.driver.next_deadline_ns().map_or(end_ns, |due_ns| due_ns.min(end_ns));
+        self.attention.wait_end_ns =
+            self.delivery.core().driver().next_deadline_ns().map_or(end_ns, |due_ns| due_ns.min(end_ns));
         Some(wait)
     }
 
@@ -64,29 +65,29 @@ impl<A: Application> Shard<A> {
         if waited_from_ns == 0 {
             return;
         }
-        let now_ns = self.inside.driver.now_ns();
+        let now_ns = self.now_ns();
         let worked_ns = waited_from_ns.saturating_sub(looked_ns);
         let overslept_ns = now_ns.saturating_sub(wait_end_ns.max(waited_from_ns));
         let stall_ns: u64 = [worked_ns, overslept_ns].into_iter().filter(|ns| *ns >= STALL_MIN_NS).sum();
         if stall_ns > 0 {
-            self.inside.forgive(stall_ns);
+            self.delivery.with_core(|core| core.forgive(stall_ns));
         }
     }
 
     /// The shard has stood still for this long, as a simulation says.
     pub(crate) fn stand_still(&mut self, stall_ns: u64) {
-        self.inside.forgive(stall_ns);
+        self.delivery.with_core(|core| core.forgive(stall_ns));
     }
 
-    /// Does what a session's timer has brought; a verdict of silence waits until its input has been read.
+    /// Does what a session's timer has brought; a close for silence waits until its input has been read.
     //= LIVE-3
-    pub(super) fn act_on(&mut self, index: u32, verdict: Verdict) {
-        match verdict {
-            Verdict::Close(reason) if is_silence(reason) => {
-                let id = self.inside.table.id(index);
+    pub(super) fn act_on(&mut self, index: u32, action: TimerAction) {
+        match action {
+            TimerAction::Close(reason) if is_silence(reason) => {
+                let id = self.delivery.core().table().id(index);
                 self.attention.overdue.push((id, TURNS_MAX));
             }
-            verdict => self.execute(index, verdict),
+            action => self.execute(index, action),
         }
     }
 
@@ -102,70 +103,32 @@ impl<A: Application> Shard<A> {
     }
 
     fn is_still_overdue(&mut self, id: SessionId, turns: &mut u8) -> bool {
-        let Some(index) = self.inside.table.resolve(id) else { return false };
-        self.inside.excuse_silence(index);
-        let verdict = self.inside.judge(index);
-        let waits = matches!(verdict, Verdict::Close(reason) if is_silence(reason))
-            && (*turns == TURNS_MAX || (*turns > 0 && self.inside.has_unread(index)));
+        let Some(index) = self.delivery.core().table().resolve(id) else { return false };
+        let action = self.delivery.with_core(|core| core.check_deadlines(index));
+        let waits = matches!(action, TimerAction::Close(reason) if is_silence(reason))
+            && (*turns == TURNS_MAX || (*turns > 0 && self.delivery.core().has_unread(index)));
         if waits {
             *turns -= 1;
             return true;
         }
-        self.execute(index, verdict);
-        self.tell_ended();
+        self.execute(index, action);
         false
     }
 
-    fn execute(&mut self, index: u32, verdict: Verdict) {
-        match verdict {
-            Verdict::Nothing => {}
-            Verdict::Rearm { at_ns } => self.inside.set_timer(index, at_ns),
-            Verdict::Heartbeat { at_ns } => {
-                self.inside.set_timer(index, at_ns);
-                self.call_session(index, |application, ctx, state| application.on_heartbeat(ctx, state));
+    fn execute(&mut self, index: u32, action: TimerAction) {
+        let delivery = &mut self.delivery;
+        match action {
+            TimerAction::Nothing => {}
+            TimerAction::Rearm { at_ns } => delivery.with_core(|core| core.set_deadline(index, at_ns)),
+            TimerAction::Heartbeat { at_ns } => {
+                delivery.with_core(|core| core.set_deadline(index, at_ns));
+                delivery.heartbeat(index);
             }
-            Verdict::Close(reason) => self.inside.close(index, reason),
-            Verdict::Abort => {
-                self.inside.stats.forced += 1;
-                self.inside.abort(index, CloseReason::ShutdownForced);
-            }
-        }
-    }
-}
-
-impl<A: Application> Inside<A> {
-    /// Whether sessions have deadlines or rates that suffer from a shard that stands still. What a peer's input meets is
-    /// looked after by itself.
-    fn has_deadlines(&self) -> bool {
-        let are_closing = self.table.len() as u64 > self.stats.sessions;
-        are_closing || (self.stats.sessions > 0 && self.settings.is_watched)
-    }
-
-    fn forgive(&mut self, stall_ns: u64) {
-        let now_ns = self.driver.clock_ns();
-        for index in self.table.indices() {
-            if let Some(entry) = self.table.get_mut(index) {
-                entry.session.forgive(&self.settings.session, now_ns, stall_ns);
-            }
-        }
-    }
-
-    fn judge(&mut self, index: u32) -> Verdict {
-        let now_ns = self.driver.now_ns();
-        let entry = self.table.get_mut(index);
-        entry.map_or(Verdict::Nothing, |entry| entry.session.judge(&self.settings.session, now_ns))
-    }
-
-    fn has_unread(&self, index: u32) -> bool {
-        let socket = self.table.get(index).map(|entry| entry.socket);
-        socket.is_some_and(|socket| self.driver.has_unread(socket).unwrap_or(false))
-    }
-
-    /// A session whose input is held back is not silent.
-    fn excuse_silence(&mut self, index: u32) {
-        let now_ns = self.driver.now_ns();
-        if let Some(entry) = self.table.get_mut(index).filter(|entry| entry.held.is_some()) {
-            entry.session.excuse_silence(&self.settings.session, now_ns);
+            TimerAction::Close(reason) => delivery.with_core(|core| core.close(index, reason)),
+            TimerAction::Abort => delivery.with_core(|core| {
+                core.stats_mut().forced += 1;
+                core.abort(index, CloseReason::ShutdownForced);
+            }),
         }
     }
 }

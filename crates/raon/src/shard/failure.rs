@@ -5,23 +5,22 @@
 //! 2. A shard whose application has panicked is whole: it goes through the stages of a shutdown at once.
 //! 3. One that something else has stopped, a panic outside the callbacks or its driver, cannot go on: `fail` tells the
 //!    application the end of each session, gives back what they held, passes on the connections that were on their way
-//!    here, and ends the driver, which resets what is open. Each part is fenced, so that what is broken in one does not
-//!    keep the others from being done.
+//!    here, and ends the driver, which resets what is open. Each part has a panic boundary, so that what is broken in one does
+//!    not keep the others from being done.
 
 use std::time::Duration;
 
 use raon_provider::{Completions, Outcome};
 use raon_session::CloseReason;
 
-use super::fence::{caught, fence};
 use super::{Progress, Shard};
 use crate::application::Application;
+use crate::base::boundary;
 use crate::config::OnShardFailure;
-use crate::context::Context;
 use crate::error::{ServerError, ShardFailure};
-use crate::inlet::{Batch, Command};
+use crate::routing::mailbox::{Batch, Command};
 
-/// How long every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
+/// Time for which every turn may fail before the shard gives up, in nanoseconds. Time and not turns: a turn that fails does not
 /// wait, and a thousand of them may pass in the moment that a system takes to find memory again.
 const FAILING_NS_MAX: u64 = 1_000_000_000;
 
@@ -54,14 +53,14 @@ impl<A: Application> Shard<A> {
             }
         };
         // What the application keeps may panic when it is dropped.
-        let _ = fence(|| drop(self));
+        let _ = boundary::contain(|| drop(self));
         result
     }
 
     /// One step, and the end if it was the last one. Errors, after which the shard is over: why it has ended before the
     /// server was stopped.
     pub(crate) fn advance(&mut self, wait: Option<Duration>) -> Result<Progress, ServerError> {
-        let stepped = caught(|| {
+        let stepped = boundary::catch(|| {
             let is_busy = self.step(wait)?;
             if self.is_over() {
                 self.finish();
@@ -81,29 +80,28 @@ impl<A: Application> Shard<A> {
 
     /// The shard leaves the server.
     pub(super) fn leave(&mut self, failure: &ShardFailure) {
-        let inside = &mut self.inside;
-        let (number, then) = (usize::from(inside.number), inside.settings.on_shard_failure);
+        let (number, then) = (self.number, self.delivery.core().settings().on_shard_failure);
         tracing::error!(shard = number, "the shard has ended: {failure}; {then}");
-        inside.stats.shard_failures += 1;
-        inside.router.retire(number);
+        self.delivery.stats_mut().shard_failures += 1;
+        self.router.retire(number);
         self.decide(then);
     }
 
-    /// What happens to the server. One that is stopping does so already.
+    /// Decides about the server. One that is stopping does so already.
     pub(super) fn decide(&mut self, then: OnShardFailure) {
-        let router = self.inside.router.clone();
+        let router = self.router.clone();
         router.note_failure();
         if router.stopping().is_some() {
             return;
         }
         match then {
-            OnShardFailure::StopServer => router.stop(self.inside.settings.failure_grace_ns),
+            OnShardFailure::StopServer => router.stop(self.delivery.core().settings().failure_grace_ns),
             OnShardFailure::GoOn => self.pass_listener_on(),
         }
     }
 
     fn error(&self, failure: ShardFailure) -> ServerError {
-        ServerError::ShardFailed { shard: usize::from(self.inside.number), failure }
+        ServerError::ShardFailed { shard: self.number, failure }
     }
 
     fn fail(&mut self, failure: ShardFailure) -> ServerError {
@@ -111,49 +109,38 @@ impl<A: Application> Shard<A> {
             ShardFailure::Panic(_) => CloseReason::ApplicationPanic,
             _ => CloseReason::ShutdownForced,
         };
-        let _ = fence(|| self.leave(&failure));
-        for index in self.inside.table.indices() {
-            let _ = fence(|| self.tell_failed(index, reason));
-            let _ = fence(|| self.inside.release(index));
-        }
-        let _ = fence(|| self.give_mail_back());
-        let _ = fence(|| self.end_driver());
-        let _ = fence(|| self.publish());
-        self.inside.router.end(usize::from(self.inside.number));
         // What has already ended the application is the cause of what followed.
-        let cause = self.failure.take().unwrap_or(failure);
-        self.error(cause)
+        let cause = self.is_broken().then_some(ShardFailure::Callback);
+        let _ = boundary::contain(|| self.leave(&failure));
+        for index in self.delivery.core().table().indices() {
+            let _ = boundary::contain(|| self.delivery.with_core(|core| core.abort(index, reason)));
+            // The application is told also if that has panicked.
+            let _ = boundary::contain(|| self.delivery.with_core(|_| {}));
+            let _ = boundary::contain(|| self.release(index));
+        }
+        let _ = boundary::contain(|| self.give_mail_back());
+        let _ = boundary::contain(|| self.end_driver());
+        let _ = boundary::contain(|| self.publish());
+        self.router.end(self.number);
+        self.error(cause.unwrap_or(failure))
     }
 
-    /// The end of a session for want of its shard.
-    fn tell_failed(&mut self, index: u32, reason: CloseReason) {
-        self.inside.leave_all(index);
-        let Some(entry) = self.inside.table.get_mut(index) else { return };
-        let _ = entry.session.abort(reason);
-        let reason = entry.session.reason().unwrap_or(reason);
-        // None: the application knows of its end, or of no such session; or the state was with what has panicked.
-        let Some(state) = self.inside.table.take_state(index) else { return };
-        self.inside.stats.count_close(reason);
-        self.inside.stats.sessions -= 1;
-        let (application, inside) = (&mut self.application, &mut self.inside);
-        application.on_close(&mut Context::of(inside, index), state, reason);
-    }
-
-    /// What others have put in, also the rest of what was being worked off: connections and a listener go to other shards.
+    /// Gives back commands that others have put in, also the rest of a batch that was being worked off: connections and a
+    /// listener go to other shards.
     fn give_mail_back(&mut self) {
         let mut batches = [std::mem::take(&mut self.batch), Batch::default()];
-        if let Some(inlet) = self.inside.router.inlet(usize::from(self.inside.number)) {
-            inlet.swap(&mut batches[1]);
+        if let Some(mailbox) = self.router.mailbox(self.number) {
+            mailbox.swap(&mut batches[1]);
         }
         for command in batches.iter_mut().flat_map(|batch| batch.commands.drain(..)) {
             match command {
                 Command::Adopt(arrival) => {
-                    self.inside.router.let_go(usize::from(self.inside.number));
+                    self.router.remove_load(self.number);
                     self.find_shard(arrival);
                 }
-                Command::Listen(handover) => self.inside.router.pass_listener(handover),
+                Command::Listen(handover) => self.router.pass_listener(handover),
                 Command::Send { .. } | Command::SendShared { .. } | Command::Close { .. } => {
-                    self.inside.stats.late += 1
+                    self.delivery.stats_mut().late += 1
                 }
                 Command::Post { .. } | Command::Broadcast(_) => {}
             }
@@ -163,7 +150,7 @@ impl<A: Application> Shard<A> {
     /// Resets what is open. What the listener has yielded meanwhile goes to other shards.
     fn end_driver(&mut self) {
         let mut completions = Completions::with_capacity(1);
-        self.inside.driver.shutdown(&mut completions);
+        self.delivery.driver_mut().shutdown(&mut completions);
         while let Some(completion) = completions.pop() {
             if let Outcome::Accepted(socket) = completion.outcome {
                 self.on_accepted(socket);

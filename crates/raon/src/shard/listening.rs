@@ -13,14 +13,15 @@
 
 use std::time::Duration;
 
-use raon_provider::{AcceptedSocket, Address, CloseMode, Driver, Error, ListenOptions, OperationId, SocketId};
+use raon_provider::{Address, CloseMode, Driver, Error, ListenOptions, OperationId, SocketId};
 
 use super::{ListenAt, Shard};
 use crate::application::Application;
-use crate::config::{Config, OnShardFailure};
+use crate::base::id::Token;
+use crate::base::log_limit::LogKind;
+use crate::config::{OnShardFailure, ServerConfig};
 use crate::error::ServerError;
-use crate::id::Token;
-use crate::log_limit::LogKind;
+use crate::routing::mailbox::Handover;
 
 /// First and longest pause before a listener is tried again, in milliseconds.
 const PAUSE_MS_MIN: u64 = 20;
@@ -44,17 +45,12 @@ pub(crate) struct Listening {
     pub(super) failure: Option<Error>,
 }
 
-/// A listener on its way to another shard.
-pub(crate) struct Handover {
-    /// Another handle of the socket, where there can be one.
-    socket: Option<AcceptedSocket>,
-    at: Option<Address>,
-}
-
 impl Listening {
-    pub(super) fn open(driver: &mut Driver, config: &Config, listen: ListenAt) -> Result<Self, ServerError> {
-        let options = ListenOptions::default()
-            .with(|options| (options.backlog, options.reuse_port) = (config.backlog, config.reuse_port));
+    pub(super) fn open(driver: &mut Driver, config: &ServerConfig, listen: ListenAt) -> Result<Self, ServerError> {
+        let options = ListenOptions::default().with(|options| {
+            options.backlog = config.backlog;
+            options.reuse_port = config.reuse_port;
+        });
         let (socket, accept) = (SocketId::NONE, OperationId::NONE);
         let mut listening = Listening { socket, accept, at: None, options, tries: 0, failure: None };
         match listen {
@@ -100,14 +96,14 @@ impl<A: Application> Shard<A> {
             return self.close_listener();
         }
         // Stale if it has ended: then its completion is on its way.
-        let _ = self.inside.driver.cancel(self.listening.accept);
+        let _ = self.delivery.driver_mut().cancel(self.listening.accept);
     }
 
     /// Closes the socket, whatever its stream may still yield.
     pub(super) fn close_listener(&mut self) {
         self.listening.accept = OperationId::NONE;
         // Stale if it is closed, or is being closed.
-        let _ = self.inside.driver.close(self.listening.socket, CloseMode::Abort, Token::Listener.bits());
+        let _ = self.delivery.driver_mut().close(self.listening.socket, CloseMode::Abort, Token::Listener.bits());
     }
 
     /// The listener's last completion has come.
@@ -126,7 +122,7 @@ impl<A: Application> Shard<A> {
         if !self.is_running() {
             return self.close_listener();
         }
-        self.inside.stats.listener_failures += 1;
+        self.delivery.stats_mut().listener_failures += 1;
         if self.listening.at.is_some() {
             self.close_listener();
         }
@@ -142,20 +138,16 @@ impl<A: Application> Shard<A> {
             // The old socket is still being closed.
             return self.pause_listening(PAUSE_MS_MIN);
         }
-        if let Err(error) = self.listening.open_again(&mut self.inside.driver) {
+        if let Err(error) = self.listening.open_again(self.delivery.driver_mut()) {
             self.listen_later(error);
         }
     }
 
     fn listen_later(&mut self, error: Error) {
-        let (inside, listening) = (&mut self.inside, &mut self.listening);
-        if let Some(suppressed) = inside.log.pass(LogKind::ListenerEnded, inside.driver.now_ns()) {
-            tracing::warn!(
-                shard = inside.number,
-                suppressed,
-                "the listener accepts nobody and is tried again: {error}"
-            );
+        if let Some(suppressed) = self.delivery.with_core(|core| core.may_log(LogKind::ListenerEnded)) {
+            tracing::warn!(shard = self.number, suppressed, "the listener accepts nobody and is tried again: {error}");
         }
+        let listening = &mut self.listening;
         let pause_ms = (PAUSE_MS_MIN << listening.tries.min(16)).min(PAUSE_MS_MAX);
         listening.tries = listening.tries.saturating_add(1);
         if listening.tries == TRIES_MAX {
@@ -166,16 +158,16 @@ impl<A: Application> Shard<A> {
 
     fn pause_listening(&mut self, pause_ms: u64) {
         // Refused only for want of operations, of which there is one for this.
-        let _ = self.inside.driver.timer(Duration::from_millis(pause_ms), Token::Listener.bits());
+        let _ = self.delivery.driver_mut().timer(Duration::from_millis(pause_ms), Token::Listener.bits());
     }
 
     fn listener_failed(&mut self, error: Error) {
-        let (number, then) = (self.inside.number, self.inside.settings.on_shard_failure);
+        let (number, then) = (self.number, self.delivery.core().settings().on_shard_failure);
         tracing::error!(shard = number, "the listener has failed: {error}; {then}");
         self.listening.failure.get_or_insert(error);
-        self.inside.router.note_failure();
-        if then == OnShardFailure::StopServer && self.inside.router.stopping().is_none() {
-            self.inside.router.stop(self.inside.settings.failure_grace_ns);
+        self.router.note_failure();
+        if then == OnShardFailure::StopServer && self.router.stopping().is_none() {
+            self.router.stop(self.delivery.core().settings().failure_grace_ns);
         }
     }
 
@@ -185,30 +177,30 @@ impl<A: Application> Shard<A> {
         if self.is_alone || (!self.is_listening() && self.listening.at.is_none()) {
             return;
         }
-        let socket = self.inside.driver.clone_listener(self.listening.socket).ok();
+        let socket = self.delivery.driver_mut().clone_listener(self.listening.socket).ok();
         let at = self.listening.at.take();
         if socket.is_none() && at.is_none() {
-            tracing::error!(shard = self.inside.number, "no other shard can take the listener over: the server stops");
-            return self.inside.router.stop(self.inside.settings.failure_grace_ns);
+            tracing::error!(shard = self.number, "no other shard can take the listener over: the server stops");
+            return self.router.stop(self.delivery.core().settings().failure_grace_ns);
         }
         self.close_listener();
-        self.inside.router.pass_listener(Box::new(Handover { socket, at }));
+        self.router.pass_listener(Box::new(Handover { socket, at }));
     }
 
     /// Takes the listener of a shard that has failed.
     pub(super) fn take_over(&mut self, handover: Box<Handover>) {
         if self.is_broken() {
-            return self.inside.router.pass_listener(handover);
+            return self.router.pass_listener(handover);
         }
         if !self.is_running() || self.is_listening() {
             return;
         }
-        tracing::info!(shard = self.inside.number, "the shard takes the listener over");
+        tracing::info!(shard = self.number, "the shard takes the listener over");
         let Handover { socket, at } = *handover;
         self.listening.tries = 0;
-        if let Some(adopted) = socket.and_then(|socket| self.inside.driver.adopt(socket).ok()) {
+        if let Some(adopted) = socket.and_then(|socket| self.delivery.driver_mut().adopt(socket).ok()) {
             self.listening.socket = adopted;
-            match self.inside.driver.accept(adopted, Token::Listener.bits()) {
+            match self.delivery.driver_mut().accept(adopted, Token::Listener.bits()) {
                 Ok(accept) => self.listening.accept = accept,
                 Err(error) => self.listen_later(error),
             }

@@ -18,13 +18,14 @@ use raon_session::{CloseReason, State};
 
 use super::Shard;
 use crate::application::Application;
+use crate::base::id::Token;
+use crate::core::ShardCore;
 use crate::error::ShardFailure;
-use crate::id::Token;
 
 /// Turns in a row in which nothing has arrived, after which a shard takes it that nothing is under way inside the system. One
 /// would do for a back end that asks the system in each turn; with the second, what a turn has set off has come as well.
 const QUIET_TURNS: u32 = 2;
-/// Who has connected so short a time before the end, and has not said anything, is waited for so long after it, in
+/// Peers that have connected so short a time before the end, and have not said anything, are waited for so long after it, in
 /// nanoseconds: a quarter of a second, within which a first message crosses any sea.
 const NEWCOMER_NS: u64 = 250_000_000;
 
@@ -38,7 +39,7 @@ pub(super) enum Stage {
     Over,
 }
 
-/// What a shard that ends has to remember.
+/// Progress of a shard that ends.
 #[derive(Debug)]
 pub(super) struct Ending {
     /// The grace that it knows of.
@@ -84,7 +85,7 @@ impl<A: Application> Shard<A> {
     /// The next stages, as far as they are due. `grace_ns` is what the router said before this step's mail was taken: so all
     /// that was put in before `stop` was called has been dealt with.
     pub(super) fn go_on_stopping(&mut self, grace_ns: Option<u64>, has_arrived: bool) {
-        let now_ns = self.inside.driver.now_ns();
+        let now_ns = self.now_ns();
         match (self.stage, self.is_broken(), grace_ns) {
             (Stage::Running, true, _) => self.begin(now_ns, 0),
             (Stage::Running, false, Some(grace_ns)) => self.begin(now_ns, grace_ns),
@@ -97,16 +98,16 @@ impl<A: Application> Shard<A> {
             && (now_ns >= close_at_ns || self.has_drained(now_ns))
         {
             self.stage = Stage::Closing { force_at_ns };
-            self.inside.router.set_quiet(usize::from(self.inside.number), true);
+            self.router.set_quiet(self.number, true);
             self.close_listener();
-            self.each_session(|shard, index| shard.inside.close(index, CloseReason::Shutdown));
+            self.each_session(|core, index| core.close(index, CloseReason::Shutdown));
         }
         match self.stage {
             Stage::Closing { .. } | Stage::Forced if self.is_empty() => self.stage = Stage::Over,
             Stage::Closing { force_at_ns } if now_ns >= force_at_ns => {
                 self.stage = Stage::Forced;
-                self.inside.stats.forced += self.inside.table.len() as u64;
-                self.each_session(|shard, index| shard.inside.abort(index, CloseReason::ShutdownForced));
+                self.delivery.stats_mut().forced += self.delivery.core().table().len() as u64;
+                self.each_session(|core, index| core.abort(index, CloseReason::ShutdownForced));
             }
             Stage::Forced => self.stage = Stage::Over,
             _ => {}
@@ -120,32 +121,31 @@ impl<A: Application> Shard<A> {
 
     /// Lets go of the driver, and tells the application of whoever was left.
     pub(super) fn finish(&mut self) {
-        let number = usize::from(self.inside.number);
-        self.inside.router.retire(number);
+        let number = self.number;
+        self.router.retire(number);
         // What came too late for the last step: connections go back, the rest is dropped.
         self.take_mail();
         let mut completions = Completions::with_capacity(1);
-        self.inside.driver.shutdown(&mut completions);
+        self.delivery.driver_mut().shutdown(&mut completions);
         while let Some(completion) = completions.pop() {
             self.dispatch(completion);
-            self.tell_ended();
         }
         self.publish();
-        self.failure = self.failure.take().or(self.listening.failure.take().map(ShardFailure::Listener));
-        self.inside.router.end(number);
+        let broken = self.is_broken().then_some(ShardFailure::Callback);
+        self.failure = broken.or(self.listening.failure.take().map(ShardFailure::Listener));
+        self.router.end(number);
     }
 
     fn begin(&mut self, now_ns: u64, grace_ns: u64) {
-        if let Some(failure) = self.failure.take() {
-            self.leave(&failure);
-            self.failure = Some(failure);
+        if self.is_broken() {
+            self.leave(&ShardFailure::Callback);
         }
         let force_at_ns = now_ns.saturating_add(grace_ns);
         self.stage = Stage::Draining { close_at_ns: now_ns.saturating_add(grace_ns / 2), force_at_ns };
         (self.ending.grace_ns, self.ending.began_ns) = (grace_ns, now_ns);
         self.set_stage_timers(now_ns);
         self.stop_accepting();
-        self.call(|application, ctx| application.on_shutdown(ctx));
+        self.delivery.shutdown();
         // What was just said waits until the end of this step.
         self.flush_all();
     }
@@ -176,25 +176,25 @@ impl<A: Application> Shard<A> {
         let newcomers_at_ns = self.ending.began_ns.saturating_add(NEWCOMER_NS).min(close_at_ns);
         for (timer, at_ns) in self.ending.timers.iter_mut().zip([newcomers_at_ns, close_at_ns, force_at_ns]) {
             // Stale if it has fired.
-            let _ = self.inside.driver.cancel(*timer);
+            let _ = self.delivery.driver_mut().cancel(*timer);
             let after = Duration::from_nanos(at_ns.saturating_sub(now_ns));
             // Refused only for want of operations, of which there is one for each of them.
-            *timer = self.inside.driver.timer(after, Token::Stage.bits()).unwrap_or(OperationId::NONE);
+            *timer = self.delivery.driver_mut().timer(after, Token::Stage.bits()).unwrap_or(OperationId::NONE);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.inside.table.len() == 0 && !self.is_listening()
+        self.delivery.core().table().len() == 0 && !self.is_listening()
     }
 
     /// True if nothing that had arrived is left to be served, here and on the other shards, which may still have something
     /// for this one.
     fn has_drained(&mut self, now_ns: u64) -> bool {
         let is_quiet = self.ending.quiet_turns >= QUIET_TURNS && !self.is_accepting() && !self.owes_anybody(now_ns);
-        let (router, number) = (&self.inside.router, usize::from(self.inside.number));
+        let (router, number) = (&self.router, self.number);
         router.set_quiet(number, is_quiet);
         // In this order: who puts something in here does it before it is quiet itself.
-        is_quiet && router.are_all_quiet() && router.inlet(number).is_none_or(|inlet| inlet.is_empty())
+        is_quiet && router.are_all_quiet() && router.mailbox(number).is_none_or(|mailbox| mailbox.is_empty())
     }
 
     /// True if a session is to get something before it is closed. Looks at the one that was last found first, so that waiting
@@ -207,26 +207,31 @@ impl<A: Application> Shard<A> {
         if is_owed(ending.owed) {
             return true;
         }
-        let found = self.inside.table.indices().find(|index| is_owed(*index));
+        let found = self.delivery.core().table().indices().find(|index| is_owed(*index));
         self.ending.owed = found.unwrap_or(0);
         found.is_some()
     }
 
     /// True if this session has not got all that it has asked for: wherever input or answers wait, this is where to say so.
     fn is_owed(&self, index: u32) -> bool {
-        self.inside.table.get(index).is_some_and(|entry| !entry.session.outbox.is_empty() || entry.held.is_some())
+        self.delivery
+            .core()
+            .table()
+            .get(index)
+            .is_some_and(|entry| !entry.session.outbox.is_empty() || entry.held.is_some())
     }
 
     fn is_newcomer(&self, index: u32) -> bool {
-        self.inside.table.get(index).is_some_and(|entry| entry.session.state() == State::Opening)
+        self.delivery.core().table().get(index).is_some_and(|entry| entry.session.state() == State::Opening)
     }
 
-    fn each_session(&mut self, act: impl Fn(&mut Self, u32)) {
-        for index in self.inside.table.indices() {
-            if self.inside.table.get(index).is_some() {
-                act(self, index);
+    fn each_session(&mut self, act: impl Fn(&mut ShardCore<A::Framing>, u32)) {
+        self.delivery.with_core(|core| {
+            for index in core.table().indices() {
+                if core.table().get(index).is_some() {
+                    act(core, index);
+                }
             }
-        }
-        self.tell_ended();
+        });
     }
 }

@@ -114,8 +114,8 @@ fn server(random: &mut Random, memory_bytes_max: u64, log: SharedLog) -> ServerB
         config.messages_per_second_max = random.one_of(&[0, 0, 0, 40]);
         config.tick_ms = random.one_of(&[0, 7]);
         config.timers_max = random.one_of(&[2, 100]);
-        config.inlet_bytes_max = random.one_of(&[4000, 1 << 20]);
-        config.inlet_commands_max = random.one_of(&[8, 1000]);
+        config.mailbox_bytes_max = random.one_of(&[4000, 1 << 20]);
+        config.mailbox_commands_max = random.one_of(&[8, 1000]);
         config.receive_buffers = random.one_of(&[2, 64]);
         config.send_buffers = random.one_of(&[0, 2, 64]).min(config.receive_buffers);
         config.close_timeout_ms = 400;

@@ -14,8 +14,8 @@ use common::frames::Frames;
 use common::{BACKENDS, address_of, until};
 use fleet::{Ear, Fleet};
 use raon::{
-    Application, CloseReason, Config, Context, InletRefusal, Message, Packet, PacketHead, RunningServer, Server,
-    ServerBuilder, ServerHandle, SessionId, SimPeer, Simulation, SlowConsumerPolicy,
+    Application, CloseReason, Context, MailboxRefusal, Message, Packet, PacketHead, RunningServer, Server,
+    ServerBuilder, ServerConfig, ServerHandle, SessionId, SimPeer, Simulation, SlowConsumerPolicy,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -57,7 +57,7 @@ struct Rig {
     open: Arc<RwLock<Vec<SessionId>>>,
 }
 
-fn rig(change: impl FnOnce(&mut Config)) -> Rig {
+fn rig(change: impl FnOnce(&mut ServerConfig)) -> Rig {
     let open = Arc::new(RwLock::new(Vec::new()));
     let shared = open.clone();
     let builder = Server::builder().listen("127.0.0.1:0").workers(2).configure(|config| {
@@ -98,7 +98,7 @@ fn play(thread: u64, handle: &ServerHandle<Hall>, open: &RwLock<Vec<SessionId>>,
         let words = [id.to_bits(), thread, count];
         let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         while let Err(refusal) = handle.send(id, PacketHead { id: 2 }, &body) {
-            assert_eq!(refusal, InletRefusal::Busy);
+            assert_eq!(refusal, MailboxRefusal::Busy);
             std::thread::yield_now();
         }
         *own.entry(id).or_default() += 1;
@@ -115,7 +115,7 @@ fn play_all(handle: &ServerHandle<Hall>, open: &Arc<RwLock<Vec<SessionId>>>, chu
         let (handle, is_over) = (handle.clone(), is_over.clone());
         std::thread::spawn(move || {
             for id in churned {
-                while !is_over.load(Ordering::Relaxed) && handle.close(id, 1) == Err(InletRefusal::Busy) {
+                while !is_over.load(Ordering::Relaxed) && handle.close(id, 1) == Err(MailboxRefusal::Busy) {
                     std::thread::yield_now();
                 }
             }
@@ -288,7 +288,7 @@ fn slow_reader(address: SocketAddr) -> Socket {
 const SLOW: usize = 100;
 const BROADCASTS: u64 = 100;
 
-fn slow_policy(config: &mut Config) {
+fn slow_policy(config: &mut ServerConfig) {
     config.slow_consumer = SlowConsumerPolicy::Disconnect;
     config.slow_consumer_grace_ms = 300;
     config.outbox_bytes_max = 2 << 20;

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{EncodeError, FRAME_BYTES_CEILING, Framing};
-use crate::outbox::Chunk;
-use crate::writer::BodyWriter;
+use super::{BodyWriter, Chunk, EncodeError, FRAME_BYTES_CEILING, Framing};
 
 /// One whole frame in memory of its own: encode once, share with many sessions by
 /// [`append_frame`](crate::Outbox::append_frame).

@@ -1,4 +1,4 @@
-//! What can be wrong with a frame that came, and with a message that should go.
+//! Errors of a frame that came, and of a message that should go.
 
 use std::fmt;
 

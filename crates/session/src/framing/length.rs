@@ -2,7 +2,7 @@
 
 use super::{Decoded, EncodeError, FRAME_BYTES_CEILING, FRAME_BYTES_MAX_DEFAULT, Framing, FramingError};
 
-/// How many bytes the length takes.
+/// Width of the length.
 ///
 /// ```
 /// assert_eq!(raon_session::LengthWidth::U32.bytes(), 4);
@@ -63,7 +63,7 @@ pub enum ByteOrder {
 pub struct LengthPrefix {
     width: LengthWidth,
     order: ByteOrder,
-    /// What the length counts beside the body, in bytes: its own or nothing.
+    /// Bytes that the length counts beside the body: its own or none.
     counted_bytes: u32,
     /// Limit of a whole frame as it was asked for.
     limit_bytes: u32,

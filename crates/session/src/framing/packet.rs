@@ -10,10 +10,10 @@ pub const PACKET_HEADER_BYTES: usize = 4;
 /// The limit is 4,096 bytes for a whole packet unless another one is set.
 ///
 /// ```
-/// use raon_session::{Inbox, Packet, Spares};
-/// let (mut inbox, mut spares) = (Inbox::default(), Spares::<Vec<u8>>::default());
+/// use raon_session::{Inbox, Packet, FreeLists};
+/// let (mut inbox, mut free_lists) = (Inbox::default(), FreeLists::<Vec<u8>>::default());
 /// let mut input = &[6, 0, 3, 0, b'h', b'i'][..];
-/// let message = inbox.next(&Packet::new(), &mut input, &mut spares)?.expect("a whole packet");
+/// let message = inbox.next(&Packet::new(), &mut input, &mut free_lists)?.expect("a whole packet");
 /// assert_eq!((message.head().id, &message[..]), (3, &b"hi"[..]));
 /// # Ok::<(), raon_session::FramingError>(())
 /// ```
@@ -22,7 +22,7 @@ pub struct Packet {
     bytes_max: u32,
 }
 
-/// What a packet says of its message.
+/// Head of a packet.
 ///
 /// ```
 /// use raon_session::PacketHead;

@@ -1,14 +1,14 @@
-//! No framing at all.
+//! Raw bytes: no framing at all.
 
 use super::{Decoded, EncodeError, FRAME_BYTES_CEILING, Framing, FramingError};
 
 /// Whatever arrives together is a message. The stream may cut and join them as it likes; nothing is ever copied.
 ///
 /// ```
-/// use raon_session::{Inbox, Raw, Spares};
-/// let (mut inbox, mut spares) = (Inbox::default(), Spares::<Vec<u8>>::default());
+/// use raon_session::{Inbox, Raw, FreeLists};
+/// let (mut inbox, mut free_lists) = (Inbox::default(), FreeLists::<Vec<u8>>::default());
 /// let mut input = &b"all of it"[..];
-/// let message = inbox.next(&Raw, &mut input, &mut spares)?.expect("there are bytes");
+/// let message = inbox.next(&Raw, &mut input, &mut free_lists)?.expect("there are bytes");
 /// assert_eq!(&message[..], b"all of it");
 /// # Ok::<(), raon_session::FramingError>(())
 /// ```

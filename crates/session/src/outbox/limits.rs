@@ -1,4 +1,4 @@
-//! How much may wait for one session, what happens at the bound, and what is said of it.
+//! Limits of an outbox: how much may wait, what happens at the bound, and what is said of it.
 
 use crate::framing::EncodeError;
 
@@ -7,7 +7,7 @@ use crate::framing::EncodeError;
 /// ```
 /// use raon_session::OutboxLimits;
 /// let limits = OutboxLimits { watermark_low_bytes: 128 * 1024, ..OutboxLimits::default() };
-/// assert_eq!(limits.flaws(), ["watermark_low_bytes is above watermark_high_bytes; lower it"]);
+/// assert_eq!(limits.validate(), Err(vec!["watermark_low_bytes is above watermark_high_bytes; lower it"]));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutboxLimits {
@@ -19,13 +19,15 @@ pub struct OutboxLimits {
     pub watermark_high_bytes: u32,
     /// After that, this or less left after a hand-over is `Pressure::Low`.
     pub watermark_low_bytes: u32,
-    /// What happens when the peer does not read fast enough.
+    /// Policy when the peer does not read fast enough.
     pub slow_consumer: SlowConsumer,
 }
 
 impl OutboxLimits {
-    /// What is wrong with these numbers, all of it, with the remedy.
-    pub fn flaws(&self) -> Vec<&'static str> {
+    /// Checks these numbers.
+    ///
+    /// Errors: all that is wrong with them, with the remedy.
+    pub fn validate(&self) -> Result<(), Vec<&'static str>> {
         let rules = [
             (self.bytes_max == 0, "bytes_max is 0; nothing could be sent"),
             (self.messages_max == 0, "messages_max is 0; nothing could be sent"),
@@ -35,7 +37,8 @@ impl OutboxLimits {
                 "watermark_low_bytes is above watermark_high_bytes; lower it",
             ),
         ];
-        rules.iter().filter(|(is_broken, _)| *is_broken).map(|(_, flaw)| *flaw).collect()
+        let problems: Vec<_> = rules.iter().filter(|(is_broken, _)| *is_broken).map(|(_, problem)| *problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -53,12 +56,12 @@ impl Default for OutboxLimits {
     }
 }
 
-/// What happens to a session whose peer does not read as fast as is sent to it.
+/// Policy for a session whose peer does not read as fast as is sent to it.
 ///
 /// ```
 /// use raon_session::{OutboxLimits, SlowConsumer};
 /// let patient = OutboxLimits { slow_consumer: SlowConsumer::DisconnectAfter { grace_ms: 5000 }, ..Default::default() };
-/// assert!(patient.flaws().is_empty());
+/// assert_eq!(patient.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
@@ -70,12 +73,12 @@ pub enum SlowConsumer {
     DropOldestDroppable,
     /// As `Refuse`, and a session that stays between `High` and `Low` for so long is closed.
     DisconnectAfter {
-        /// How long in milliseconds.
+        /// Grace in milliseconds.
         grace_ms: u32,
     },
 }
 
-/// What became of a message. It may be ignored: refusals are counted and follow the [`SlowConsumer`] policy.
+/// Outcome of sending a message. It may be ignored: refusals are counted and follow the [`SlowConsumer`] policy.
 ///
 /// ```
 /// use raon_session::{Refusal, SendOutcome};
@@ -116,7 +119,7 @@ pub enum Refusal {
     OutboxBytes,
     /// `messages_max` wait already.
     OutboxMessages,
-    /// The supply gave no chunk: the memory budget is used up.
+    /// The allocator gave no chunk: the memory budget is used up.
     Memory,
     /// The message cannot be framed.
     Unencodable(EncodeError),
@@ -129,16 +132,17 @@ impl From<EncodeError> for Refusal {
     }
 }
 
-/// What an outbox says when it fills up and when it has emptied again. Each once, in turns, beginning with `High`.
+/// Pressure of an outbox, which says so when it fills up and when it has emptied again. Each once, in turns, beginning with
+/// `High`.
 ///
 /// ```
-/// use raon_session::{HeapSupply, Outbox, OutboxLimits, Pressure, Raw, Supply};
-/// let (mut outbox, mut supply) = (Outbox::default(), HeapSupply::default());
+/// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Pressure, Raw, ChunkAllocator};
+/// let (mut outbox, mut allocator) = (Outbox::default(), HeapAllocator::default());
 /// let limits = OutboxLimits { watermark_high_bytes: 4, watermark_low_bytes: 0, ..OutboxLimits::default() };
-/// outbox.append(&Raw, (), b"hello", &limits, &mut supply);
-/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::High));
+/// outbox.append(&Raw, (), b"hello", &limits, &mut allocator);
+/// assert_eq!(outbox.settle(&limits, allocator.free_lists()).pressure, Some(Pressure::High));
 /// outbox.take();
-/// assert_eq!(outbox.settle(&limits, supply.spares()).pressure, Some(Pressure::Low));
+/// assert_eq!(outbox.settle(&limits, allocator.free_lists()).pressure, Some(Pressure::Low));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
@@ -148,7 +152,7 @@ pub enum Pressure {
     Low,
 }
 
-/// How an outbox stands after a hand-over.
+/// State of an outbox after a hand-over.
 ///
 /// ```
 /// use raon_session::Settled;

@@ -1,28 +1,32 @@
 //! Room: in the bounds, and in a chunk.
 
-use super::{Chunk, Entry, Need, Outbox, OutboxLimits, Refusal, SlowConsumer, Supply};
+use super::{Chunk, ChunkAllocator, ChunkRequest, Entry, Outbox, OutboxLimits, Refusal, SlowConsumer};
 
 impl<C: Chunk> Outbox<C> {
     /// The tail chunk, with room for `length` more bytes that the bounds allow.
     //= OUTBOX-2
     #[inline]
-    pub(super) fn reserve<S: Supply<Chunk = C>>(
+    pub(super) fn reserve<S: ChunkAllocator<Chunk = C>>(
         &mut self,
         length: usize,
         limits: &OutboxLimits,
-        supply: &mut S,
+        allocator: &mut S,
     ) -> Result<&mut C, Refusal> {
         if !self.has_room(length, limits) {
-            self.make_room(length, limits, supply)?;
+            self.make_room(length, limits, allocator)?;
         }
-        self.tail_for(length, supply)
+        self.tail_for(length, allocator)
     }
 
     /// The tail chunk, with room for `length` more bytes whatever the bounds say.
     #[inline]
-    pub(super) fn tail_for<S: Supply<Chunk = C>>(&mut self, length: usize, supply: &mut S) -> Result<&mut C, Refusal> {
+    pub(super) fn tail_for<S: ChunkAllocator<Chunk = C>>(
+        &mut self,
+        length: usize,
+        allocator: &mut S,
+    ) -> Result<&mut C, Refusal> {
         if self.tail.as_ref().is_none_or(|tail| tail.room() < length) {
-            self.renew_tail(Need::Tail { bytes: length }, supply)?;
+            self.renew_tail(ChunkRequest::Tail { bytes: length }, allocator)?;
         }
         self.tail.as_mut().ok_or(Refusal::Memory)
     }
@@ -61,18 +65,18 @@ impl<C: Chunk> Outbox<C> {
         bytes <= u64::from(limits.bytes_max) && self.messages - gone_messages < limits.messages_max
     }
 
-    /// Lets the supply hand over what waits; without room after that, drops the oldest droppable messages until there is
+    /// Lets the allocator hand over what waits; without room after that, drops the oldest droppable messages until there is
     /// room, or none if they are not enough.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room<S: Supply<Chunk = C>>(
+    pub(super) fn make_room<S: ChunkAllocator<Chunk = C>>(
         &mut self,
         length: usize,
         limits: &OutboxLimits,
-        supply: &mut S,
+        allocator: &mut S,
     ) -> Result<(), Refusal> {
         if length <= limits.bytes_max as usize {
-            supply.relieve(self);
+            allocator.on_full(self);
             if self.has_room(length, limits) {
                 return Ok(());
             }
@@ -130,15 +134,19 @@ impl<C: Chunk> Outbox<C> {
 
     /// A new tail chunk; the old one joins the backlog.
     #[inline(never)]
-    pub(super) fn renew_tail<S: Supply<Chunk = C>>(&mut self, need: Need, supply: &mut S) -> Result<(), Refusal> {
-        let chunk = obtain(need, supply)?;
-        self.seal_tail(supply);
+    pub(super) fn renew_tail<S: ChunkAllocator<Chunk = C>>(
+        &mut self,
+        request: ChunkRequest,
+        allocator: &mut S,
+    ) -> Result<(), Refusal> {
+        let chunk = obtain(request, allocator)?;
+        self.seal_tail(allocator);
         self.tail = Some(chunk);
         Ok(())
     }
 
     /// Moves the tail chunk to the backlog, so that something else may follow it.
-    pub(super) fn seal_tail<S: Supply<Chunk = C>>(&mut self, supply: &mut S) {
+    pub(super) fn seal_tail<S: ChunkAllocator<Chunk = C>>(&mut self, allocator: &mut S) {
         let messages = std::mem::take(&mut self.tail_messages);
         let Some(mut chunk) = self.tail.take().filter(|chunk| !chunk.is_empty()) else {
             return;
@@ -146,7 +154,7 @@ impl<C: Chunk> Outbox<C> {
         if self.is_held && chunk.len() < chunk.room() {
             chunk.seal();
         }
-        self.backlog_mut(supply.spares()).push_back(Entry::Chunk { chunk, messages });
+        self.backlog_mut(allocator.free_lists()).push_back(Entry::Chunk { chunk, messages });
     }
 
     fn uncount(&mut self, bytes: usize) {
@@ -156,6 +164,6 @@ impl<C: Chunk> Outbox<C> {
 }
 
 /// A chunk with the room that is needed.
-pub(super) fn obtain<S: Supply>(need: Need, supply: &mut S) -> Result<S::Chunk, Refusal> {
-    supply.chunk(need).filter(|chunk| chunk.room() >= need.bytes()).ok_or(Refusal::Memory)
+pub(super) fn obtain<S: ChunkAllocator>(request: ChunkRequest, allocator: &mut S) -> Result<S::Chunk, Refusal> {
+    allocator.chunk(request).filter(|chunk| chunk.room() >= request.bytes()).ok_or(Refusal::Memory)
 }

@@ -41,29 +41,29 @@ impl State {
         matches!(self, State::Opening | State::Open)
     }
 
-    /// The table: the next state, and what the engine does now.
-    pub const fn on(self, event: Event) -> (State, Action) {
-        use Action::{CloseAbruptly, CloseGracefully, Drain, Nothing, PeerEnded, Release};
+    /// The table: the next state, and what the engine does now, if anything.
+    pub const fn on(self, event: Event) -> (State, Option<Action>) {
+        use Action::{CloseAbruptly, CloseGracefully, Drain};
         match (self, event) {
-            (State::Opening, Event::Established) => (State::Open, Nothing),
-            (State::Opening | State::Open, Event::PeerEnd) => (State::Closing, Drain),
-            (State::Opening | State::Open, Event::PeerEndKept) => (State::HalfClosed, PeerEnded),
-            (State::Opening | State::Open | State::HalfClosed, Event::Close) => (State::Closing, Drain),
+            (State::Opening, Event::Established) => (State::Open, None),
+            (State::Opening | State::Open, Event::PeerEnd) => (State::Closing, Some(Drain)),
+            (State::Opening | State::Open, Event::PeerEndKept) => (State::HalfClosed, None),
+            (State::Opening | State::Open | State::HalfClosed, Event::Close) => (State::Closing, Some(Drain)),
             (State::Opening | State::Open | State::HalfClosed | State::Closing, Event::Abort) => {
-                (State::Closed, CloseAbruptly)
+                (State::Closed, Some(CloseAbruptly))
             }
-            (State::Closing, Event::Drained) => (State::Closed, CloseGracefully),
-            (_, Event::SocketClosed) => (State::Closed, Release),
-            (state, _) => (state, Nothing),
+            (State::Closing, Event::Drained) => (State::Closed, Some(CloseGracefully)),
+            (_, Event::SocketClosed) => (State::Closed, None),
+            (state, _) => (state, None),
         }
     }
 }
 
-/// What happens to a session.
+/// Event in a session's life.
 ///
 /// ```
 /// use raon_session::{Action, Event, State};
-/// assert_eq!(State::Closing.on(Event::Drained), (State::Closed, Action::CloseGracefully));
+/// assert_eq!(State::Closing.on(Event::Drained), (State::Closed, Some(Action::CloseGracefully)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -96,26 +96,20 @@ impl Event {
     ];
 }
 
-/// What the engine does after an event.
+/// Action of the engine after an event.
 ///
 /// ```
 /// use raon_session::{Action, CloseReason, Session, SessionConfig};
 /// let config = SessionConfig::default();
 /// let mut session = Session::<Vec<u8>>::new(&config, 0);
-/// assert_eq!(session.close(&config, 0, CloseReason::Shutdown).action, Action::Drain);
+/// assert_eq!(session.close(&config, 0, CloseReason::Shutdown).action, Some(Action::Drain));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Nothing.
-    Nothing,
-    /// Tells the application that the peer has ended its side, if it wants to know.
-    PeerEnded,
     /// Hands over what is queued, turn by turn, and says `drained` once the outbox is empty; asks `arm` for the deadline.
     Drain,
     /// Closes the socket gracefully: what the driver has still leaves.
     CloseGracefully,
     /// Closes the socket with a reset; drops what is queued.
     CloseAbruptly,
-    /// Frees the slot: nothing more comes.
-    Release,
 }

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raon::{Application, CloseReason, Config, Packet, Profile, RunningServer, Server, ServerError, ShardInfo, Stats};
+use raon::{
+    Application, CloseReason, Packet, Profile, RunningServer, Server, ServerConfig, ServerError, ServerStats, ShardInfo,
+};
 use raon_provider::{Backend, Driver, ErrorKind, Kind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::workers::{cannot_listen, died};
 use super::{Arguments, start_line};
-use crate::arguments::Cpus;
+use crate::arguments::{self, Cpus};
 use crate::chat::{Chat, LINES};
 use crate::failure::Failure;
 use crate::pingpong::{Pingpong, Rules};
-use crate::{command, platform, report};
+use crate::{platform, report};
 
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -52,7 +54,7 @@ struct Summary {
 /// Packets: connect, then ping and pong.
 pub(super) fn pingpong(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut config = config(arguments)?;
-    let is_set = arguments.engine.clients_max.is_some() || config.sessions_max != Config::default().sessions_max;
+    let is_set = arguments.engine.clients_max.is_some() || config.sessions_max != ServerConfig::default().sessions_max;
     let clients_max = arguments.engine.clients_max.unwrap_or(config.sessions_max);
     // The default follows the descriptors that the process may have: then none are kept for those that are turned away.
     if is_set {
@@ -92,12 +94,12 @@ fn sessions_for(clients_max: u32) -> u32 {
 }
 
 /// The profile, the file over it, the environment over that, the arguments over all.
-fn config(arguments: &Arguments) -> Result<Config, Failure> {
+fn config(arguments: &Arguments) -> Result<ServerConfig, Failure> {
     let profile = arguments.engine.profile.as_deref().map(|name| match name {
         "public" => Profile::Public,
         _ => Profile::Lan,
     });
-    let loaded = Config::load_with(arguments.engine.config.as_deref(), profile);
+    let loaded = ServerConfig::load_with(arguments.engine.config.as_deref(), profile);
     let mut config = loaded.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::of("the configuration is wrong", lines.join("; ").replace('\n', " "))
@@ -114,7 +116,7 @@ fn config(arguments: &Arguments) -> Result<Config, Failure> {
             Backend::Named(kind) => kind.name().into(),
         };
     }
-    config.check().map_err(|errors| Failure::usage(errors.to_string().replace('\n', "; ")))?;
+    config.validate().map_err(|errors| Failure::usage(errors.to_string().replace('\n', "; ")))?;
     Ok(config)
 }
 
@@ -122,7 +124,7 @@ fn config(arguments: &Arguments) -> Result<Config, Failure> {
 fn serve<A: Application>(
     arguments: &Arguments,
     service: &'static str,
-    mut config: Config,
+    mut config: ServerConfig,
     framing: A::Framing,
     application: impl Fn(ShardInfo) -> A + Send + Sync + 'static,
 ) -> Result<Summary, Failure> {
@@ -156,10 +158,10 @@ fn serve<A: Application>(
 }
 
 /// The back end that works here. Asked for before the start, so that what is wrong with it has the name of who wanted it.
-fn choose(config: &Config) -> Result<Kind, Failure> {
+fn choose(config: &ServerConfig) -> Result<Kind, Failure> {
     let backend = config.backend.parse().unwrap_or_default();
     let opened = Driver::open(&raon_provider::Config::default().with(|config| config.backend = backend));
-    opened.map(|driver| driver.info().kind).map_err(|error| command::backend_failure(backend, error))
+    opened.map(|driver| driver.info().kind).map_err(|error| arguments::backend_failure(backend, error))
 }
 
 /// Whether threads may be pinned there.
@@ -180,7 +182,7 @@ fn cannot_start(listen: &str, error: ServerError) -> Failure {
     }
 }
 
-fn summary(service: &'static str, kind: Kind, workers: u32, life: Duration, stats: &Stats) -> Summary {
+fn summary(service: &'static str, kind: Kind, workers: u32, life: Duration, stats: &ServerStats) -> Summary {
     let closed = stats.closed_by_reason().filter(|(_, count)| *count > 0);
     Summary {
         service,

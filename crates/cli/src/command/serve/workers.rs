@@ -11,7 +11,7 @@ use super::{Arguments, Total};
 use crate::echo_server::{Loads, Service, Worker};
 use crate::failure::{Context, Failure};
 use crate::stop::Stop;
-use crate::{command, datagram_server, datagrams, platform, report};
+use crate::{arguments, datagram_server, datagrams, platform, report};
 
 /// What all workers share.
 #[derive(Clone)]
@@ -119,7 +119,7 @@ fn work(start: Start, shared: Shared, tell: &Sender<Ready>) -> Result<Total, Fai
         Duty::Datagrams(_, options) => datagram_server::config(start.config, options.datagram_bytes_max),
         _ => start.config,
     };
-    let driver = Driver::open(&config).map_err(|error| command::backend_failure(config.backend, error))?;
+    let driver = Driver::open(&config).map_err(|error| arguments::backend_failure(config.backend, error))?;
     let stop = shared.stop.clone();
     let done = match start.duty {
         Duty::Accept(address, colleagues) => accept(driver, &address, &colleagues, shared, tell),
