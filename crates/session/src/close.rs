@@ -5,52 +5,94 @@ use std::fmt;
 use crate::framing::FramingError;
 use crate::rate::RateLimit;
 
-/// Why a session ended: a closed list. Each has a sentence (`Display`), a name that never changes, and a number to count by.
-///
-/// ```
-/// use raon_session::CloseReason;
-/// let reason = CloseReason::Application(7);
-/// assert_eq!(reason.name(), "application");
-/// assert_eq!(reason.to_string(), "the application closed the session (code 7)");
-/// let mut counters = [0u64; CloseReason::COUNT];
-/// counters[reason.index()] += 1;
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum CloseReason {
+macro_rules! close_reasons {
+    ($($(#[$doc:meta])* $name:ident $(($value:ty))? = $index:literal, $text:literal, abrupt: $is_abrupt:literal,
+        $sentence:literal;)*) => {
+        /// Reason of the end of a session. Each has a sentence (`Display`), a name that never changes, and a number to count by.
+        ///
+        /// ```
+        /// use raon_session::CloseReason;
+        /// let reason = CloseReason::Application(7);
+        /// assert_eq!(reason.name(), "application");
+        /// assert_eq!(reason.to_string(), "the application closed the session (code 7)");
+        /// assert_eq!(CloseReason::names().nth(reason.index()), Some("application"));
+        /// ```
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum CloseReason {
+            $($(#[$doc])* $name $(($value))?,)*
+        }
+
+        impl CloseReason {
+            /// Number of reasons, for the engine's own tables.
+            #[doc(hidden)]
+            pub const COUNT: usize = [$($index),*].len();
+
+            /// Names of all reasons, by their numbers: those inside `Transport`, `Application` and `RateLimit` are one each.
+            pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
+                [$($text),*].into_iter()
+            }
+
+            /// Number of the reason, its place among the names; never changed.
+            pub const fn index(self) -> usize {
+                match self { $(CloseReason::$name { .. } => $index,)* }
+            }
+
+            /// A short name for logs and metrics; never changed.
+            pub const fn name(self) -> &'static str {
+                match self { $(CloseReason::$name { .. } => $text,)* }
+            }
+
+            /// True if what is queued is given up: the peer is gone, does not answer or does not read, or there is no more
+            /// time. After any other reason it still leaves.
+            //= CLOSE-4
+            pub const fn is_abrupt(self) -> bool {
+                match self { $(CloseReason::$name { .. } => $is_abrupt,)* }
+            }
+
+            const fn sentence(self) -> &'static str {
+                match self { $(CloseReason::$name { .. } => $sentence,)* }
+            }
+        }
+    };
+}
+
+// One line for each: number, name, whether it is abrupt, sentence.
+close_reasons! {
     /// The peer ended the stream in order.
-    PeerClosed,
+    PeerClosed = 0, "peer_closed", abrupt: false, "the peer closed the connection";
     /// The peer's system reset the connection.
-    PeerReset,
+    PeerReset = 1, "peer_reset", abrupt: true, "the peer's system reset the connection";
     /// The connection failed in another way.
-    Transport(TransportFailure),
+    Transport(TransportFailure) = 2, "transport", abrupt: true, "the connection failed";
     /// The application closed it, with a code of its own.
-    Application(u16),
+    Application(u16) = 3, "application", abrupt: false, "the application closed the session";
     /// A callback of the application panicked in this session.
-    ApplicationPanic,
+    ApplicationPanic = 4, "application_panic", abrupt: false, "the application panicked in this session";
     /// The handshake was not done in time.
-    HandshakeTimeout,
+    HandshakeTimeout = 5, "handshake_timeout", abrupt: false, "the peer did not finish the handshake in time";
     /// No message came for too long.
-    IdleTimeout,
+    IdleTimeout = 6, "idle_timeout", abrupt: false, "the peer sent no message for too long";
     /// A heartbeat was not answered in time.
-    HeartbeatTimeout,
+    HeartbeatTimeout = 7, "heartbeat_timeout", abrupt: true, "the peer did not answer a heartbeat in time";
     /// A frame is longer than is allowed.
-    FrameTooLong,
+    FrameTooLong = 8, "frame_too_long", abrupt: false, "the peer sent a frame that is longer than is allowed";
     /// The bytes are no frame.
-    FrameMalformed,
+    FrameMalformed = 9, "frame_malformed", abrupt: false, "the peer sent bytes that are no frame";
     /// More messages or bytes per second than are allowed.
-    RateLimit(RateLimit),
+    RateLimit(RateLimit) = 10, "rate_limit", abrupt: false, "the peer sent more per second than is allowed";
     /// The peer did not read for longer than the grace.
-    SlowConsumer,
+    SlowConsumer = 11, "slow_consumer", abrupt: true, "the peer did not read what was sent to it for longer than the grace";
     /// The memory budget is used up.
-    MemoryBudget,
+    MemoryBudget = 12, "memory_budget", abrupt: true, "the server's memory budget is used up";
     /// The server has as many sessions as it may.
-    ServerFull,
+    ServerFull = 13, "server_full", abrupt: false, "the server has as many sessions as it may";
     /// The peer's address has as many sessions as it may.
-    AddressLimit,
+    AddressLimit = 14, "address_limit", abrupt: false, "the peer's address has as many sessions as it may";
     /// The server is shutting down.
-    Shutdown,
+    Shutdown = 15, "shutdown", abrupt: false, "the server is shutting down";
     /// The shutdown's grace is over.
-    ShutdownForced,
+    ShutdownForced = 16, "shutdown_forced", abrupt: true, "the server is shutting down and the grace is over";
 }
 
 /// Failure of a connection, as far as it matters to a session.
@@ -72,107 +114,6 @@ pub enum TransportFailure {
     NoResources,
     /// Something else.
     Other,
-}
-
-impl CloseReason {
-    /// Number of reasons, those inside `Transport`, `Application` and `RateLimit` counted as one each.
-    pub const COUNT: usize = 17;
-
-    /// Names by number.
-    pub const NAMES: [&'static str; Self::COUNT] = [
-        "peer_closed",
-        "peer_reset",
-        "transport",
-        "application",
-        "application_panic",
-        "handshake_timeout",
-        "idle_timeout",
-        "heartbeat_timeout",
-        "frame_too_long",
-        "frame_malformed",
-        "rate_limit",
-        "slow_consumer",
-        "memory_budget",
-        "server_full",
-        "address_limit",
-        "shutdown",
-        "shutdown_forced",
-    ];
-
-    /// Its number, below [`COUNT`](Self::COUNT).
-    pub const fn index(self) -> usize {
-        match self {
-            CloseReason::PeerClosed => 0,
-            CloseReason::PeerReset => 1,
-            CloseReason::Transport(_) => 2,
-            CloseReason::Application(_) => 3,
-            CloseReason::ApplicationPanic => 4,
-            CloseReason::HandshakeTimeout => 5,
-            CloseReason::IdleTimeout => 6,
-            CloseReason::HeartbeatTimeout => 7,
-            CloseReason::FrameTooLong => 8,
-            CloseReason::FrameMalformed => 9,
-            CloseReason::RateLimit(_) => 10,
-            CloseReason::SlowConsumer => 11,
-            CloseReason::MemoryBudget => 12,
-            CloseReason::ServerFull => 13,
-            CloseReason::AddressLimit => 14,
-            CloseReason::Shutdown => 15,
-            CloseReason::ShutdownForced => 16,
-        }
-    }
-
-    /// A short name for logs and metrics; never changed.
-    pub const fn name(self) -> &'static str {
-        Self::NAMES[self.index()]
-    }
-
-    /// Whether what is queued is given up: the peer is gone, does not answer or does not read, or there is no more time.
-    /// After any other reason it still leaves.
-    //= CLOSE-4
-    pub const fn is_abrupt(self) -> bool {
-        match self {
-            CloseReason::PeerReset
-            | CloseReason::Transport(_)
-            | CloseReason::HeartbeatTimeout
-            | CloseReason::SlowConsumer
-            | CloseReason::MemoryBudget
-            | CloseReason::ShutdownForced => true,
-            CloseReason::PeerClosed
-            | CloseReason::Application(_)
-            | CloseReason::ApplicationPanic
-            | CloseReason::HandshakeTimeout
-            | CloseReason::IdleTimeout
-            | CloseReason::FrameTooLong
-            | CloseReason::FrameMalformed
-            | CloseReason::RateLimit(_)
-            | CloseReason::ServerFull
-            | CloseReason::AddressLimit
-            | CloseReason::Shutdown => false,
-        }
-    }
-
-    const fn sentence(self) -> &'static str {
-        match self {
-            CloseReason::PeerClosed => "the peer closed the connection",
-            CloseReason::PeerReset => "the peer's system reset the connection",
-            CloseReason::Transport(_) => "the connection failed",
-            CloseReason::Application(_) => "the application closed the session",
-            CloseReason::ApplicationPanic => "the application panicked in this session",
-            CloseReason::HandshakeTimeout => "the peer did not finish the handshake in time",
-            CloseReason::IdleTimeout => "the peer sent no message for too long",
-            CloseReason::HeartbeatTimeout => "the peer did not answer a heartbeat in time",
-            CloseReason::FrameTooLong => "the peer sent a frame that is longer than is allowed",
-            CloseReason::FrameMalformed => "the peer sent bytes that are no frame",
-            CloseReason::RateLimit(_) => "the peer sent more per second than is allowed",
-            CloseReason::SlowConsumer => "the peer did not read what was sent to it for longer than the grace",
-            CloseReason::MemoryBudget => "the server's memory budget is used up",
-            CloseReason::ServerFull => "the server has as many sessions as it may",
-            CloseReason::AddressLimit => "the peer's address has as many sessions as it may",
-            CloseReason::Shutdown => "the server is shutting down",
-            CloseReason::ShutdownForced => "the server is shutting down and the grace is over",
-        }
-    }
 }
 
 impl fmt::Display for CloseReason {

@@ -226,7 +226,7 @@ fn every_reason_has_a_name_a_number_and_a_sentence() {
     assert_eq!(reasons.len(), CloseReason::COUNT);
     let mut sentences: Vec<String> = Vec::new();
     for (number, reason) in reasons.into_iter().enumerate() {
-        assert_eq!((reason.index(), reason.name()), (number, CloseReason::NAMES[number]));
+        assert_eq!((reason.index(), reason.name()), (number, CloseReason::names().nth(number).unwrap()));
         assert!(reason.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         let sentence = reason.to_string();
         assert!(sentence.contains(' ') && !sentences.contains(&sentence), "{sentence}");

@@ -120,7 +120,7 @@ impl ServerStats {
 
     /// Numbers of sessions that ended, by the reason's name.
     pub fn closed_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CloseReason::NAMES.into_iter().zip(self.closed.0)
+        CloseReason::names().zip(self.closed.0)
     }
 
     /// Number of sessions that ended in all.
