@@ -15,13 +15,13 @@ pub fn outbox(data: &[u8]) {
         return;
     };
     let bytes_max = 1500 + 20 * u32::from(bounds);
-    let limits = OutboxLimits {
-        bytes_max,
-        messages_max: 4 + u32::from(bounds % 16),
-        watermark_high_bytes: bytes_max / 2,
-        watermark_low_bytes: bytes_max / 8,
-        slow_consumer: if shape & 1 > 0 { SlowConsumer::DropOldestDroppable } else { SlowConsumer::Refuse },
-    };
+    let limits = OutboxLimits::default().with(|outbox| {
+        outbox.bytes_max = bytes_max;
+        outbox.messages_max = 4 + u32::from(bounds % 16);
+        outbox.watermark_high_bytes = bytes_max / 2;
+        outbox.watermark_low_bytes = bytes_max / 8;
+        outbox.slow_consumer = if shape & 1 > 0 { SlowConsumer::DropOldestDroppable } else { SlowConsumer::Refuse };
+    });
     match shape >> 1 & 3 {
         0 => Play::new(Packet::new(), PacketHead { id: 9 }, limits).steps(steps),
         1 => Play::new(LengthPrefix::new(LengthWidth::U32, ByteOrder::Big), (), limits).steps(steps),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnPanic {
     /// The other sessions go on.
     #[default]
@@ -39,6 +40,7 @@ pub enum OnPanic {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnShardFailure {
     /// The server stops in order, with `close_timeout_ms` as its grace: whoever watches the process starts it again.
     #[default]
@@ -66,6 +68,7 @@ impl fmt::Display for OnShardFailure {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SlowConsumerPolicy {
     /// Messages are refused and counted.
     #[default]
@@ -215,6 +218,7 @@ config! {
 /// assert_eq!(errors.iter().next().unwrap().field, "workers");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The field; empty if it is about the text as a whole.
     pub field: String,

@@ -119,6 +119,7 @@ impl From<std::io::Error> for ServerError {
 /// assert_eq!(MailboxRefusal::Busy.to_string(), text);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MailboxRefusal {
     /// The shard's mailbox, or its table of timers, is full.
     Busy,

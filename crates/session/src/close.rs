@@ -103,6 +103,7 @@ close_reasons! {
 /// assert_eq!(reason.to_string(), "the connection failed: the network gave no answer in time");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum TransportFailure {
     /// No answer from the network in time.
     TimedOut,

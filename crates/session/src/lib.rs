@@ -49,6 +49,7 @@ mod liveness;
 mod outbox;
 mod rate;
 mod session;
+mod with;
 
 pub use close::{CloseReason, TransportFailure};
 pub use framing::{

@@ -10,6 +10,9 @@
 //! A timer that fires before the deadline that was last asked for is an old one; it does nothing.
 
 use crate::close::CloseReason;
+use crate::with::with;
+
+with!(LivenessLimits);
 
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -22,6 +25,7 @@ const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 /// assert_eq!(raon_session::HandshakeEnd::default(), raon_session::HandshakeEnd::FirstMessage);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum HandshakeEnd {
     /// The first whole message.
     #[default]
@@ -34,10 +38,14 @@ pub enum HandshakeEnd {
 ///
 /// ```
 /// use raon_session::LivenessLimits;
-/// let limits = LivenessLimits { heartbeat_every_ms: 5000, heartbeat_answer_ms: 2000, ..LivenessLimits::default() };
+/// let limits = LivenessLimits::default().with(|limits| {
+///     limits.heartbeat_every_ms = 5000;
+///     limits.heartbeat_answer_ms = 2000;
+/// });
 /// assert_eq!((limits.handshake_ms, limits.idle_ms), (10_000, 0));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct LivenessLimits {
     /// From the opening to the handshake's end, in milliseconds.
     pub handshake_ms: u32,

@@ -6,7 +6,10 @@
 //! A reader that stood still finds at once what came over some time. `forgive` adds what the rate allows for that time to a
 //! credit. It is kept for as long again, and after that until the bucket is full: by then nothing is owed any more.
 
+use crate::with::with;
 use std::fmt;
+
+with!(RateLimits);
 
 /// Parts that a bucket's level is counted in: nanoseconds per second.
 const PARTS: u64 = 1_000_000_000;
@@ -15,10 +18,11 @@ const PARTS: u64 = 1_000_000_000;
 ///
 /// ```
 /// use raon_session::RateLimits;
-/// let limits = RateLimits { messages_per_second: 100, messages_burst: 20, ..RateLimits::default() };
+/// let limits = RateLimits::default().with(|limits| (limits.messages_per_second, limits.messages_burst) = (100, 20));
 /// assert!(limits.is_on() && !RateLimits::default().is_on());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct RateLimits {
     /// Messages per second; 0: any number.
     pub messages_per_second: u32,
@@ -36,6 +40,7 @@ pub struct RateLimits {
 /// assert_eq!(raon_session::RateLimit::Bytes.to_string(), "bytes per second");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum RateLimit {
     /// `messages_per_second`.
     Messages,
@@ -47,7 +52,7 @@ pub enum RateLimit {
 ///
 /// ```
 /// use raon_session::{Rate, RateLimit, RateLimits};
-/// let limits = RateLimits { messages_per_second: 1, messages_burst: 2, ..RateLimits::default() };
+/// let limits = RateLimits::default().with(|limits| (limits.messages_per_second, limits.messages_burst) = (1, 2));
 /// let mut rate = Rate::new(&limits, 0);
 /// assert_eq!(rate.charge(&limits, 0, 2, 100), Ok(()));
 /// assert_eq!(rate.charge(&limits, 999_999_999, 1, 50), Err(RateLimit::Messages));

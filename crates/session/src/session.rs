@@ -24,18 +24,19 @@ use crate::free_lists::FreeLists;
 use crate::liveness::{HandshakeEnd, Liveness, LivenessLimits, NEVER, TimerAction, after};
 use crate::outbox::{Outbox, OutboxLimits, Pressure, Settled, SlowConsumer};
 use crate::rate::{Rate, RateLimit, RateLimits};
+use crate::with::with;
+
+with!(SessionConfig);
 
 /// Configuration that all sessions of a server have in common. One per shard.
 ///
 /// ```
-/// use raon_session::{LivenessLimits, SessionConfig};
-/// let config = SessionConfig {
-///     liveness: LivenessLimits { idle_ms: 60_000, ..LivenessLimits::default() },
-///     ..SessionConfig::default()
-/// };
+/// use raon_session::SessionConfig;
+/// let config = SessionConfig::default().with(|config| config.liveness.idle_ms = 60_000);
 /// assert_eq!(config.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct SessionConfig {
     /// Bounds of the outbox.
     pub outbox: OutboxLimits,
@@ -84,6 +85,7 @@ impl Default for SessionConfig {
 /// assert_eq!(raon_session::HalfClosePolicy::default(), raon_session::HalfClosePolicy::Close);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum HalfClosePolicy {
     /// The session ends: what is queued still leaves. Right for games, whose peers leave by closing.
     #[default]

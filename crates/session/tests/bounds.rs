@@ -36,19 +36,30 @@ fn config() -> impl Strategy<Value = SessionConfig> {
         };
         let (handshake_ms, idle_ms, heartbeat_every_ms, heartbeat_answer_ms, is_explicit) = liveness;
         let (messages_per_second, messages_burst, bytes_per_second, bytes_burst) = rate;
-        SessionConfig {
-            outbox: OutboxLimits { bytes_max, messages_max, watermark_high_bytes, watermark_low_bytes, slow_consumer },
-            liveness: LivenessLimits {
-                handshake_ms,
-                handshake_end: if is_explicit { HandshakeEnd::Explicit } else { HandshakeEnd::FirstMessage },
-                idle_ms,
-                heartbeat_every_ms,
-                heartbeat_answer_ms,
-            },
-            rate: RateLimits { messages_per_second, messages_burst, bytes_per_second, bytes_burst },
-            half_close: if keeps_open { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close },
-            drain_ms,
-        }
+        SessionConfig::default().with(|config| {
+            config.outbox = OutboxLimits::default().with(|outbox| {
+                outbox.bytes_max = bytes_max;
+                outbox.messages_max = messages_max;
+                outbox.watermark_high_bytes = watermark_high_bytes;
+                outbox.watermark_low_bytes = watermark_low_bytes;
+                outbox.slow_consumer = slow_consumer;
+            });
+            config.liveness = LivenessLimits::default().with(|liveness| {
+                liveness.handshake_ms = handshake_ms;
+                liveness.handshake_end = if is_explicit { HandshakeEnd::Explicit } else { HandshakeEnd::FirstMessage };
+                liveness.idle_ms = idle_ms;
+                liveness.heartbeat_every_ms = heartbeat_every_ms;
+                liveness.heartbeat_answer_ms = heartbeat_answer_ms;
+            });
+            config.rate = RateLimits::default().with(|rates| {
+                rates.messages_per_second = messages_per_second;
+                rates.messages_burst = messages_burst;
+                rates.bytes_per_second = bytes_per_second;
+                rates.bytes_burst = bytes_burst;
+            });
+            config.half_close = if keeps_open { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close };
+            config.drain_ms = drain_ms;
+        })
     })
 }
 

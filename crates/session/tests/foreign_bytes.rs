@@ -169,11 +169,7 @@ proptest! {
         framing in framings(),
         messages in prop::collection::vec((0..6u8, 0..500usize, prop::collection::vec((0..9u8, 0..60usize), 0..6)), 1..12),
     ) {
-        let limits = OutboxLimits {
-            bytes_max: 2000,
-            slow_consumer: SlowConsumer::DropOldestDroppable,
-            ..OutboxLimits::default()
-        };
+        let limits = OutboxLimits::default().with(|outbox| { outbox.bytes_max = 2000; outbox.slow_consumer = SlowConsumer::DropOldestDroppable; });
         let (mut outbox, mut pool) = (Outbox::<Used>::default(), Pool::default());
         let mut queued_bytes = 0_usize;
         for (form, bound, deeds) in &messages {

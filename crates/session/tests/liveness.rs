@@ -8,18 +8,17 @@ use raon_session::{
 const MS: u64 = 1_000_000;
 
 fn config(liveness: LivenessLimits) -> SessionConfig {
-    SessionConfig { liveness, ..SessionConfig::default() }
+    SessionConfig::default().with(|config| config.liveness = liveness)
 }
 
 /// No handshake; the session is open from its first message.
 fn silent(idle_ms: u32, heartbeat_every_ms: u32, heartbeat_answer_ms: u32) -> SessionConfig {
-    config(LivenessLimits {
-        handshake_ms: 0,
-        idle_ms,
-        heartbeat_every_ms,
-        heartbeat_answer_ms,
-        ..LivenessLimits::default()
-    })
+    config(LivenessLimits::default().with(|liveness| {
+        liveness.handshake_ms = 0;
+        liveness.idle_ms = idle_ms;
+        liveness.heartbeat_every_ms = heartbeat_every_ms;
+        liveness.heartbeat_answer_ms = heartbeat_answer_ms;
+    }))
 }
 
 fn opened(config: &SessionConfig, now_ns: u64) -> Session<Vec<u8>> {
@@ -79,7 +78,7 @@ fn the_first_message_ends_the_handshake() {
 //= LIVE-1
 #[test]
 fn an_explicit_handshake_ends_when_it_is_said() {
-    let limits = LivenessLimits { handshake_end: HandshakeEnd::Explicit, ..LivenessLimits::default() };
+    let limits = LivenessLimits::default().with(|liveness| liveness.handshake_end = HandshakeEnd::Explicit);
     let config = config(limits);
     for is_said in [false, true] {
         let mut session = opened(&config, 0);
@@ -171,7 +170,10 @@ fn bytes_that_are_no_message_keep_nobody_alive() {
 //= LIVE-1
 #[test]
 fn a_handshake_has_no_heartbeats_and_the_first_one_after_it_is_in_time() {
-    let limits = LivenessLimits { heartbeat_every_ms: 4000, heartbeat_answer_ms: 10, ..LivenessLimits::default() };
+    let limits = LivenessLimits::default().with(|liveness| {
+        liveness.heartbeat_every_ms = 4000;
+        liveness.heartbeat_answer_ms = 10;
+    });
     let config = config(limits);
     let actions = play_timer(&mut opened(&config, 0), &config, vec![]);
     assert_eq!(
@@ -203,7 +205,7 @@ fn a_peer_that_reads_is_alive_though_nobody_listens() {
     session.alive(80 * MS);
     assert_eq!(session.state(), State::Opening, "that is no handshake");
     assert_eq!(session.timer_fired(&config, 90 * MS), TimerAction::Rearm { at_ns: 140 * MS });
-    let keep = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..config };
+    let keep = config.with(|config| config.half_close = HalfClosePolicy::KeepOpen);
     session.peer_ended(&keep, 100 * MS);
     session.alive(110 * MS);
     assert_eq!(session.timer_fired(&keep, 140 * MS), TimerAction::Nothing, "its silence does not matter any more");
@@ -226,14 +228,16 @@ fn pressed(config: &SessionConfig) -> Session<Vec<u8>> {
 }
 
 fn impatient(grace_ms: u32, handshake_ms: u32) -> SessionConfig {
-    let outbox = OutboxLimits {
-        watermark_high_bytes: 99,
-        watermark_low_bytes: 10,
-        slow_consumer: SlowConsumer::DisconnectAfter { grace_ms },
-        ..OutboxLimits::default()
-    };
-    let liveness = LivenessLimits { handshake_ms, ..LivenessLimits::default() };
-    SessionConfig { outbox, liveness, ..SessionConfig::default() }
+    let outbox = OutboxLimits::default().with(|outbox| {
+        outbox.watermark_high_bytes = 99;
+        outbox.watermark_low_bytes = 10;
+        outbox.slow_consumer = SlowConsumer::DisconnectAfter { grace_ms };
+    });
+    let liveness = LivenessLimits::default().with(|liveness| liveness.handshake_ms = handshake_ms);
+    SessionConfig::default().with(|config| {
+        config.outbox = outbox;
+        config.liveness = liveness;
+    })
 }
 
 //= OUTBOX-4
@@ -270,8 +274,11 @@ fn without_that_policy_pressure_has_no_deadline() {
 
 #[test]
 fn an_earlier_deadline_is_armed_and_the_old_timer_does_nothing() {
-    let limits = LivenessLimits { handshake_ms: 0, idle_ms: 10_000, ..LivenessLimits::default() };
-    let config = SessionConfig { liveness: limits, ..impatient(200, 0) };
+    let limits = LivenessLimits::default().with(|liveness| {
+        liveness.handshake_ms = 0;
+        liveness.idle_ms = 10_000;
+    });
+    let config = impatient(200, 0).with(|config| config.liveness = limits);
     let (mut session, mut allocator) = (opened(&config, 0), HeapAllocator::default());
     assert_eq!(session.arm(&config), Some(10_000 * MS));
     hear(&mut session, &config, 9_000 * MS);
@@ -287,7 +294,7 @@ fn an_earlier_deadline_is_armed_and_the_old_timer_does_nothing() {
 
 #[test]
 fn a_closing_session_is_armed_earlier_than_its_silence_was() {
-    let config = SessionConfig { drain_ms: 100, ..silent(10_000, 0, 0) };
+    let config = silent(10_000, 0, 0).with(|config| config.drain_ms = 100);
     let mut session = opened(&config, 0);
     assert_eq!(session.arm(&config), Some(10_000 * MS));
     session.close(&config, 500 * MS, CloseReason::Application(1));
@@ -299,7 +306,7 @@ fn a_closing_session_is_armed_earlier_than_its_silence_was() {
 //= CLOSE-5
 #[test]
 fn a_peer_that_has_ended_may_be_silent() {
-    let config = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..silent(100, 50, 10) };
+    let config = silent(100, 50, 10).with(|config| config.half_close = HalfClosePolicy::KeepOpen);
     let mut session = opened(&config, 0);
     let timer = session.arm(&config).expect("a deadline");
     session.peer_ended(&config, 20 * MS);
@@ -313,8 +320,8 @@ fn a_peer_that_has_ended_may_be_silent() {
 fn no_deadline_counts_time_in_which_nobody_looked() {
     // Idle, the handshake, and the drain: each is due at 3 s, and two of them were lost.
     let idle = silent(3000, 0, 0);
-    let handshake = config(LivenessLimits { handshake_ms: 3000, ..LivenessLimits::default() });
-    let drain = SessionConfig { drain_ms: 3000, ..silent(0, 0, 0) };
+    let handshake = config(LivenessLimits::default().with(|liveness| liveness.handshake_ms = 3000));
+    let drain = silent(0, 0, 0).with(|config| config.drain_ms = 3000);
     for config in [idle, handshake, drain] {
         let mut session = opened(&config, 0);
         if config.drain_ms == 3000 {

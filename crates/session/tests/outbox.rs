@@ -44,7 +44,13 @@ impl ChunkAllocator for Counted {
 }
 
 fn small_limits(slow_consumer: SlowConsumer) -> OutboxLimits {
-    OutboxLimits { bytes_max: 100, messages_max: 4, watermark_high_bytes: 50, watermark_low_bytes: 10, slow_consumer }
+    OutboxLimits::default().with(|outbox| {
+        outbox.bytes_max = 100;
+        outbox.messages_max = 4;
+        outbox.watermark_high_bytes = 50;
+        outbox.watermark_low_bytes = 10;
+        outbox.slow_consumer = slow_consumer;
+    })
 }
 
 fn take_all(outbox: &mut Outbox<Vec<u8>>) -> Pieces {
@@ -232,7 +238,7 @@ fn a_body_longer_than_its_bound_is_refused_whole() {
     assert_eq!(outcome, too_long(u32::MAX, 13));
     let outcome = outbox.append_with(&Packet::new(), HEAD, 5000, &limits, &mut allocator, |body| body.put(&[1; 4093]));
     assert_eq!(outcome, too_long(4097, 4096));
-    let tight = OutboxLimits { bytes_max: 20, ..limits };
+    let tight = limits.with(|outbox| outbox.bytes_max = 20);
     let outcome = outbox.append_with(&Packet::new(), HEAD, 50, &tight, &mut allocator, |body| body.put(&[1; 17]));
     assert_eq!(outcome, too_long(21, 20));
     assert!(outbox.is_empty() && outbox.messages() == 0 && outbox.take().is_none());
@@ -442,13 +448,13 @@ fn a_warm_outbox_reuses_its_backlog() {
 #[test]
 fn the_limits_say_what_is_wrong_with_them() {
     assert_eq!(OutboxLimits::default().validate(), Ok(()));
-    let wrong = OutboxLimits {
-        bytes_max: 0,
-        messages_max: 0,
-        watermark_high_bytes: 1,
-        watermark_low_bytes: 2,
-        slow_consumer: SlowConsumer::Refuse,
-    };
+    let wrong = OutboxLimits::default().with(|outbox| {
+        outbox.bytes_max = 0;
+        outbox.messages_max = 0;
+        outbox.watermark_high_bytes = 1;
+        outbox.watermark_low_bytes = 2;
+        outbox.slow_consumer = SlowConsumer::Refuse;
+    });
     assert_eq!(wrong.validate().unwrap_err().len(), 4);
     assert!(Chunk::is_empty(&Vec::new()));
 }

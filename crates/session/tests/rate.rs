@@ -9,7 +9,12 @@ use raon_session::{CloseReason, Rate, RateLimit, RateLimits, Session, SessionCon
 const SECOND: u64 = 1_000_000_000;
 
 fn both() -> RateLimits {
-    RateLimits { messages_per_second: 10, messages_burst: 3, bytes_per_second: 1000, bytes_burst: 200 }
+    RateLimits::default().with(|rates| {
+        rates.messages_per_second = 10;
+        rates.messages_burst = 3;
+        rates.bytes_per_second = 1000;
+        rates.bytes_burst = 200;
+    })
 }
 
 //= RATE-1
@@ -41,11 +46,14 @@ fn bytes_have_a_bucket_of_their_own() {
 
 #[test]
 fn no_burst_means_one_second_and_no_rate_no_limit() {
-    let limits = RateLimits { bytes_per_second: 500, ..RateLimits::default() };
+    let limits = RateLimits::default().with(|rates| rates.bytes_per_second = 500);
     let mut rate = Rate::new(&limits, 7);
     assert_eq!(rate.charge(&limits, 7, u32::MAX, 500), Ok(()));
     assert_eq!(rate.charge(&limits, 7, 0, 1), Err(RateLimit::Bytes));
-    let largest = RateLimits { bytes_per_second: u32::MAX, bytes_burst: u32::MAX, ..RateLimits::default() };
+    let largest = RateLimits::default().with(|rates| {
+        rates.bytes_per_second = u32::MAX;
+        rates.bytes_burst = u32::MAX;
+    });
     let mut rate = Rate::new(&largest, 0);
     assert_eq!(rate.charge(&largest, u64::MAX, 1, u32::MAX), Ok(()));
     assert_eq!(rate.charge(&largest, u64::MAX, 1, 1), Err(RateLimit::Bytes));
@@ -55,7 +63,7 @@ fn no_burst_means_one_second_and_no_rate_no_limit() {
 //= RATE-1
 #[test]
 fn a_session_over_its_rate_has_a_reason_to_close() {
-    let config = SessionConfig { rate: both(), ..SessionConfig::default() };
+    let config = SessionConfig::default().with(|config| config.rate = both());
     let mut session = Session::<Vec<u8>>::new(&config, 0);
     assert_eq!(session.received(&config, 1, 3, 10), Ok(()));
     let error = session.received(&config, 2, 1, 10).unwrap_err();
@@ -77,7 +85,7 @@ proptest! {
         burst in 1..50u32,
         charges in vec((0..200_000_000u64, 1..20u32), 1..200),
     ) {
-        let limits = RateLimits { messages_per_second: per_second, messages_burst: burst, ..RateLimits::default() };
+        let limits = RateLimits::default().with(|rates| { rates.messages_per_second = per_second; rates.messages_burst = burst; });
         let mut rate = Rate::new(&limits, 0);
         // The oracle: tokens as a fraction with denominator 10⁹, written out.
         let (mut now_ns, mut tokens) = (0u64, u128::from(burst) * u128::from(SECOND));
@@ -101,7 +109,7 @@ proptest! {
         burst in 1..50u32,
         tries in vec((0..300_000_000u64, 0..4u32), 1..300),
     ) {
-        let limits = RateLimits { messages_per_second: per_second, messages_burst: burst, ..RateLimits::default() };
+        let limits = RateLimits::default().with(|rates| { rates.messages_per_second = per_second; rates.messages_burst = burst; });
         let (mut peer, mut reader) = (Rate::new(&limits, 0), Rate::new(&limits, 0));
         let (mut now_ns, mut unread, mut still_since_ns) = (0, 0, None);
         for (pause_ns, act) in tries {
@@ -126,7 +134,10 @@ proptest! {
 //= RATE-1
 #[test]
 fn what_is_forgiven_is_bounded_and_ends() {
-    let limits = RateLimits { messages_per_second: 5, messages_burst: 6, ..RateLimits::default() };
+    let limits = RateLimits::default().with(|rates| {
+        rates.messages_per_second = 5;
+        rates.messages_burst = 6;
+    });
     let mut rate = Rate::new(&limits, 0);
     // Nobody has read for two seconds: the burst, and the rate's ten.
     rate.forgive(&limits, 2 * SECOND, 2 * SECOND);

@@ -132,7 +132,7 @@ fn an_orderly_end_lets_the_queue_leave() {
 //= CLOSE-4
 #[test]
 fn a_queue_that_does_not_leave_is_given_up_at_the_deadline() {
-    let config = SessionConfig { drain_ms: 200, ..SessionConfig::default() };
+    let config = SessionConfig::default().with(|config| config.drain_ms = 200);
     let mut session = with_queue(&config);
     session.close(&config, 10 * MS, CloseReason::Shutdown);
     let timer = session.arm(&config).expect("the drain's deadline");
@@ -186,7 +186,7 @@ fn the_peers_end_closes_after_what_is_queued() {
 //= CLOSE-5
 #[test]
 fn a_session_may_go_on_one_way() {
-    let config = SessionConfig { half_close: HalfClosePolicy::KeepOpen, ..SessionConfig::default() };
+    let config = SessionConfig::default().with(|config| config.half_close = HalfClosePolicy::KeepOpen);
     let mut session = session(&config);
     assert_eq!(session.peer_ended(&config, MS), Step::NOTHING);
     assert!(session.is_live() && session.reason().is_none());
@@ -213,7 +213,7 @@ fn a_session_is_small() {
 #[test]
 fn the_configuration_says_what_is_wrong_with_it() {
     assert_eq!(SessionConfig::default().validate(), Ok(()));
-    let mut wrong = SessionConfig { drain_ms: 0, ..SessionConfig::default() };
+    let mut wrong = SessionConfig::default().with(|config| config.drain_ms = 0);
     wrong.liveness.heartbeat_answer_ms = 5;
     wrong.outbox.bytes_max = 0;
     let problems = wrong.validate().unwrap_err();

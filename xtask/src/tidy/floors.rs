@@ -43,7 +43,12 @@ const HOUSES: &[House] = &[
     },
     House {
         source: "crates/session/src/",
-        floors: &[&["framing"], &["inbox", "outbox", "free_lists"], &["liveness", "rate", "close"], &["session"]],
+        floors: &[
+            &["with", "framing"],
+            &["inbox", "outbox", "free_lists"],
+            &["liveness", "rate", "close"],
+            &["session"],
+        ],
         wings: [&[], &[]],
         climbs: &[],
     },

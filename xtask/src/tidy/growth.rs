@@ -9,18 +9,38 @@ use super::tree::Tree;
 
 const RULE: &str = "growth";
 /// Sources whose public names are those of the published libraries.
-const SOURCES: [&str; 1] = ["crates/provider/src/"];
+const SOURCES: [&str; 3] = ["crates/provider/src/", "crates/session/src/", "crates/raon/src/"];
 
 /// Public types that will not grow.
 const FIXED: &[(&str, &str)] = &[
+    ("Action", "the engine obeys each, and its compiler says which it does not"),
     ("Backend", "a choice of two"),
+    ("ByteOrder", "a choice of two"),
+    ("ChunkRequest", "an allocator answers each"),
     ("Completion", "made by the driver alone, 96 bytes, and taken apart by every user"),
+    ("Decoded", "a framing makes it, and all that it can say is in it"),
+    ("Event", "each state has an answer to each"),
     ("Form", "of this project's tests"),
+    ("GroupKey", "a kind of key that the caller chooses"),
+    ("LengthWidth", "a width that the caller chooses"),
+    ("MailboxError", "an error and the value that it is about"),
+    ("PacketHead", "the head of a packet as it is on the wire"),
     ("Payload", "callers match it to get their own value back"),
+    ("Piece", "whoever sends handles each kind of memory"),
+    ("Pressure", "a choice of two"),
+    ("Refusal", "the engine counts each by itself"),
     ("Refused", "an error and the value that it is about"),
     ("RioFunctions", "where there is no registered I/O it has no value"),
     ("RioHooks", "of this project's tests"),
     ("Room", "a kind of buffer that the caller chooses"),
+    ("ReceiveBuffer", "a kind of buffer that the caller chooses"),
+    ("SendOutcome", "the engine counts each by itself"),
+    ("Server", "has no value, it is the way to a builder"),
+    ("Session", "made by its constructor alone"),
+    ("Settled", "made by the outbox alone"),
+    ("State", "each has an answer to each event"),
+    ("Step", "made by the session alone"),
+    ("TimerAction", "the engine obeys each, and its compiler says which it does not"),
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

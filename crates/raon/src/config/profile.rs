@@ -28,6 +28,7 @@ use super::ServerConfig;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Profile {
     /// Anybody: nobody may take more than a share.
     Public,

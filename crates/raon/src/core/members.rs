@@ -11,10 +11,11 @@ use crate::sessions::group::{GroupKey, Groups};
 ///
 /// ```
 /// use raon::BroadcastOutcome;
-/// let told = BroadcastOutcome { delivered: 3, refused: 1, shards: 0 };
-/// assert_eq!(told.delivered + told.refused, 4);
+/// let told = BroadcastOutcome::default();
+/// assert_eq!(told.delivered + told.refused + told.shards, 0);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct BroadcastOutcome {
     /// Members on this shard for which it is queued.
     pub delivered: usize,

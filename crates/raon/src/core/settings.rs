@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use raon_provider::{self as provider, Backend, SimNetwork};
-use raon_session::{
-    HalfClosePolicy, HandshakeEnd, LivenessLimits, OutboxLimits, RateLimits, SessionConfig, SlowConsumer,
-};
+use raon_session::{HalfClosePolicy, HandshakeEnd, SessionConfig, SlowConsumer};
 
 use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
 use crate::config::{OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, ServerConfig, SlowConsumerPolicy};
@@ -83,30 +81,24 @@ fn session_config(config: &ServerConfig) -> SessionConfig {
     };
     let handshake_end =
         if config.handshake_ends_with_message { HandshakeEnd::FirstMessage } else { HandshakeEnd::Explicit };
-    SessionConfig {
-        outbox: OutboxLimits {
-            bytes_max: config.outbox_bytes_max,
-            messages_max: config.outbox_messages_max,
-            watermark_high_bytes: config.watermark_high_bytes,
-            watermark_low_bytes: config.watermark_low_bytes,
-            slow_consumer,
-        },
-        liveness: LivenessLimits {
-            handshake_ms: config.handshake_timeout_ms,
-            handshake_end,
-            idle_ms: config.idle_timeout_ms,
-            heartbeat_every_ms: config.heartbeat_every_ms,
-            heartbeat_answer_ms: config.heartbeat_answer_ms,
-        },
-        rate: RateLimits {
-            messages_per_second: config.messages_per_second_max,
-            messages_burst: config.messages_burst,
-            bytes_per_second: config.bytes_per_second_max,
-            bytes_burst: config.bytes_burst,
-        },
-        half_close: if config.keep_half_closed { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close },
-        drain_ms: config.close_timeout_ms.max(1),
-    }
+    SessionConfig::default().with(|own| {
+        own.outbox.bytes_max = config.outbox_bytes_max;
+        own.outbox.messages_max = config.outbox_messages_max;
+        own.outbox.watermark_high_bytes = config.watermark_high_bytes;
+        own.outbox.watermark_low_bytes = config.watermark_low_bytes;
+        own.outbox.slow_consumer = slow_consumer;
+        own.liveness.handshake_ms = config.handshake_timeout_ms;
+        own.liveness.handshake_end = handshake_end;
+        own.liveness.idle_ms = config.idle_timeout_ms;
+        own.liveness.heartbeat_every_ms = config.heartbeat_every_ms;
+        own.liveness.heartbeat_answer_ms = config.heartbeat_answer_ms;
+        own.rate.messages_per_second = config.messages_per_second_max;
+        own.rate.messages_burst = config.messages_burst;
+        own.rate.bytes_per_second = config.bytes_per_second_max;
+        own.rate.bytes_burst = config.bytes_burst;
+        own.half_close = if config.keep_half_closed { HalfClosePolicy::KeepOpen } else { HalfClosePolicy::Close };
+        own.drain_ms = config.close_timeout_ms.max(1);
+    })
 }
 
 /// Most sessions of one shard.

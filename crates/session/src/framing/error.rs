@@ -11,6 +11,7 @@ use std::fmt;
 /// assert_eq!(error.to_string(), "a frame of 65535 bytes is announced, 4096 are allowed");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum FramingError {
     /// The frame is announced, or has grown, beyond the limit.
     TooLong {
@@ -80,6 +81,7 @@ impl std::error::Error for FramingError {}
 /// assert_eq!(error, EncodeError::WrongLength { body_bytes: 5, fixed_bytes: 8 });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The whole frame would be longer than the limit, or than its length field can say.
     TooLong {

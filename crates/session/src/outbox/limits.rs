@@ -1,15 +1,19 @@
 //! Limits of an outbox: how much may wait, what happens at the bound, and what is said of it.
 
 use crate::framing::EncodeError;
+use crate::with::with;
+
+with!(OutboxLimits);
 
 /// The bounds of an outbox. One value per shard, shared by its sessions.
 ///
 /// ```
 /// use raon_session::OutboxLimits;
-/// let limits = OutboxLimits { watermark_low_bytes: 128 * 1024, ..OutboxLimits::default() };
+/// let limits = OutboxLimits::default().with(|limits| limits.watermark_low_bytes = 128 * 1024);
 /// assert_eq!(limits.validate(), Err(vec!["watermark_low_bytes is above watermark_high_bytes; lower it"]));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct OutboxLimits {
     /// Most bytes that wait, frames' prefixes and suffixes included. At least the longest frame, or that one can never go.
     pub bytes_max: u32,
@@ -60,10 +64,12 @@ impl Default for OutboxLimits {
 ///
 /// ```
 /// use raon_session::{OutboxLimits, SlowConsumer};
-/// let patient = OutboxLimits { slow_consumer: SlowConsumer::DisconnectAfter { grace_ms: 5000 }, ..Default::default() };
+/// let slow_consumer = SlowConsumer::DisconnectAfter { grace_ms: 5000 };
+/// let patient = OutboxLimits::default().with(|limits| limits.slow_consumer = slow_consumer);
 /// assert_eq!(patient.validate(), Ok(()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum SlowConsumer {
     /// At the bound messages are refused; the session goes on.
     #[default]
@@ -138,7 +144,7 @@ impl From<EncodeError> for Refusal {
 /// ```
 /// use raon_session::{HeapAllocator, Outbox, OutboxLimits, Pressure, Raw, ChunkAllocator};
 /// let (mut outbox, mut allocator) = (Outbox::default(), HeapAllocator::default());
-/// let limits = OutboxLimits { watermark_high_bytes: 4, watermark_low_bytes: 0, ..OutboxLimits::default() };
+/// let limits = OutboxLimits::default().with(|limits| (limits.watermark_high_bytes, limits.watermark_low_bytes) = (4, 0));
 /// outbox.append(&Raw, (), b"hello", &limits, &mut allocator);
 /// assert_eq!(outbox.settle(&limits, allocator.free_lists()).pressure, Some(Pressure::High));
 /// outbox.take();
