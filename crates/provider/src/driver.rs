@@ -37,7 +37,8 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::{DriverNumber, OperationId, SocketId};
-use crate::base::slots::{Key, NONE, Slots};
+use crate::base::index::{Index, OperationIndex, SocketIndex, Table};
+use crate::base::slots::Key;
 use crate::base::time;
 use crate::base::timer::{Due, Timers};
 use crate::config::Config;
@@ -46,7 +47,7 @@ use crate::contract::{Event, Profile, Provider, Request};
 use crate::driver::completion::{Completion, Completions, Outcome};
 use crate::driver::info::Info;
 use crate::driver::mailbox::Mailbox;
-use crate::driver::socket::{Entry, Envelope, Flags, Operation};
+use crate::driver::socket::{Entry, Envelope, Flags, GatherIndex, Operation};
 use crate::driver::submitter::Submitter;
 use crate::memory::Span;
 use crate::memory::buffer::{Buffer, BufferPool, PoolState};
@@ -77,14 +78,14 @@ pub struct Driver {
     pool: BufferPool,
     config: Config,
     number: DriverNumber,
-    sockets: Slots<Entry>,
-    operations: Slots<Operation>,
+    sockets: Table<SocketIndex, Entry>,
+    operations: Table<OperationIndex, Operation>,
     requests: Vec<Request>,
     events: Vec<Event>,
     /// Completions that the next `poll` delivers.
     ready: VecDeque<Completion>,
     /// Sockets with sends to hand over.
-    dirty: Vec<u32>,
+    dirty: Vec<SocketIndex>,
     /// Streams that wait for a receive buffer, or for their next share.
     shares: Shares,
     /// Sockets that are owed `Writable` because the table of operations was full.
@@ -221,7 +222,7 @@ impl Driver {
     pub fn has_unread(&self, socket: SocketId) -> Result<bool, Error> {
         let index = self.resolve(socket)?;
         let entry = &self.sockets[index];
-        let is_held = entry.held_head != NONE || self.has_undelivered(entry.stream);
+        let is_held = entry.held_head.is_some() || self.has_undelivered(entry.stream);
         Ok(is_held || (!entry.is(Flags::ENDED) && entry.endpoint.has_input()))
     }
 
@@ -286,7 +287,7 @@ impl Driver {
     }
 
     //= STALE-1
-    fn resolve(&self, socket: SocketId) -> Result<u32, Error> {
+    fn resolve(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let stale = Error::new(ErrorKind::Stale);
         if socket.driver() != self.number.number {
             return Err(stale);
@@ -295,13 +296,13 @@ impl Driver {
         if self.sockets[index].is(Flags::CLOSING) { Err(stale) } else { Ok(index) }
     }
 
-    fn resolve_operation(&self, operation: OperationId) -> Option<u32> {
+    fn resolve_operation(&self, operation: OperationId) -> Option<OperationIndex> {
         let is_own = operation.driver() == self.number.number;
         let index = is_own.then(|| self.operations.resolve(operation.key())).flatten();
         index.filter(|index| !self.operations[*index].is_internal)
     }
 
-    fn socket_id(&self, index: u32) -> SocketId {
+    fn socket_id(&self, index: SocketIndex) -> SocketId {
         SocketId::new(self.number.number, self.sockets.key(index))
     }
 
@@ -310,19 +311,19 @@ impl Driver {
     }
 
     /// A report about an operation that goes on.
-    fn item(&self, index: u32, outcome: Outcome) -> Completion {
+    fn item(&self, index: OperationIndex, outcome: Outcome) -> Completion {
         let operation = &self.operations[index];
-        let (id, socket) = (self.operation_id(self.operations.key(index)), self.socket_id(operation.socket));
+        let (id, socket) = (self.operation_id(self.operations.key(index)), self.socket_id(operation.socket()));
         Completion { token: operation.token, operation: id, socket, more: true, outcome }
     }
 
-    fn report(&mut self, index: u32, outcome: Outcome) {
+    fn report(&mut self, index: OperationIndex, outcome: Outcome) {
         let completion = self.item(index, outcome);
         self.push(completion);
     }
 
     /// Ends an operation: its slot is free, and its one last completion is on its way.
-    fn complete(&mut self, index: u32, outcome: Outcome) {
+    fn complete(&mut self, index: OperationIndex, outcome: Outcome) {
         if let Some(completion) = self.end(index, outcome) {
             self.push(completion);
         }
@@ -330,7 +331,7 @@ impl Driver {
 
     /// Frees an operation's slot and makes its last completion, unless nobody is to hear of it.
     //= ONCE-1
-    fn end(&mut self, index: u32, outcome: Outcome) -> Option<Completion> {
+    fn end(&mut self, index: OperationIndex, outcome: Outcome) -> Option<Completion> {
         let id = self.operation_id(self.operations.key(index));
         let operation = self.operations.remove(index).expect("an operation ends once");
         if operation.is_internal {
@@ -340,7 +341,7 @@ impl Driver {
         if operation.is_quiet && outcome.error().is_none() {
             return None;
         }
-        let socket = self.sockets.get(operation.socket).map_or(SocketId::NONE, |_| self.socket_id(operation.socket));
+        let socket = operation.socket.map_or(SocketId::NONE, |socket| self.socket_id(socket));
         Some(Completion { token: operation.token, operation: id, socket, more: false, outcome })
     }
 
@@ -351,7 +352,7 @@ impl Driver {
     }
 
     /// Ends an operation that failed, with the buffer it carried.
-    fn fail(&mut self, index: u32, error: Error) {
+    fn fail(&mut self, index: OperationIndex, error: Error) {
         let operation = &mut self.operations[index];
         let (payload, transferred) = (operation.take_payload(), operation.done);
         self.complete(index, Outcome::Failed { error, payload, transferred });
@@ -362,19 +363,19 @@ impl Driver {
 #[derive(Default)]
 struct Gathers {
     lists: Vec<Vec<Span>>,
-    free: Vec<u32>,
+    free: Vec<GatherIndex>,
 }
 
 impl Gathers {
-    fn take(&mut self) -> u32 {
+    fn take(&mut self) -> GatherIndex {
         self.free.pop().unwrap_or_else(|| {
             self.lists.push(Vec::with_capacity(16));
-            self.lists.len() as u32 - 1
+            GatherIndex::of(self.lists.len() as u32 - 1)
         })
     }
 
-    fn give_back(&mut self, index: u32) {
-        self.lists[index as usize].clear();
+    fn give_back(&mut self, index: GatherIndex) {
+        self.lists[index.number() as usize].clear();
         self.free.push(index);
     }
 }

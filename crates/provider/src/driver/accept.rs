@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Driver;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::Action;
@@ -32,11 +32,11 @@ impl Driver {
         if !self.sockets[index].is(Flags::LISTENER) {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
-        if self.sockets[index].receive_head != NONE {
+        if self.sockets[index].receive_head.is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.insert(Operation::new(token, index, Body::Accept));
-        self.sockets[index].receive_head = operation;
+        let operation = self.insert(Operation::new(token, Some(index), Body::Accept));
+        self.sockets[index].receive_head = Some(operation);
         self.hand_over(operation, Action::Accept);
         Ok(self.operation_id(self.operations.key(operation)))
     }
@@ -60,8 +60,8 @@ impl Driver {
         (self.counters.totals.accept_pauses, self.counters.totals.shed)
     }
 
-    pub(super) fn on_accepted(&mut self, operation: u32, socket: AcceptedSocket, more: bool) {
-        let index = self.operations[operation].socket;
+    pub(super) fn on_accepted(&mut self, operation: OperationIndex, socket: AcceptedSocket, more: bool) {
+        let index = self.operations[operation].socket();
         self.counters.totals.accepted += 1;
         self.sockets[index].backoff_ms = 0;
         self.report(operation, Outcome::Accepted(socket));
@@ -71,9 +71,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_accept_failed(&mut self, operation: u32, error: Error) {
+    pub(super) fn on_accept_failed(&mut self, operation: OperationIndex, error: Error) {
         self.taken_back(operation);
-        let index = self.operations[operation].socket;
+        let index = self.operations[operation].socket();
         match error.kind() {
             ErrorKind::Cancelled => self.accept_disarmed(operation),
             ErrorKind::InvalidInput => self.end_accept(operation, error),
@@ -88,7 +88,7 @@ impl Driver {
         }
     }
 
-    fn accept_disarmed(&mut self, operation: u32) {
+    fn accept_disarmed(&mut self, operation: OperationIndex) {
         if self.operations[operation].is_cancelled {
             self.end_cancelled_accept(operation);
         } else {
@@ -96,7 +96,7 @@ impl Driver {
         }
     }
 
-    fn end_cancelled_accept(&mut self, operation: u32) {
+    fn end_cancelled_accept(&mut self, operation: OperationIndex) {
         self.accept_left_over(operation);
         self.end_accept(operation, Error::new(ErrorKind::Cancelled));
     }
@@ -104,8 +104,8 @@ impl Driver {
     /// Takes what this stream was told of and could not take before it was cancelled: nobody else who accepts on the
     /// listener, such as the process that takes it over, would hear of it until the next connection comes.
     //= CANCEL-1
-    fn accept_left_over(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
+    fn accept_left_over(&mut self, operation: OperationIndex) {
+        let index = self.operations[operation].socket();
         if self.sockets[index].is(Flags::CLOSING) || !self.profile.is_told_alone {
             return;
         }
@@ -118,20 +118,20 @@ impl Driver {
         }
     }
 
-    fn end_accept(&mut self, operation: u32, error: Error) {
-        let index = self.operations[operation].socket;
-        self.sockets[index].receive_head = NONE;
+    fn end_accept(&mut self, operation: OperationIndex, error: Error) {
+        let index = self.operations[operation].socket();
+        self.sockets[index].receive_head = None;
         self.fail(operation, error);
         if self.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);
         }
     }
 
-    fn back_off(&mut self, operation: u32, error: Error) {
+    fn back_off(&mut self, operation: OperationIndex, error: Error) {
         if self.operations[operation].is_cancelled {
             return self.end_cancelled_accept(operation);
         }
-        let index = self.operations[operation].socket;
+        let index = self.operations[operation].socket();
         self.counters.totals.accept_pauses += 1;
         if self.sockets[index].backoff_ms <= 1 {
             self.report(operation, Outcome::AcceptPaused(error));
@@ -143,12 +143,12 @@ impl Driver {
         entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
         entry.set(Flags::BACKING_OFF, true);
         let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Accept(index));
+        entry.timer = Some(self.timers.insert(time::after(self.now_ns, after), Due::Accept(index)));
     }
 
     /// Gives the reserve descriptor up to take the waiting connections, one after the other, and close them: their peers
     /// learn at once that there is no place, instead of hanging in the backlog.
-    fn shed(&mut self, index: u32) {
+    fn shed(&mut self, index: SocketIndex) {
         if self.reserve.take().is_none() {
             return;
         }
@@ -161,21 +161,21 @@ impl Driver {
         self.reserve = self.profile.network.reserve();
     }
 
-    pub(super) fn accept_again(&mut self, index: u32) {
+    pub(super) fn accept_again(&mut self, index: SocketIndex) {
         let entry = &mut self.sockets[index];
-        entry.timer = NONE;
+        entry.timer = None;
         entry.set(Flags::BACKING_OFF, false);
         let operation = entry.receive_head;
         if self.reserve.is_none() {
             self.reserve = self.profile.network.reserve();
         }
-        if operation != NONE {
+        if let Some(operation) = operation {
             self.hand_over(operation, Action::Accept);
         }
     }
 
-    pub(super) fn cancel_accept(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
+    pub(super) fn cancel_accept(&mut self, operation: OperationIndex) {
+        let index = self.operations[operation].socket();
         if self.operations[operation].is_armed {
             return self.cancel_in_kernel(operation);
         }
@@ -184,9 +184,8 @@ impl Driver {
         self.end_cancelled_accept(operation);
     }
 
-    pub(super) fn stop_timer(&mut self, index: u32) {
-        let timer = std::mem::replace(&mut self.sockets[index].timer, NONE);
-        if timer != NONE {
+    pub(super) fn stop_timer(&mut self, index: SocketIndex) {
+        if let Some(timer) = self.sockets[index].timer.take() {
             self.timers.remove(timer);
         }
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::Driver;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{Index, OperationIndex, SocketIndex, Table};
+use crate::base::slots::Slots;
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::stats;
@@ -54,13 +55,12 @@ impl Driver {
         completions.queue.append(&mut self.ready);
     }
 
-    fn close_gracefully(&mut self, index: u32, deadline: Duration) {
+    fn close_gracefully(&mut self, index: SocketIndex, deadline: Duration) {
         let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
-        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
+        self.sockets[index].timer = Some(self.timers.insert(deadline_ns, Due::Close(index)));
         self.sockets[index].set(Flags::PAUSED, false);
         self.discard_held(index);
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
+        if let Some(head) = self.sockets[index].receive_head {
             match &self.operations[head].body {
                 Body::Receive => self.stream_becomes_internal(index, head),
                 _ => {
@@ -73,7 +73,7 @@ impl Driver {
     }
 
     /// The caller's stream ends; its request in the kernel, if any, goes on to discard input.
-    fn stream_becomes_internal(&mut self, index: u32, head: u32) {
+    fn stream_becomes_internal(&mut self, index: SocketIndex, head: OperationIndex) {
         let id = self.operation_id(self.operations.key(head));
         let operation = &mut self.operations[head];
         let (token, socket) = (operation.token, SocketId::new(self.number.number, self.sockets.key(index)));
@@ -85,40 +85,37 @@ impl Driver {
         self.arm_stream(index);
     }
 
-    fn fail_queued_receives(&mut self, index: u32, head: u32) {
-        while self.operations[head].next != NONE {
-            let next = self.operations[head].next;
+    fn fail_queued_receives(&mut self, index: SocketIndex, head: OperationIndex) {
+        while let Some(next) = self.operations[head].next {
             self.operations[head].next = self.operations[next].next;
             self.fail(next, Error::new(ErrorKind::Cancelled));
         }
-        self.sockets[index].receive_tail = head;
+        self.sockets[index].receive_tail = Some(head);
     }
 
-    fn abort(&mut self, index: u32) {
+    fn abort(&mut self, index: SocketIndex) {
         self.stop_timer(index);
         let entry = &mut self.sockets[index];
         entry.set(Flags::ABORT, true);
         entry.set(Flags::PAUSED, false);
-        let in_batch = entry.batch_count > 0;
+        let batch = entry.send_head.filter(|_| entry.batch_count > 0);
         if entry.is(Flags::DATAGRAM) {
             self.cancel_datagrams(index);
-        } else if in_batch {
+        } else if let Some(head) = batch {
             // Bytes that the network still reads without a copy are let go of by a reset only.
             entry.endpoint.reset();
-            let head = entry.send_head;
             self.request_cancel(head);
         } else {
             self.fail_sends(index, Error::new(ErrorKind::Cancelled));
         }
         // Last: with nothing else left, the end of the receive side ends the socket.
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
+        if let Some(head) = self.sockets[index].receive_head {
             self.abort_receive(index, head);
         }
         self.go_on_closing(index);
     }
 
-    fn abort_receive(&mut self, index: u32, head: u32) {
+    fn abort_receive(&mut self, index: SocketIndex, head: OperationIndex) {
         match self.operations[head].body {
             Body::Accept => self.cancel_accept(head),
             Body::Connect(_) => self.cancel_connect(head),
@@ -131,19 +128,19 @@ impl Driver {
     }
 
     //= TIME-2
-    pub(super) fn close_deadline_passed(&mut self, index: u32) {
+    pub(super) fn close_deadline_passed(&mut self, index: SocketIndex) {
         let entry = &mut self.sockets[index];
-        entry.timer = NONE;
+        entry.timer = None;
         if entry.put_off < PUT_OFF_TURNS_MAX && !entry.is(Flags::ENDED) && entry.endpoint.has_input() {
             entry.put_off += 1;
-            entry.timer = self.timers.insert(self.now_ns.saturating_add(1), Due::Close(index));
+            entry.timer = Some(self.timers.insert(self.now_ns.saturating_add(1), Due::Close(index)));
             return;
         }
         self.abort(index);
     }
 
     /// The next step of a close, whenever something of it has ended.
-    pub(super) fn go_on_closing(&mut self, index: u32) {
+    pub(super) fn go_on_closing(&mut self, index: SocketIndex) {
         let Some(entry) = self.sockets.get(index) else { return };
         if entry.is(Flags::ABORT) || entry.is(Flags::DATAGRAM) {
             if entry.is_quiet() {
@@ -152,11 +149,11 @@ impl Driver {
             return;
         }
         // From the start, not only after the last send: a peer that waits for us to read may not read either.
-        if entry.receive_head == NONE && !entry.is(Flags::ENDED) {
+        if entry.receive_head.is_none() && !entry.is(Flags::ENDED) {
             self.discard_input(index);
         }
         let entry = &self.sockets[index];
-        if entry.send_head != NONE {
+        if entry.send_head.is_some() {
             return;
         }
         if !entry.is(Flags::FIN_SENT) {
@@ -171,15 +168,15 @@ impl Driver {
     }
 
     /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
-    fn discard_input(&mut self, index: u32) {
-        let mut operation = Operation::new(0, index, Body::Receive);
+    fn discard_input(&mut self, index: SocketIndex) {
+        let mut operation = Operation::new(0, Some(index), Body::Receive);
         operation.is_internal = true;
         let operation = self.insert(operation);
-        self.sockets[index].receive_head = operation;
+        self.sockets[index].receive_head = Some(operation);
         self.arm_stream(index);
     }
 
-    fn finish_close(&mut self, index: u32) {
+    fn finish_close(&mut self, index: SocketIndex) {
         self.stop_timer(index);
         self.discard_held(index);
         let socket = self.socket_id(index);
@@ -194,11 +191,11 @@ impl Driver {
     }
 
     /// The socket leaves the back end, its handle is closed, its slot may be used again.
-    pub(super) fn release(&mut self, index: u32) {
+    pub(super) fn release(&mut self, index: SocketIndex) {
         let entry = &self.sockets[index];
-        debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
+        debug_assert!(entry.is_quiet() && entry.held_head.is_none() && entry.timer.is_none());
         let is_owed = entry.is(Flags::WRITABLE_OWED);
-        self.provider.detach(index);
+        self.provider.detach(index.number());
         if is_owed {
             let id = self.socket_id(index);
             self.crowded.retain(|crowded| *crowded != id);
@@ -217,13 +214,13 @@ impl Driver {
                 self.submit_mailed(operation, token);
             }
         }
-        let timers: Vec<u32> = self
+        let timers: Vec<OperationIndex> = self
             .operations
             .indices()
             .filter(|index| matches!(self.operations[*index].body, Body::Timer { .. }))
             .collect();
         timers.into_iter().for_each(|index| self.cancel_index(index));
-        let sockets: Vec<u32> = self.sockets.indices().collect();
+        let sockets: Vec<SocketIndex> = self.sockets.indices().collect();
         for index in sockets {
             if self.sockets.get(index).is_some() && !self.sockets[index].is(Flags::ABORT) {
                 self.sockets[index].set(Flags::CLOSING, true);
@@ -257,7 +254,7 @@ impl Drop for Driver {
         self.shut_down();
         if self.in_kernel > 0 {
             stats::count_leaked(self.in_kernel as u64);
-            let empty = crate::base::slots::Slots::new(0, 1);
+            let empty = Table::of(Slots::new(0, 1));
             std::mem::forget(std::mem::replace(&mut self.operations, empty));
             std::mem::forget(std::mem::take(&mut self.gathers));
             self.pool.leak();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::base::error::{Error, ErrorKind};
-use crate::base::slots::NONE;
+use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::Action;
@@ -18,14 +18,14 @@ const AGAIN_MS_MIN: u16 = 1;
 const AGAIN_MS_MAX: u16 = 64;
 
 impl Driver {
-    pub(super) fn hand_over_connect(&mut self, operation: u32) {
+    pub(super) fn hand_over_connect(&mut self, operation: OperationIndex) {
         if let Body::Connect(address) = &self.operations[operation].body {
             let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
             self.hand_over(operation, Action::Connect(span));
         }
     }
 
-    pub(super) fn on_connect_ended(&mut self, operation: u32, result: Result<(), Error>) {
+    pub(super) fn on_connect_ended(&mut self, operation: OperationIndex, result: Result<(), Error>) {
         self.taken_back(operation);
         match result {
             Err(error) if error.kind() == ErrorKind::Busy && !self.operations[operation].is_cancelled => {
@@ -39,36 +39,37 @@ impl Driver {
     }
 
     /// Nothing tells when a Unix listener has room again, see connect(2) on EAGAIN.
-    fn connect_later(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
+    fn connect_later(&mut self, operation: OperationIndex) {
+        let index = self.operations[operation].socket();
         let entry = &mut self.sockets[index];
         entry.backoff_ms = (entry.backoff_ms * 2).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
         let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Connect(index));
+        entry.timer = Some(self.timers.insert(time::after(self.now_ns, after), Due::Connect(index)));
     }
 
     /// From here on in the mode of all others.
-    fn restore_mode(&self, index: u32) -> Result<(), Error> {
+    fn restore_mode(&self, index: SocketIndex) -> Result<(), Error> {
         self.sockets[index].endpoint.set_nonblocking(self.profile.is_nonblocking)
     }
 
-    pub(super) fn connect_again(&mut self, index: u32) {
-        self.sockets[index].timer = NONE;
-        let operation = self.sockets[index].receive_head;
-        self.hand_over_connect(operation);
+    pub(super) fn connect_again(&mut self, index: SocketIndex) {
+        self.sockets[index].timer = None;
+        if let Some(operation) = self.sockets[index].receive_head {
+            self.hand_over_connect(operation);
+        }
     }
 
-    pub(super) fn cancel_connect(&mut self, operation: u32) {
+    pub(super) fn cancel_connect(&mut self, operation: OperationIndex) {
         if self.operations[operation].is_armed {
             return self.cancel_in_kernel(operation);
         }
-        self.stop_timer(self.operations[operation].socket);
+        self.stop_timer(self.operations[operation].socket());
         self.end_connect(operation, Err(Error::new(ErrorKind::Cancelled)));
     }
 
-    fn end_connect(&mut self, operation: u32, result: Result<(), Error>) {
-        let index = self.operations[operation].socket;
-        self.sockets[index].receive_head = NONE;
+    fn end_connect(&mut self, operation: OperationIndex, result: Result<(), Error>) {
+        let index = self.operations[operation].socket();
+        self.sockets[index].receive_head = None;
         let is_unix = matches!(&self.operations[operation].body, Body::Connect(address) if address.is_unix());
         let result = if is_unix { result.and_then(|()| self.restore_mode(index)) } else { result };
         let is_closing = self.sockets[index].is(Flags::CLOSING);

@@ -11,9 +11,9 @@ use super::Driver;
 use crate::base::address::{Address, destination};
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
+use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::range::holds;
 use crate::base::setting::Setting;
-use crate::base::slots::NONE;
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::merge::MERGED_BYTES_MAX;
@@ -98,7 +98,7 @@ impl Driver {
         self.resolve_datagram(socket).is_ok()
     }
 
-    fn resolve_datagram(&self, socket: SocketId) -> Result<u32, Error> {
+    fn resolve_datagram(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.resolve(socket)?;
         let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
         if is_datagram { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
@@ -139,7 +139,7 @@ impl Driver {
         envelope.address = to.unwrap_or_default().map(Into::into);
         payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
-        let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
+        let mut operation = Operation::new(token, Some(index), Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);
         let operation = self.insert(operation);
         let entry = &mut self.sockets[index];
@@ -154,7 +154,7 @@ impl Driver {
         Ok(id)
     }
 
-    fn hand_over_datagram(&mut self, operation: u32, notice: Notice) {
+    fn hand_over_datagram(&mut self, operation: OperationIndex, notice: Notice) {
         let Operation { body, length, .. } = &self.operations[operation];
         let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
         let list = SpanList::of(&envelope.spans, *length as usize);
@@ -164,11 +164,12 @@ impl Driver {
     }
 
     /// A datagram has gone, or found no room at all: then again, waiting for room.
-    pub(super) fn on_datagram_sent(&mut self, operation: u32, bytes: usize) {
+    pub(super) fn on_datagram_sent(&mut self, operation: OperationIndex, bytes: usize) {
         self.taken_back(operation);
-        let Operation { length, is_cancelled, submitted_ns, socket, .. } = self.operations[operation];
+        let Operation { length, is_cancelled, submitted_ns, .. } = self.operations[operation];
+        let index = self.operations[operation].socket();
         if bytes < length as usize {
-            if is_cancelled || self.sockets[socket].is(Flags::ABORT) {
+            if is_cancelled || self.sockets[index].is(Flags::ABORT) {
                 return self.end_datagram(operation, Err(Error::new(ErrorKind::Cancelled)));
             }
             return self.hand_over_datagram(operation, Notice::Prompt);
@@ -178,14 +179,14 @@ impl Driver {
         self.end_datagram(operation, Ok(()));
     }
 
-    pub(super) fn on_datagram_failed(&mut self, operation: u32, error: Error) {
+    pub(super) fn on_datagram_failed(&mut self, operation: OperationIndex, error: Error) {
         self.taken_back(operation);
-        let is_abort = self.sockets[self.operations[operation].socket].is(Flags::ABORT);
+        let is_abort = self.sockets[self.operations[operation].socket()].is(Flags::ABORT);
         self.end_datagram(operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }));
     }
 
-    fn end_datagram(&mut self, operation: u32, result: Result<(), Error>) {
-        let Operation { socket: index, length, .. } = self.operations[operation];
+    fn end_datagram(&mut self, operation: OperationIndex, result: Result<(), Error>) {
+        let (index, length) = (self.operations[operation].socket(), self.operations[operation].length);
         let body = std::mem::replace(&mut self.operations[operation].body, Body::Receive);
         let Body::SendDatagram(mut envelope) = body else { unreachable!("only datagrams come here") };
         let payload = envelope.payload.take().expect("taken once");
@@ -207,8 +208,8 @@ impl Driver {
     }
 
     //= DGRAM-1
-    pub(super) fn on_datagram(&mut self, operation: u32, bytes: Buffer, from: SocketAddr, more: bool) {
-        let index = self.operations[operation].socket;
+    pub(super) fn on_datagram(&mut self, operation: OperationIndex, bytes: Buffer, from: SocketAddr, more: bool) {
+        let index = self.operations[operation].socket();
         let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
         self.counters.totals.received_bytes += bytes.len() as u64;
         // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
@@ -222,7 +223,7 @@ impl Driver {
     //= DGRAM-1
     pub(super) fn on_merged_datagrams(
         &mut self,
-        operation: u32,
+        operation: OperationIndex,
         mut bytes: Buffer,
         from: SocketAddr,
         segment_bytes: u16,
@@ -240,8 +241,8 @@ impl Driver {
     }
 
     /// One report of a stream of datagrams.
-    pub(super) fn on_datagram_item(&mut self, operation: u32, outcome: Outcome, more: bool) {
-        let index = self.operations[operation].socket;
+    pub(super) fn on_datagram_item(&mut self, operation: OperationIndex, outcome: Outcome, more: bool) {
+        let index = self.operations[operation].socket();
         if !more {
             self.taken_back(operation);
             self.sockets[index].set(Flags::DISARMING, false);
@@ -256,24 +257,23 @@ impl Driver {
     }
 
     /// Datagrams that are under way go out; nothing is received any more.
-    pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
+    pub(super) fn close_datagrams(&mut self, index: SocketIndex, deadline: Duration) {
         let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
-        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
+        self.sockets[index].timer = Some(self.timers.insert(deadline_ns, Due::Close(index)));
         self.sockets[index].set(Flags::PAUSED, false);
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
+        if let Some(head) = self.sockets[index].receive_head {
             self.cancel_receive(head);
         }
         self.go_on_closing(index);
     }
 
     /// Aborting: the rare case, and the only one in which somebody asks which datagrams a socket has under way.
-    pub(super) fn cancel_datagrams(&mut self, index: u32) {
-        let is_its_own = |at: &u32| {
+    pub(super) fn cancel_datagrams(&mut self, index: SocketIndex) {
+        let is_its_own = |at: &OperationIndex| {
             let operation = &self.operations[*at];
-            operation.socket == index && matches!(operation.body, Body::SendDatagram(..))
+            operation.socket == Some(index) && matches!(operation.body, Body::SendDatagram(..))
         };
-        let under_way: Vec<u32> = self.operations.indices().filter(is_its_own).collect();
+        let under_way: Vec<OperationIndex> = self.operations.indices().filter(is_its_own).collect();
         under_way.into_iter().for_each(|operation| self.cancel_in_kernel(operation));
     }
 }

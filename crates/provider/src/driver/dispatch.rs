@@ -3,6 +3,7 @@
 use super::Driver;
 use crate::base::address::canonical;
 use crate::base::error::Error;
+use crate::base::index::OperationIndex;
 use crate::contract::{Event, EventResult};
 use crate::driver::completion::Outcome;
 use crate::driver::socket::Body;
@@ -36,7 +37,7 @@ impl Driver {
         }
     }
 
-    fn on_failed(&mut self, operation: u32, error: Error) {
+    fn on_failed(&mut self, operation: OperationIndex, error: Error) {
         match self.operations[operation].body {
             Body::Accept => self.on_accept_failed(operation, error),
             Body::Connect(_) => self.on_connect_ended(operation, Err(error)),

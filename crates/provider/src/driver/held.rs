@@ -4,51 +4,50 @@
 use super::Driver;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::OperationId;
-use crate::base::slots::NONE;
+use crate::base::index::{Index, SocketIndex};
 use crate::driver::completion::{Completion, Outcome};
-use crate::driver::socket::Entry;
+use crate::driver::socket::{Entry, HeldIndex};
 
 #[derive(Default)]
 pub(super) struct Held {
-    nodes: Vec<(Option<Completion>, u32)>,
-    free: Vec<u32>,
+    nodes: Vec<(Option<Completion>, Option<HeldIndex>)>,
+    free: Vec<HeldIndex>,
 }
 
 impl Held {
     fn push(&mut self, entry: &mut Entry, completion: Completion) {
         let node = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push((None, NONE));
-            self.nodes.len() as u32 - 1
+            self.nodes.push((None, None));
+            HeldIndex::of(self.nodes.len() as u32 - 1)
         });
-        self.nodes[node as usize] = (Some(completion), NONE);
-        if entry.held_tail == NONE {
-            entry.held_head = node;
-        } else {
-            self.nodes[entry.held_tail as usize].1 = node;
+        self.nodes[node.number() as usize] = (Some(completion), None);
+        match entry.held_tail.replace(node) {
+            None => entry.held_head = Some(node),
+            Some(tail) => self.nodes[tail.number() as usize].1 = Some(node),
         }
-        entry.held_tail = node;
     }
 
     fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
-        let (completion, next) = self.nodes.get_mut(entry.held_head as usize).map(std::mem::take)?;
-        self.free.push(entry.held_head);
-        entry.held_head = if entry.held_head == entry.held_tail { NONE } else { next };
-        if entry.held_head == NONE {
-            entry.held_tail = NONE;
+        let head = entry.held_head?;
+        let (completion, next) = std::mem::take(&mut self.nodes[head.number() as usize]);
+        self.free.push(head);
+        entry.held_head = next;
+        if next.is_none() {
+            entry.held_tail = None;
         }
         completion
     }
 }
 
 impl Driver {
-    pub(super) fn hold(&mut self, index: u32, completion: Completion) {
+    pub(super) fn hold(&mut self, index: SocketIndex, completion: Completion) {
         self.counters.totals.completions += 1;
         self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
         self.held.push(&mut self.sockets[index], completion);
     }
 
     /// What has come for the socket's stream and was not polled yet: held from now on.
-    pub(super) fn hold_undelivered(&mut self, index: u32) {
+    pub(super) fn hold_undelivered(&mut self, index: SocketIndex) {
         // Bytes and the end of one stream: they carry its id.
         let stream = self.sockets[index].stream;
         if !self.has_undelivered(stream) {
@@ -70,7 +69,7 @@ impl Driver {
     }
 
     /// What is held is delivered by the next poll.
-    pub(super) fn release_held(&mut self, index: u32) {
+    pub(super) fn release_held(&mut self, index: SocketIndex) {
         while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
             self.ready.push_back(completion);
         }
@@ -79,7 +78,7 @@ impl Driver {
     /// The socket closes: its bytes are discarded, the end of its stream is told all the same. An orderly end would say
     /// that all bytes have been delivered: without them it is a cancelled stream.
     //= EOF-1
-    pub(super) fn discard_held(&mut self, index: u32) {
+    pub(super) fn discard_held(&mut self, index: SocketIndex) {
         let mut has_discarded = false;
         while let Some(mut completion) = self.held.pop(&mut self.sockets[index]) {
             if completion.more {

@@ -9,6 +9,7 @@ use super::{Driver, Gathers};
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::DriverNumber;
+use crate::base::index::Table;
 use crate::base::setting::Setting;
 use crate::base::timer::Timers;
 use crate::config::Config;
@@ -37,6 +38,7 @@ impl Driver {
         // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
         let operations =
             capacity::table(operations_max + sockets_max, number.first_generation, Setting::OperationsMax)?;
+        let sockets = capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?;
         let now_ns = profile.clock.now_ns();
         let reserve = profile.network.reserve();
         Ok(Driver {
@@ -44,8 +46,8 @@ impl Driver {
             profile,
             pool,
             config: config.clone(),
-            sockets: capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?,
-            operations,
+            sockets: Table::of(sockets),
+            operations: Table::of(operations),
             number,
             requests: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
             events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,

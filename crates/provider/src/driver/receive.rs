@@ -3,7 +3,7 @@
 use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{OperationIndex, SocketIndex};
 use crate::contract::Action;
 use crate::contract::is_about_the_past;
 use crate::contract::stats::LatencyKind;
@@ -24,12 +24,12 @@ impl Driver {
     pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
         let index = self.check_receive(socket)?;
         self.check_operations()?;
-        if self.sockets[index].receive_head != NONE {
+        if self.sockets[index].receive_head.is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.insert(Operation::new(token, index, Body::Receive));
+        let operation = self.insert(Operation::new(token, Some(index), Body::Receive));
         let id = self.operation_id(self.operations.key(operation));
-        (self.sockets[index].receive_head, self.sockets[index].stream) = (operation, id);
+        (self.sockets[index].receive_head, self.sockets[index].stream) = (Some(operation), id);
         self.arm_stream(index);
         Ok(id)
     }
@@ -95,24 +95,21 @@ impl Driver {
         if self.sockets[index].is(Flags::DATAGRAM) {
             return Err(Refused::new(ErrorKind::InvalidInput, room));
         }
-        let head = self.sockets[index].receive_head;
         //= ORDER-1
-        if head != NONE && matches!(self.operations[head].body, Body::Receive) {
+        if self.is_streaming(index) {
             return Err(Refused::new(ErrorKind::ReceiveActive, room));
         }
-        let operation = self.insert(Operation::new(token, index, Body::ReceiveInto(room)));
-        if head == NONE {
-            self.sockets[index].receive_head = operation;
-            self.sockets[index].receive_tail = operation;
-            self.hand_over_receive_into(operation);
+        let operation = self.insert(Operation::new(token, Some(index), Body::ReceiveInto(room)));
+        if let Some(tail) = self.sockets[index].receive_tail.replace(operation) {
+            self.operations[tail].next = Some(operation);
         } else {
-            let tail = std::mem::replace(&mut self.sockets[index].receive_tail, operation);
-            self.operations[tail].next = operation;
+            self.sockets[index].receive_head = Some(operation);
+            self.hand_over_receive_into(operation);
         }
         Ok(self.operation_id(self.operations.key(operation)))
     }
 
-    fn check_receive(&self, socket: SocketId) -> Result<u32, Error> {
+    fn check_receive(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.resolve(socket)?;
         let entry = &self.sockets[index];
         match () {
@@ -120,14 +117,14 @@ impl Driver {
             () if entry.is(Flags::CONNECTING) => Err(Error::new(ErrorKind::NotConnected)),
             //= ORDER-1
             // A stream is active until its last completion has been delivered: what came after it could overtake it.
-            () if entry.held_head != NONE || (entry.receive_head == NONE && self.has_undelivered(entry.stream)) => {
+            () if entry.held_head.is_some() || (entry.receive_head.is_none() && self.has_undelivered(entry.stream)) => {
                 Err(Error::new(ErrorKind::ReceiveActive))
             }
             () => Ok(index),
         }
     }
 
-    fn hand_over_receive_into(&mut self, operation: u32) {
+    fn hand_over_receive_into(&mut self, operation: OperationIndex) {
         if let Body::ReceiveInto(room) = &mut self.operations[operation].body {
             let mut span = room.span();
             span.length = span.length.min(REQUEST_BYTES_MAX);
@@ -136,21 +133,17 @@ impl Driver {
     }
 
     /// Takes the request back from the kernel, to arm it again later.
-    fn disarm(&mut self, index: u32) {
-        let entry = &self.sockets[index];
-        let head = entry.receive_head;
-        if head == NONE || entry.is(Flags::DISARMING) {
-            return;
-        }
+    fn disarm(&mut self, index: SocketIndex) {
+        let Some(head) = self.stream_of(index) else { return };
         let operation = &self.operations[head];
-        if self.is_streaming(index) && operation.is_armed && !operation.is_cancelled {
+        if !self.sockets[index].is(Flags::DISARMING) && operation.is_armed && !operation.is_cancelled {
             self.sockets[index].set(Flags::DISARMING, true);
             self.request_cancel(head);
         }
     }
 
-    pub(super) fn on_received(&mut self, operation: u32, buffer: Buffer, more: bool) {
-        let index = self.operations[operation].socket;
+    pub(super) fn on_received(&mut self, operation: OperationIndex, buffer: Buffer, more: bool) {
+        let index = self.operations[operation].socket();
         if !more {
             self.taken_back(operation);
             self.sockets[index].set(Flags::DISARMING, false);
@@ -174,7 +167,7 @@ impl Driver {
 
     /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
     /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
-    fn end_of_input(&mut self, index: u32) -> Result<(), Error> {
+    fn end_of_input(&mut self, index: SocketIndex) -> Result<(), Error> {
         let entry = &mut self.sockets[index];
         if entry.is(Flags::ABORT) {
             return Err(Error::new(ErrorKind::Cancelled));
@@ -188,7 +181,7 @@ impl Driver {
 
     /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps
     /// it to itself: then the next one hears of a broken pipe. The driver remembers.
-    pub(super) fn note_reset(&mut self, index: u32, error: Error) {
+    pub(super) fn note_reset(&mut self, index: SocketIndex, error: Error) {
         let entry = &mut self.sockets[index];
         let is_broken = match error.kind() {
             ErrorKind::ConnectionReset => true,
@@ -200,8 +193,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
-        let index = self.operations[operation].socket;
+    pub(super) fn on_receive_failed(&mut self, operation: OperationIndex, error: Error) {
+        let index = self.operations[operation].socket();
         let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
         if is_datagram && is_about_the_past(error) {
             return self.on_datagram_item(operation, Outcome::Undelivered(error), false);
@@ -231,8 +224,8 @@ impl Driver {
     }
 
     /// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
-    pub(super) fn stream_disarmed(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
+    pub(super) fn stream_disarmed(&mut self, operation: OperationIndex) {
+        let index = self.operations[operation].socket();
         if self.operations[operation].is_cancelled {
             self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
         } else {
@@ -241,12 +234,12 @@ impl Driver {
     }
 
     /// The stream's last report, held like its bytes if it is paused; a cancel delivers what is held.
-    fn end_stream(&mut self, operation: u32, end: Result<(), Error>) {
-        let (index, is_cancelled) = (self.operations[operation].socket, self.operations[operation].is_cancelled);
+    fn end_stream(&mut self, operation: OperationIndex, end: Result<(), Error>) {
+        let (index, is_cancelled) = (self.operations[operation].socket(), self.operations[operation].is_cancelled);
         if is_cancelled {
             self.release_held(index);
         }
-        self.sockets[index].receive_head = NONE;
+        self.sockets[index].receive_head = None;
         let outcome = match end {
             Ok(()) => Outcome::Received(Buffer::empty()),
             Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
@@ -261,7 +254,7 @@ impl Driver {
     }
 
     /// Sockets whose receives fill their buffer get larger ones; those that no longer need them lose them.
-    fn watch_size(&mut self, index: u32, buffer: &Buffer, more: bool) {
+    fn watch_size(&mut self, index: SocketIndex, buffer: &Buffer, more: bool) {
         let small = self.config.pool.buffer_bytes as usize;
         let entry = &mut self.sockets[index];
         if entry.is(Flags::BULK) {
@@ -282,7 +275,7 @@ impl Driver {
     /// A stream that uses more than a share receives one buffer at a time, until it leaves room in one.
     //= STARVE-1
     #[inline]
-    fn ration(&mut self, index: u32, is_over: bool, is_full: bool, more: bool) {
+    fn ration(&mut self, index: SocketIndex, is_over: bool, is_full: bool, more: bool) {
         let is_rationed = self.sockets[index].is(Flags::RATIONED);
         if is_over && !is_rationed {
             self.sockets[index].set(Flags::RATIONED, true);
@@ -294,9 +287,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_received_into(&mut self, operation: u32, result: Result<usize, Error>) {
+    pub(super) fn on_received_into(&mut self, operation: OperationIndex, result: Result<usize, Error>) {
         self.taken_back(operation);
-        let index = self.operations[operation].socket;
+        let index = self.operations[operation].socket();
         self.unlink_receive_head(index);
         let result = match result {
             Ok(0) => self.end_of_input(index).map(|()| 0),
@@ -322,31 +315,29 @@ impl Driver {
             self.fail_receives(index);
             return self.go_on_closing(index);
         }
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
+        if let Some(head) = self.sockets[index].receive_head {
             self.hand_over_receive_into(head);
         }
     }
 
-    fn unlink_receive_head(&mut self, index: u32) -> u32 {
+    fn unlink_receive_head(&mut self, index: SocketIndex) -> Option<OperationIndex> {
         let entry = &mut self.sockets[index];
-        let head = entry.receive_head;
+        let head = entry.receive_head?;
         entry.receive_head = self.operations[head].next;
-        if entry.receive_head == NONE {
-            entry.receive_tail = NONE;
+        if entry.receive_head.is_none() {
+            entry.receive_tail = None;
         }
-        head
+        Some(head)
     }
 
     /// Ends the receives that only wait in the queue.
-    pub(super) fn fail_receives(&mut self, index: u32) {
-        while self.sockets[index].receive_head != NONE {
-            let head = self.unlink_receive_head(index);
+    pub(super) fn fail_receives(&mut self, index: SocketIndex) {
+        while let Some(head) = self.unlink_receive_head(index) {
             self.fail(head, Error::new(ErrorKind::Cancelled));
         }
     }
 
-    pub(super) fn cancel_receive(&mut self, operation: u32) {
+    pub(super) fn cancel_receive(&mut self, operation: OperationIndex) {
         if self.operations[operation].is_armed {
             return self.cancel_in_kernel(operation);
         }
@@ -354,20 +345,23 @@ impl Driver {
             self.operations[operation].is_cancelled = true;
             return self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
         }
-        let index = self.operations[operation].socket;
-        let mut previous = self.sockets[index].receive_head;
-        while self.operations[previous].next != operation {
-            previous = self.operations[previous].next;
+        let index = self.operations[operation].socket();
+        let mut previous = self.sockets[index].receive_head.expect("the operation is behind it");
+        while let Some(next) = self.operations[previous].next.filter(|next| *next != operation) {
+            previous = next;
         }
         self.operations[previous].next = self.operations[operation].next;
-        if self.sockets[index].receive_tail == operation {
-            self.sockets[index].receive_tail = previous;
+        if self.sockets[index].receive_tail == Some(operation) {
+            self.sockets[index].receive_tail = Some(previous);
         }
         self.fail(operation, Error::new(ErrorKind::Cancelled));
     }
 
-    fn is_streaming(&self, index: u32) -> bool {
-        let head = self.sockets[index].receive_head;
-        head != NONE && matches!(self.operations[head].body, Body::Receive)
+    fn is_streaming(&self, index: SocketIndex) -> bool {
+        self.stream_of(index).is_some()
+    }
+
+    fn stream_of(&self, index: SocketIndex) -> Option<OperationIndex> {
+        self.sockets[index].receive_head.filter(|head| matches!(self.operations[*head].body, Body::Receive))
     }
 }

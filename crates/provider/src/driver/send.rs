@@ -8,13 +8,13 @@
 use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{Index, OperationIndex, SocketIndex};
 use crate::contract::GATHER_PIECES_MAX;
 use crate::contract::stats::LatencyKind;
 use crate::contract::{Action, Notice};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::socket::{Body, Flags, GatherIndex, Operation};
 use crate::memory::{Span, SpanList};
 
 /// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
@@ -29,7 +29,7 @@ impl Driver {
         let index = self.check_send(socket)?;
         self.check_operations()?;
         self.sockets[index].set(Flags::WRITE_CLOSED, true);
-        Ok(self.link_send(index, Operation::new(token, index, Body::ShutdownWrite)))
+        Ok(self.link_send(index, Operation::new(token, Some(index), Body::ShutdownWrite)))
     }
 
     /// Whether nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
@@ -42,7 +42,7 @@ impl Driver {
     //= LIMIT-1
     pub fn writable(&mut self, socket: SocketId, token: u64) -> Result<bool, Error> {
         let index = self.check_send(socket)?;
-        if self.sockets[index].send_head == NONE {
+        if self.sockets[index].send_head.is_none() {
             return Ok(true);
         }
         self.owe_writable(index, token);
@@ -71,7 +71,7 @@ impl Driver {
             self.owe_writable(index, token);
             return Err(self.refused(ErrorKind::Busy, payload));
         }
-        let mut operation = Operation::new(token, index, Body::Send(payload));
+        let mut operation = Operation::new(token, Some(index), Body::Send(payload));
         operation.is_quiet = is_quiet;
         operation.length = length;
         Ok(self.link_send(index, operation))
@@ -82,7 +82,7 @@ impl Driver {
         Refused::new(kind, payload)
     }
 
-    fn check_send(&self, socket: SocketId) -> Result<u32, Error> {
+    fn check_send(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.resolve(socket)?;
         let entry = &self.sockets[index];
         if !entry.is(Flags::NOT_SENDING) {
@@ -97,7 +97,7 @@ impl Driver {
     }
 
     //= LIMIT-1
-    pub(super) fn has_room(&self, index: u32, length: u32) -> bool {
+    pub(super) fn has_room(&self, index: SocketIndex, length: u32) -> bool {
         let entry = &self.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
         let fits = entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
@@ -105,7 +105,7 @@ impl Driver {
         has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
     }
 
-    pub(super) fn owe_writable(&mut self, index: u32, token: u64) {
+    pub(super) fn owe_writable(&mut self, index: SocketIndex, token: u64) {
         let id = self.socket_id(index);
         let entry = &mut self.sockets[index];
         entry.writable_token = token;
@@ -127,11 +127,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn tell_writable(&mut self, index: u32) {
+    pub(super) fn tell_writable(&mut self, index: SocketIndex) {
         let entry = &mut self.sockets[index];
         let low = self.config.send_queue_bytes_max / 2;
         let is_low = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
-        let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head == NONE } else { is_low };
+        let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head.is_none() } else { is_low };
         if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
             return;
         }
@@ -143,23 +143,21 @@ impl Driver {
         self.push(Completion { token, operation, socket, more: false, outcome });
     }
 
-    fn link_send(&mut self, index: u32, operation: Operation) -> OperationId {
+    fn link_send(&mut self, index: SocketIndex, operation: Operation) -> OperationId {
         let length = operation.length;
         let operation = self.insert(operation);
         let entry = &mut self.sockets[index];
         entry.send_bytes += length;
-        let tail = std::mem::replace(&mut entry.send_tail, operation);
-        if tail == NONE {
-            entry.send_head = operation;
-        } else {
-            self.operations[tail].next = operation;
+        match entry.send_tail.replace(operation) {
+            None => entry.send_head = Some(operation),
+            Some(tail) => self.operations[tail].next = Some(operation),
         }
         entry.send_count += 1;
         self.mark_dirty(index);
         self.operation_id(self.operations.key(operation))
     }
 
-    pub(super) fn mark_dirty(&mut self, index: u32) {
+    pub(super) fn mark_dirty(&mut self, index: SocketIndex) {
         let entry = &mut self.sockets[index];
         if entry.batch_count == 0 && !entry.is(Flags::DIRTY) {
             entry.set(Flags::DIRTY, true);
@@ -176,12 +174,9 @@ impl Driver {
         }
     }
 
-    fn pump_sends(&mut self, index: u32) {
+    fn pump_sends(&mut self, index: SocketIndex) {
         while self.sockets[index].batch_count == 0 {
-            let head = self.sockets[index].send_head;
-            if head == NONE {
-                break;
-            }
+            let Some(head) = self.sockets[index].send_head else { break };
             if matches!(self.operations[head].body, Body::ShutdownWrite) {
                 self.shut(index, head);
             } else {
@@ -191,9 +186,9 @@ impl Driver {
         self.after_sends(index);
     }
 
-    fn shut(&mut self, index: u32, head: u32) {
+    fn shut(&mut self, index: SocketIndex, head: OperationIndex) {
         let shut = self.sockets[index].endpoint.shut_write();
-        self.unlink_send_head(index);
+        self.unlink_send(index, None, head);
         match shut {
             Ok(()) => self.complete(head, Outcome::WriteShut),
             Err(error) => self.fail(head, error),
@@ -202,10 +197,10 @@ impl Driver {
 
     /// One request for as many queued sends as it takes. Exactly one is in the kernel per socket: two could reorder.
     //= ORDER-1
-    fn hand_over_batch(&mut self, index: u32, head: u32) {
+    fn hand_over_batch(&mut self, index: SocketIndex, head: OperationIndex) {
         self.batches += 1;
         let operation = &self.operations[head];
-        let (alone, done) = (operation.next == NONE, operation.done as usize);
+        let (alone, done) = (operation.next.is_none(), operation.done as usize);
         let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
         if let (true, Some(bytes)) = (alone, contiguous) {
             let left = &bytes[done..];
@@ -216,13 +211,13 @@ impl Driver {
         }
         let gather = self.gathers.take();
         let (count, bytes, is_lazy) = self.gather(gather, head);
-        let list = SpanList::of(&self.gathers.lists[gather as usize], bytes);
-        self.sockets[index].gather = gather;
+        let list = SpanList::of(&self.gathers.lists[gather.number() as usize], bytes);
+        self.sockets[index].gather = Some(gather);
         let notice = self.start_batch(index, count, bytes, is_lazy);
         self.hand_over(head, Action::SendList(list, notice));
     }
 
-    fn start_batch(&mut self, index: u32, count: u16, bytes: usize, is_lazy: bool) -> Notice {
+    fn start_batch(&mut self, index: SocketIndex, count: u16, bytes: usize, is_lazy: bool) -> Notice {
         let entry = &mut self.sockets[index];
         entry.batch_count = count;
         entry.batch_bytes = bytes as u32;
@@ -233,11 +228,14 @@ impl Driver {
 
     /// Lists the pieces of the sends from `head` on; returns how many sends and bytes they are, and whether they are all
     /// that is queued, whole and quiet.
-    fn gather(&mut self, gather: u32, head: u32) -> (u16, usize, bool) {
-        let spans = &mut self.gathers.lists[gather as usize];
-        let (mut next, mut count, mut bytes, mut is_lazy) = (head, 0, 0, true);
-        while next != NONE && spans.len() < GATHER_PIECES_MAX && bytes < BATCH_BYTES_MAX {
-            let operation = &self.operations[next];
+    fn gather(&mut self, gather: GatherIndex, head: OperationIndex) -> (u16, usize, bool) {
+        let spans = &mut self.gathers.lists[gather.number() as usize];
+        let (mut next, mut count, mut bytes, mut is_lazy) = (Some(head), 0, 0, true);
+        while let Some(at) = next
+            && spans.len() < GATHER_PIECES_MAX
+            && bytes < BATCH_BYTES_MAX
+        {
+            let operation = &self.operations[at];
             let Body::Send(payload) = &operation.body else { break };
             let taken = payload.append_spans(operation.done as usize, spans, REQUEST_BYTES_MAX - bytes);
             bytes += taken;
@@ -245,12 +243,12 @@ impl Driver {
             is_lazy &= operation.is_quiet && taken == (operation.length - operation.done) as usize;
             next = operation.next;
         }
-        (count, bytes, is_lazy && next == NONE)
+        (count, bytes, is_lazy && next.is_none())
     }
 
     /// The batch of this head has ended with so many bytes out.
     //= SEND-1
-    pub(super) fn on_sent(&mut self, head: u32, bytes: usize) {
+    pub(super) fn on_sent(&mut self, head: OperationIndex, bytes: usize) {
         if self.end_plain(head, bytes) {
             return;
         }
@@ -272,10 +270,10 @@ impl Driver {
 
     /// The common case at the price of the common case: a quiet send, all that its socket had to send, has gone out whole
     /// and nothing else waits for it. False if it is not that.
-    fn end_plain(&mut self, head: u32, bytes: usize) -> bool {
+    fn end_plain(&mut self, head: OperationIndex, bytes: usize) -> bool {
         let operation = &self.operations[head];
-        let entry = &mut self.sockets[operation.socket];
-        let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather == NONE;
+        let entry = &mut self.sockets[operation.socket()];
+        let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather.is_none();
         let is_whole = bytes == (operation.length - operation.done) as usize;
         if !is_alone || !is_whole || entry.is(Flags::SEND_END_WATCHED) {
             return false;
@@ -290,7 +288,7 @@ impl Driver {
         true
     }
 
-    pub(super) fn on_send_failed(&mut self, head: u32, error: Error) {
+    pub(super) fn on_send_failed(&mut self, head: OperationIndex, error: Error) {
         let index = self.end_batch(head);
         let is_abort = self.sockets[index].is(Flags::ABORT);
         self.note_reset(index, error);
@@ -305,8 +303,8 @@ impl Driver {
         self.go_on_sending(index);
     }
 
-    fn go_on_sending(&mut self, index: u32) {
-        if self.sockets[index].send_head == NONE {
+    fn go_on_sending(&mut self, index: SocketIndex) {
+        if self.sockets[index].send_head.is_none() {
             self.after_sends(index);
         } else {
             self.tell_writable(index);
@@ -314,29 +312,27 @@ impl Driver {
         }
     }
 
-    fn sweep_owed(&mut self, index: u32) -> bool {
+    fn sweep_owed(&mut self, index: SocketIndex) -> bool {
         let entry = &mut self.sockets[index];
         let owed = entry.is(Flags::SEND_CANCELLING);
         entry.set(Flags::SEND_CANCELLING, false);
         owed
     }
 
-    fn end_batch(&mut self, head: u32) -> u32 {
+    fn end_batch(&mut self, head: OperationIndex) -> SocketIndex {
         self.taken_back(head);
-        let index = self.operations[head].socket;
+        let index = self.operations[head].socket();
         let entry = &mut self.sockets[index];
         entry.batch_count = 0;
-        let gather = std::mem::replace(&mut entry.gather, NONE);
-        if gather != NONE {
+        if let Some(gather) = entry.gather.take() {
             self.gathers.give_back(gather);
         }
         index
     }
 
     /// Spreads sent bytes over the queue; what is whole completes.
-    fn credit(&mut self, index: u32, mut bytes: u32) {
-        while bytes > 0 {
-            let head = self.sockets[index].send_head;
+    fn credit(&mut self, index: SocketIndex, mut bytes: u32) {
+        while let Some(head) = self.sockets[index].send_head.filter(|_| bytes > 0) {
             let operation = &mut self.operations[head];
             let left = operation.length - operation.done;
             let part = left.min(bytes);
@@ -345,7 +341,7 @@ impl Driver {
             if part == left {
                 let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
                 self.counters.latency(LatencyKind::Send, waited_ns);
-                self.unlink_send_head(index);
+                self.unlink_send(index, None, head);
                 let payload = self.operations[head].take_payload().expect("a send carries a payload");
                 self.complete(head, Outcome::Sent(payload));
             }
@@ -353,40 +349,33 @@ impl Driver {
     }
 
     /// Ends all queued sends in order with an error. None may be in the kernel.
-    pub(super) fn fail_sends(&mut self, index: u32, error: Error) {
-        while self.sockets[index].send_head != NONE {
-            let head = self.unlink_send_head(index);
+    pub(super) fn fail_sends(&mut self, index: SocketIndex, error: Error) {
+        while let Some(head) = self.sockets[index].send_head {
+            self.unlink_send(index, None, head);
             self.fail(head, error);
         }
     }
 
-    fn unlink_send_head(&mut self, index: u32) -> u32 {
-        let head = self.sockets[index].send_head;
-        self.unlink_send(index, NONE, head);
-        head
-    }
-
-    fn unlink_send(&mut self, index: u32, previous: u32, operation: u32) {
+    fn unlink_send(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
         let Operation { next, length, .. } = self.operations[operation];
         let entry = &mut self.sockets[index];
         entry.send_bytes -= length;
         entry.send_count -= 1;
-        if entry.send_tail == operation {
+        if entry.send_tail == Some(operation) {
             entry.send_tail = previous;
         }
-        if previous == NONE {
-            entry.send_head = next;
-        } else {
-            self.operations[previous].next = next;
+        match previous {
+            None => entry.send_head = next,
+            Some(previous) => self.operations[previous].next = next,
         }
     }
 
     /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
-    pub(super) fn cancel_send(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
-        let (mut previous, mut next, mut position) = (NONE, self.sockets[index].send_head, 0u32);
-        while next != operation {
-            (previous, next, position) = (next, self.operations[next].next, position + 1);
+    pub(super) fn cancel_send(&mut self, operation: OperationIndex) {
+        let index = self.operations[operation].socket();
+        let (mut previous, mut next, mut position) = (None, self.sockets[index].send_head, 0u32);
+        while let Some(at) = next.filter(|at| *at != operation) {
+            (previous, next, position) = (next, self.operations[at].next, position + 1);
         }
         if position >= u32::from(self.sockets[index].batch_count) {
             return self.drop_cancelled(index, previous, operation);
@@ -395,12 +384,12 @@ impl Driver {
         let entry = &mut self.sockets[index];
         if !entry.is(Flags::SEND_CANCELLING) {
             entry.set(Flags::SEND_CANCELLING, true);
-            let head = entry.send_head;
+            let head = entry.send_head.expect("the operation is behind it, or it");
             self.request_cancel(head);
         }
     }
 
-    fn drop_cancelled(&mut self, index: u32, previous: u32, operation: u32) {
+    fn drop_cancelled(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
         if matches!(self.operations[operation].body, Body::ShutdownWrite) {
             self.sockets[index].set(Flags::WRITE_CLOSED, false);
         }
@@ -408,21 +397,20 @@ impl Driver {
         self.fail(operation, Error::new(ErrorKind::Cancelled));
     }
 
-    fn sweep_cancelled(&mut self, index: u32) {
-        let (mut previous, mut next) = (NONE, self.sockets[index].send_head);
-        while next != NONE {
-            let after = self.operations[next].next;
-            if self.operations[next].is_cancelled {
-                self.drop_cancelled(index, previous, next);
+    fn sweep_cancelled(&mut self, index: SocketIndex) {
+        let (mut previous, mut next) = (None, self.sockets[index].send_head);
+        while let Some(at) = next {
+            next = self.operations[at].next;
+            if self.operations[at].is_cancelled {
+                self.drop_cancelled(index, previous, at);
             } else {
-                previous = next;
+                previous = Some(at);
             }
-            next = after;
         }
     }
 
     /// Nothing is queued for sending any more.
-    fn after_sends(&mut self, index: u32) {
+    fn after_sends(&mut self, index: SocketIndex) {
         self.tell_writable(index);
         if self.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);

@@ -19,7 +19,8 @@
 use std::collections::VecDeque;
 
 use super::Driver;
-use crate::base::slots::{Key, NONE, Slots};
+use crate::base::index::{OperationIndex, SocketIndex, Table};
+use crate::base::slots::Key;
 use crate::config::Config;
 use crate::contract::{Action, Arrival, Shots};
 use crate::driver::socket::{Body, Entry, Flags};
@@ -150,7 +151,7 @@ impl Driver {
     }
 
     /// The socket whose place in a line this is, unless it has left the line meanwhile.
-    fn leave_line(&mut self, key: Key, flag: Flags) -> Option<u32> {
+    fn leave_line(&mut self, key: Key, flag: Flags) -> Option<SocketIndex> {
         let index = self.sockets.resolve(key).filter(|index| self.sockets[*index].is(flag))?;
         self.sockets[index].set(flag, false);
         Some(index)
@@ -158,7 +159,7 @@ impl Driver {
 
     /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
     /// does one that was served in this turn while others wait.
-    pub(super) fn arm_stream(&mut self, index: u32) {
+    pub(super) fn arm_stream(&mut self, index: SocketIndex) {
         let entry = &self.sockets[index];
         let is_served = entry.turn == self.turn_number() && self.shares.waiting(section_of(entry)) > 0;
         if is_served || entry.is(Flags::RATIONED) {
@@ -169,12 +170,9 @@ impl Driver {
     }
 
     /// True if the request is on its way.
-    fn ask(&mut self, index: u32, shots: Shots) -> bool {
+    fn ask(&mut self, index: SocketIndex, shots: Shots) -> bool {
         let entry = &self.sockets[index];
-        let head = entry.receive_head;
-        if !self.can_be_armed(index) {
-            return false;
-        }
+        let Some(head) = self.to_be_armed(index) else { return false };
         let section = section_of(entry);
         let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.config.pool.bulk_count;
         let shots = if is_crowded { Shots::One } else { shots };
@@ -186,17 +184,18 @@ impl Driver {
         true
     }
 
-    fn can_be_armed(&self, index: u32) -> bool {
+    /// The stream, if nothing keeps it from being armed.
+    fn to_be_armed(&self, index: SocketIndex) -> Option<OperationIndex> {
         let entry = &self.sockets[index];
         let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED) || entry.is(Flags::IN_LINE);
-        let head = entry.receive_head;
-        let is_stream = head != NONE && matches!(self.operations[head].body, Body::Receive);
-        is_stream && !waits && !self.operations[head].is_armed
+        let head = entry.receive_head?;
+        let operation = &self.operations[head];
+        (matches!(operation.body, Body::Receive) && !waits && !operation.is_armed).then_some(head)
     }
 
     /// The kernel had no buffer for the stream.
     //= STARVE-1
-    pub(super) fn starve(&mut self, index: u32) {
+    pub(super) fn starve(&mut self, index: SocketIndex) {
         let place = section_of(&self.sockets[index]) as usize;
         let is_first = self.shares.given_when_denied[place] != self.shares.given[place];
         self.shares.given_when_denied[place] = self.shares.given[place];
@@ -211,8 +210,8 @@ impl Driver {
         }
     }
 
-    fn wait_in_line(&mut self, index: u32) {
-        if self.can_be_armed(index) {
+    fn wait_in_line(&mut self, index: SocketIndex) {
+        if self.to_be_armed(index).is_some() {
             self.sockets[index].set(Flags::IN_LINE, true);
             let place = section_of(&self.sockets[index]) as usize;
             enqueue(&mut self.shares.rationed[place], &self.sockets, index);
@@ -221,7 +220,7 @@ impl Driver {
 
     /// Counts what a stream has delivered in this turn. True if that is more than its share.
     #[inline]
-    pub(super) fn use_share(&mut self, index: u32, bytes: usize) -> bool {
+    pub(super) fn use_share(&mut self, index: SocketIndex, bytes: usize) -> bool {
         let turn = self.turn_number();
         let entry = &mut self.sockets[index];
         if entry.turn != turn {
@@ -233,7 +232,7 @@ impl Driver {
     }
 
     /// Gives a stream bulk buffers, or takes them from it.
-    pub(super) fn set_bulk(&mut self, index: u32, is_bulk: bool) {
+    pub(super) fn set_bulk(&mut self, index: SocketIndex, is_bulk: bool) {
         let entry = &mut self.sockets[index];
         if !entry.is(Flags::DATAGRAM) && entry.is(Flags::BULK) != is_bulk {
             entry.set(Flags::BULK, is_bulk);
@@ -272,7 +271,7 @@ fn section_of(entry: &Entry) -> Section {
     if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive }
 }
 
-fn enqueue(line: &mut VecDeque<Key>, sockets: &Slots<Entry>, index: u32) {
+fn enqueue(line: &mut VecDeque<Key>, sockets: &Table<SocketIndex, Entry>, index: SocketIndex) {
     if line.len() > 2 * sockets.len() + STALE_PLACES_MAX {
         line.retain(|key| sockets.resolve(*key).is_some());
     }

@@ -13,7 +13,8 @@
 use socket2::SockAddr;
 
 use crate::base::id::OperationId;
-use crate::base::slots::NONE;
+use crate::base::index::{OperationIndex, SocketIndex, index};
+use crate::base::timer::TimerHandle;
 use crate::driver::operation::{Payload, Room};
 use crate::memory::Span;
 use crate::socket::AnySocket;
@@ -88,6 +89,15 @@ impl Flags {
     }
 }
 
+index!(
+    /// Index of a list of spans.
+    pub(crate) GatherIndex
+);
+index!(
+    /// Index of a completion that is held.
+    pub(crate) HeldIndex
+);
+
 /// One socket of the table.
 pub(crate) struct Entry {
     pub(crate) endpoint: AnySocket,
@@ -105,17 +115,17 @@ pub(crate) struct Entry {
     pub(crate) batch_count: u16,
     pub(crate) batch_bytes: u32,
     /// Which span list the batch uses.
-    pub(crate) gather: u32,
-    pub(crate) receive_head: u32,
-    pub(crate) receive_tail: u32,
-    pub(crate) send_head: u32,
-    pub(crate) send_tail: u32,
+    pub(crate) gather: Option<GatherIndex>,
+    pub(crate) receive_head: Option<OperationIndex>,
+    pub(crate) receive_tail: Option<OperationIndex>,
+    pub(crate) send_head: Option<OperationIndex>,
+    pub(crate) send_tail: Option<OperationIndex>,
     pub(crate) send_bytes: u32,
     pub(crate) send_count: u32,
-    pub(crate) held_head: u32,
-    pub(crate) held_tail: u32,
+    pub(crate) held_head: Option<HeldIndex>,
+    pub(crate) held_tail: Option<HeldIndex>,
     /// Deadline of a graceful close, or of the pause of an accept or a connect.
-    pub(crate) timer: u32,
+    pub(crate) timer: Option<TimerHandle>,
     pub(crate) backoff_ms: u16,
     pub(crate) writable_token: u64,
     pub(crate) close_token: u64,
@@ -135,16 +145,16 @@ impl Entry {
             in_kernel: 0,
             batch_count: 0,
             batch_bytes: 0,
-            gather: NONE,
-            receive_head: NONE,
-            receive_tail: NONE,
-            send_head: NONE,
-            send_tail: NONE,
+            gather: None,
+            receive_head: None,
+            receive_tail: None,
+            send_head: None,
+            send_tail: None,
             send_bytes: 0,
             send_count: 0,
-            held_head: NONE,
-            held_tail: NONE,
-            timer: NONE,
+            held_head: None,
+            held_tail: None,
+            timer: None,
             backoff_ms: 0,
             writable_token: 0,
             close_token: 0,
@@ -174,14 +184,14 @@ impl Entry {
     pub(crate) fn forget_last_send(&mut self) {
         self.in_kernel -= 1;
         self.batch_count = 0;
-        (self.send_head, self.send_tail) = (NONE, NONE);
+        (self.send_head, self.send_tail) = (None, None);
         (self.send_bytes, self.send_count) = (0, 0);
         self.set(Flags::PROMPT, false);
     }
 
     /// Nothing is queued and nothing is in the kernel.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.in_kernel == 0 && self.receive_head == NONE && self.send_head == NONE
+        self.in_kernel == 0 && self.receive_head.is_none() && self.send_head.is_none()
     }
 }
 
@@ -204,7 +214,7 @@ pub(crate) enum Body {
     SendDatagram(Box<Envelope>),
     ShutdownWrite,
     Timer {
-        handle: u32,
+        handle: Option<TimerHandle>,
         deadline_ns: u64,
     },
 }
@@ -213,9 +223,10 @@ pub(crate) enum Body {
 pub(crate) struct Operation {
     pub(crate) token: u64,
     pub(crate) submitted_ns: u64,
-    pub(crate) socket: u32,
+    /// None for a timer.
+    pub(crate) socket: Option<SocketIndex>,
     /// The operation behind it in its queue.
-    pub(crate) next: u32,
+    pub(crate) next: Option<OperationIndex>,
     /// Length of the payload or room, in bytes.
     pub(crate) length: u32,
     /// Bytes transferred so far.
@@ -232,12 +243,12 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    pub(crate) fn new(token: u64, socket: u32, body: Body) -> Self {
+    pub(crate) fn new(token: u64, socket: Option<SocketIndex>, body: Body) -> Self {
         Operation {
             token,
             submitted_ns: 0,
             socket,
-            next: NONE,
+            next: None,
             length: 0,
             done: 0,
             is_quiet: false,
@@ -246,6 +257,12 @@ impl Operation {
             is_internal: false,
             body,
         }
+    }
+
+    /// Its socket.
+    #[inline]
+    pub(crate) fn socket(&self) -> SocketIndex {
+        self.socket.expect("only a timer has no socket")
     }
 
     /// The buffer it carries, to be handed back.

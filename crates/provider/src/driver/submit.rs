@@ -6,7 +6,7 @@ use super::Driver;
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{Index, OperationIndex, SocketIndex};
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::stats::LatencyKind;
@@ -112,10 +112,10 @@ impl Driver {
             endpoint.set_nonblocking(true)?;
         }
         let id = self.attach(endpoint, Flags::CONNECTING, Origin::Own)?;
-        let index = id.key().index();
+        let index = SocketIndex::of(id.key().index());
         let body = Body::Connect(Box::new(system_address));
-        let operation = self.insert(Queued::new(token, index, body));
-        self.sockets[index].receive_head = operation;
+        let operation = self.insert(Queued::new(token, Some(index), body));
+        self.sockets[index].receive_head = Some(operation);
         self.hand_over_connect(operation);
         Ok(self.operation_id(self.operations.key(operation)))
     }
@@ -126,9 +126,9 @@ impl Driver {
         self.check_operations()?;
         // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
         let deadline_ns = time::after(self.profile.clock.now_ns(), after);
-        let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
+        let operation = self.insert(Queued::new(token, None, Body::Timer { handle: None, deadline_ns }));
         let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
-        self.operations[operation].body = Body::Timer { handle, deadline_ns };
+        self.operations[operation].body = Body::Timer { handle: Some(handle), deadline_ns };
         Ok(self.operation_id(self.operations.key(operation)))
     }
 
@@ -200,7 +200,8 @@ impl Driver {
     }
 
     fn cancel_token(&mut self, token: u64) {
-        let matches: Vec<u32> = self.operations.indices().filter(|index| self.is_token(*index, token)).collect();
+        let matches: Vec<OperationIndex> =
+            self.operations.indices().filter(|index| self.is_token(*index, token)).collect();
         for index in matches {
             // An earlier cancel of this round may have ended it.
             if self.operations.get(index).is_some() && self.is_token(index, token) {
@@ -209,14 +210,14 @@ impl Driver {
         }
     }
 
-    fn is_token(&self, index: u32, token: u64) -> bool {
+    fn is_token(&self, index: OperationIndex, token: u64) -> bool {
         self.operations[index].token == token && !self.operations[index].is_internal
     }
 
-    pub(super) fn cancel_index(&mut self, index: u32) {
+    pub(super) fn cancel_index(&mut self, index: OperationIndex) {
         match self.operations[index].body {
             Body::Timer { handle, .. } => {
-                self.timers.remove(handle);
+                self.timers.remove(handle.expect("set with the timer"));
                 self.fail(index, Error::new(ErrorKind::Cancelled));
             }
             Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
@@ -228,41 +229,41 @@ impl Driver {
     }
 
     /// Asks the back end, once, to end the request of an operation.
-    pub(super) fn cancel_in_kernel(&mut self, index: u32) {
+    pub(super) fn cancel_in_kernel(&mut self, index: OperationIndex) {
         let operation = &mut self.operations[index];
         if !std::mem::replace(&mut operation.is_cancelled, true) && operation.is_armed {
             self.request_cancel(index);
         }
     }
 
-    pub(super) fn request_cancel(&mut self, index: u32) {
-        let socket = self.operations[index].socket;
+    pub(super) fn request_cancel(&mut self, index: OperationIndex) {
+        let socket = self.operations[index].socket();
         let handle = self.sockets[socket].endpoint.handle();
         let key = self.operations.key(index);
-        self.requests.push(Request { key, socket, handle, action: Action::Cancel });
+        self.requests.push(Request { key, socket: socket.number(), handle, action: Action::Cancel });
     }
 
     /// Gives an operation's request to the back end, at the next turn.
-    pub(super) fn hand_over(&mut self, index: u32, action: Action) {
+    pub(super) fn hand_over(&mut self, index: OperationIndex, action: Action) {
         let operation = &mut self.operations[index];
         operation.is_armed = true;
-        let socket = operation.socket;
+        let socket = operation.socket();
         let entry = &mut self.sockets[socket];
         entry.in_kernel += 1;
         self.in_kernel += 1;
         let handle = entry.endpoint.handle();
-        self.requests.push(Request { key: self.operations.key(index), socket, handle, action });
+        self.requests.push(Request { key: self.operations.key(index), socket: socket.number(), handle, action });
     }
 
     /// The kernel no longer holds an operation's request.
-    pub(super) fn taken_back(&mut self, index: u32) {
+    pub(super) fn taken_back(&mut self, index: OperationIndex) {
         let operation = &mut self.operations[index];
         operation.is_armed = false;
-        self.sockets[operation.socket].in_kernel -= 1;
+        self.sockets[operation.socket()].in_kernel -= 1;
         self.in_kernel -= 1;
     }
 
-    pub(super) fn expire(&mut self, index: u32) {
+    pub(super) fn expire(&mut self, index: OperationIndex) {
         if let Body::Timer { deadline_ns, .. } = self.operations[index].body {
             self.counters.latency(LatencyKind::TimerLag, self.now_ns.saturating_sub(deadline_ns));
         }
@@ -280,14 +281,14 @@ impl Driver {
     }
 
     /// Puts an operation into its table, after `check_operations`.
-    pub(super) fn insert(&mut self, mut operation: Queued) -> u32 {
+    pub(super) fn insert(&mut self, mut operation: Queued) -> OperationIndex {
         operation.submitted_ns = self.now_ns;
         if !operation.is_internal {
             self.user_operations += 1;
             self.counters.totals.requests += 1;
         }
         let inserted = self.operations.insert(operation);
-        inserted.unwrap_or_else(|_| unreachable!("operations_max + one per socket are provided for")).index()
+        inserted.unwrap_or_else(|_| unreachable!("operations_max + one per socket are provided for"))
     }
 
     /// What kind of socket it is, in the mode that the back end needs.
@@ -321,15 +322,15 @@ impl Driver {
     }
 
     fn attach(&mut self, endpoint: AnySocket, flags: Flags, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
-        let key = match self.sockets.insert(Entry::new(endpoint, flags)) {
-            Ok(key) => key,
+        let index = match self.sockets.insert(Entry::new(endpoint, flags)) {
+            Ok(index) => index,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
-        let endpoint = &self.sockets[key.index()].endpoint;
-        match self.provider.attach(key.index(), endpoint, origin) {
-            Ok(()) => Ok(SocketId::new(self.number.number, key)),
+        let endpoint = &self.sockets[index].endpoint;
+        match self.provider.attach(index.number(), endpoint, origin) {
+            Ok(()) => Ok(self.socket_id(index)),
             Err(error) => {
-                let entry = self.sockets.remove(key.index()).expect("inserted above");
+                let entry = self.sockets.remove(index).expect("inserted above");
                 Err(Refused { error, value: entry.endpoint })
             }
         }
