@@ -27,18 +27,18 @@ impl Driver {
     ///
     /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
     pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
-        let index = self.resolve(listener)?;
-        self.check_operations()?;
-        if !self.sockets[index].is(Flags::LISTENER) {
+        let index = self.core.resolve(listener)?;
+        self.core.check_operations()?;
+        if !self.core.sockets[index].is(Flags::LISTENER) {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
-        if self.sockets[index].receive_head.is_some() {
+        if self.core.sockets[index].receive_head.is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.insert(Operation::new(token, Some(index), Body::Accept));
-        self.sockets[index].receive_head = Some(operation);
-        self.hand_over(operation, Action::Accept);
-        Ok(self.operation_id(self.operations.key(operation)))
+        let operation = self.core.insert(Operation::new(token, Some(index), Body::Accept));
+        self.core.sockets[index].receive_head = Some(operation);
+        self.core.hand_over(operation, Action::Accept);
+        Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
     /// Another handle of a listener, for another driver: both accept on it, and it listens until both are closed.
@@ -46,42 +46,42 @@ impl Driver {
     /// Errors: `Stale`; `InvalidInput` if it is no listener, or one of a simulated network; what the system says, for example
     /// `DescriptorLimit`.
     pub fn clone_listener(&self, listener: SocketId) -> Result<AcceptedSocket, Error> {
-        let index = self.resolve(listener)?;
-        if !self.sockets[index].is(Flags::LISTENER) {
+        let index = self.core.resolve(listener)?;
+        if !self.core.sockets[index].is(Flags::LISTENER) {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
-        let socket = self.sockets[index].endpoint.try_clone()?;
+        let socket = self.core.sockets[index].endpoint.try_clone()?;
         Ok(AcceptedSocket { socket, nonblocking: None, is_fresh: false })
     }
 
     /// Times that accept streams have paused, and connections that were closed at once because descriptors ran out, so
     /// far: those of [`Stats`](crate::Stats), for whoever looks at them in each turn.
     pub fn accept_troubles(&self) -> (u64, u64) {
-        (self.counters.totals.accept_pauses, self.counters.totals.shed)
+        (self.core.counters.totals.accept_pauses, self.core.counters.totals.shed)
     }
 
     pub(super) fn on_accepted(&mut self, operation: OperationIndex, socket: AcceptedSocket, more: bool) {
-        let index = self.operations[operation].socket();
-        self.counters.totals.accepted += 1;
-        self.sockets[index].backoff_ms = 0;
-        self.report(operation, Outcome::Accepted(socket));
+        let index = self.core.operations[operation].socket();
+        self.core.counters.totals.accepted += 1;
+        self.core.sockets[index].backoff_ms = 0;
+        self.core.report(operation, Outcome::Accepted(socket));
         if !more {
-            self.taken_back(operation);
+            self.core.taken_back(operation);
             self.accept_disarmed(operation);
         }
     }
 
     pub(super) fn on_accept_failed(&mut self, operation: OperationIndex, error: Error) {
-        self.taken_back(operation);
-        let index = self.operations[operation].socket();
+        self.core.taken_back(operation);
+        let index = self.core.operations[operation].socket();
         match error.kind() {
             ErrorKind::Cancelled => self.accept_disarmed(operation),
             ErrorKind::InvalidInput => self.end_accept(operation, error),
             // The connection ended while it waited to be accepted, or the network under it failed (accept(2)): next one.
             ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::TimedOut
-                if self.sockets[index].backoff_ms == 0 =>
+                if self.core.sockets[index].backoff_ms == 0 =>
             {
-                self.sockets[index].backoff_ms = 1;
+                self.core.sockets[index].backoff_ms = 1;
                 self.accept_disarmed(operation);
             }
             _ => self.back_off(operation, error),
@@ -89,10 +89,10 @@ impl Driver {
     }
 
     fn accept_disarmed(&mut self, operation: OperationIndex) {
-        if self.operations[operation].is_cancelled {
+        if self.core.operations[operation].is_cancelled {
             self.end_cancelled_accept(operation);
         } else {
-            self.hand_over(operation, Action::Accept);
+            self.core.hand_over(operation, Action::Accept);
         }
     }
 
@@ -105,45 +105,45 @@ impl Driver {
     /// listener, such as the process that takes it over, would hear of it until the next connection comes.
     //= CANCEL-1
     fn accept_left_over(&mut self, operation: OperationIndex) {
-        let index = self.operations[operation].socket();
-        if self.sockets[index].is(Flags::CLOSING) || !self.profile.is_told_alone {
+        let index = self.core.operations[operation].socket();
+        if self.core.sockets[index].is(Flags::CLOSING) || !self.core.profile.is_told_alone {
             return;
         }
         for _ in 0..WAITING_MAX {
-            let waiting = self.sockets[index].endpoint.accept_waiting();
+            let waiting = self.core.sockets[index].endpoint.accept_waiting();
             let Some(endpoint) = waiting else { return };
-            self.counters.totals.accepted += 1;
+            self.core.counters.totals.accepted += 1;
             let socket = AcceptedSocket { socket: endpoint, nonblocking: None, is_fresh: true };
-            self.report(operation, Outcome::Accepted(socket));
+            self.core.report(operation, Outcome::Accepted(socket));
         }
     }
 
     fn end_accept(&mut self, operation: OperationIndex, error: Error) {
-        let index = self.operations[operation].socket();
-        self.sockets[index].receive_head = None;
-        self.fail(operation, error);
-        if self.sockets[index].is(Flags::CLOSING) {
+        let index = self.core.operations[operation].socket();
+        self.core.sockets[index].receive_head = None;
+        self.core.fail(operation, error);
+        if self.core.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);
         }
     }
 
     fn back_off(&mut self, operation: OperationIndex, error: Error) {
-        if self.operations[operation].is_cancelled {
+        if self.core.operations[operation].is_cancelled {
             return self.end_cancelled_accept(operation);
         }
-        let index = self.operations[operation].socket();
-        self.counters.totals.accept_pauses += 1;
-        if self.sockets[index].backoff_ms <= 1 {
-            self.report(operation, Outcome::AcceptPaused(error));
+        let index = self.core.operations[operation].socket();
+        self.core.counters.totals.accept_pauses += 1;
+        if self.core.sockets[index].backoff_ms <= 1 {
+            self.core.report(operation, Outcome::AcceptPaused(error));
         }
         if matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit) {
             self.shed(index);
         }
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
         entry.set(Flags::BACKING_OFF, true);
         let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = Some(self.timers.insert(time::after(self.now_ns, after), Due::Accept(index)));
+        entry.timer = Some(self.core.timers.insert(time::after(self.core.now_ns, after), Due::Accept(index)));
     }
 
     /// Gives the reserve descriptor up to take the waiting connections, one after the other, and close them: their peers
@@ -153,40 +153,34 @@ impl Driver {
             return;
         }
         for _ in 0..WAITING_MAX {
-            if self.sockets[index].endpoint.accept_waiting().is_none() {
+            if self.core.sockets[index].endpoint.accept_waiting().is_none() {
                 break;
             }
-            self.counters.totals.shed += 1;
+            self.core.counters.totals.shed += 1;
         }
-        self.reserve = self.profile.network.reserve();
+        self.reserve = self.core.profile.network.reserve();
     }
 
     pub(super) fn accept_again(&mut self, index: SocketIndex) {
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         entry.timer = None;
         entry.set(Flags::BACKING_OFF, false);
         let operation = entry.receive_head;
         if self.reserve.is_none() {
-            self.reserve = self.profile.network.reserve();
+            self.reserve = self.core.profile.network.reserve();
         }
         if let Some(operation) = operation {
-            self.hand_over(operation, Action::Accept);
+            self.core.hand_over(operation, Action::Accept);
         }
     }
 
     pub(super) fn cancel_accept(&mut self, operation: OperationIndex) {
-        let index = self.operations[operation].socket();
-        if self.operations[operation].is_armed {
-            return self.cancel_in_kernel(operation);
+        let index = self.core.operations[operation].socket();
+        if self.core.operations[operation].is_armed {
+            return self.core.cancel_in_kernel(operation);
         }
-        self.stop_timer(index);
-        self.sockets[index].set(Flags::BACKING_OFF, false);
+        self.core.stop_timer(index);
+        self.core.sockets[index].set(Flags::BACKING_OFF, false);
         self.end_cancelled_accept(operation);
-    }
-
-    pub(super) fn stop_timer(&mut self, index: SocketIndex) {
-        if let Some(timer) = self.sockets[index].timer.take() {
-            self.timers.remove(timer);
-        }
     }
 }

@@ -33,7 +33,7 @@ impl Driver {
     /// `InvalidInput` (no IP address, a peer of another family or with port 0, or `datagram_bytes_max` above what a bulk buffer holds, or `coalesce` with bulk
     /// buffers below 64 KiB), or what the system says.
     pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
-        self.check_open()?;
+        self.core.check_open()?;
         let mut flags = Flags::DATAGRAM;
         flags.set_if(Flags::HAS_PEER, options.peer.is_some());
         flags.set_if(Flags::BULK, options.datagram_bytes_max > self.datagram_limit(Section::Receive));
@@ -41,16 +41,16 @@ impl Driver {
             flags.set_if(Flags::COALESCE, true);
             flags.set_if(Flags::BULK, true);
         }
-        let is_large_enough = self.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
+        let is_large_enough = self.core.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
         holds(Setting::Coalesce, !options.coalesce || is_large_enough)?;
         holds(Setting::DatagramBytesMax, options.datagram_bytes_max <= self.datagram_limit(Section::Bulk))?;
-        let coalesce = options.coalesce && self.config.datagrams.coalesce;
+        let coalesce = options.coalesce && self.core.config.datagrams.coalesce;
         let address = address.into().unmapped();
         let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
         flags.set_if(Flags::V6, is_v6);
         let peer = options.peer.map(|peer| destination(peer, is_v6)).transpose()?;
         let options = &BindOptions { coalesce, peer, ..*options };
-        let endpoint = self.profile.network.datagram(&address, options)?;
+        let endpoint = self.core.profile.network.datagram(&address, options)?;
         self.attach_new(endpoint, flags)
     }
 
@@ -85,13 +85,13 @@ impl Driver {
     /// Errors: `Stale`, `InvalidInput` (not a datagram socket, no multicast address, wrong family), or what the system says.
     pub fn join_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
         let index = self.resolve_datagram(socket)?;
-        self.sockets[index].endpoint.set_membership(group, interface, true)
+        self.core.sockets[index].endpoint.set_membership(group, interface, true)
     }
 
     /// Undoes [`join_multicast`](Self::join_multicast). Errors: the same.
     pub fn leave_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
         let index = self.resolve_datagram(socket)?;
-        self.sockets[index].endpoint.set_membership(group, interface, false)
+        self.core.sockets[index].endpoint.set_membership(group, interface, false)
     }
 
     pub(super) fn is_datagram(&self, socket: SocketId) -> bool {
@@ -99,14 +99,14 @@ impl Driver {
     }
 
     fn resolve_datagram(&self, socket: SocketId) -> Result<SocketIndex, Error> {
-        let index = self.resolve(socket)?;
-        let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
+        let index = self.core.resolve(socket)?;
+        let is_datagram = self.core.sockets[index].is(Flags::DATAGRAM);
         if is_datagram { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
     }
 
     /// The longest datagram that every back end can put into a buffer of the section, in bytes.
     fn datagram_limit(&self, section: Section) -> u32 {
-        let pool = &self.config.pool;
+        let pool = &self.core.config.pool;
         let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes };
         bytes - DATAGRAM_OVERHEAD_BYTES
     }
@@ -124,7 +124,7 @@ impl Driver {
             Ok(index) => index,
             Err(error) => return Err(self.refused(error.kind(), payload)),
         };
-        if to.is_none() && !self.sockets[index].is(Flags::HAS_PEER) {
+        if to.is_none() && !self.core.sockets[index].is(Flags::HAS_PEER) {
             return Err(self.refused(ErrorKind::NotConnected, payload));
         }
         let Some(length) = payload.datagram_length() else {
@@ -135,17 +135,17 @@ impl Driver {
             return Err(self.refused(ErrorKind::Busy, payload));
         }
         let mut envelope = self.envelopes.pop().unwrap_or_default();
-        let to = to.map(|to| destination(to, self.sockets[index].is(Flags::V6))).transpose();
+        let to = to.map(|to| destination(to, self.core.sockets[index].is(Flags::V6))).transpose();
         envelope.address = to.unwrap_or_default().map(Into::into);
         payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
         let mut operation = Operation::new(token, Some(index), Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);
-        let operation = self.insert(operation);
-        let entry = &mut self.sockets[index];
+        let operation = self.core.insert(operation);
+        let entry = &mut self.core.sockets[index];
         (entry.send_bytes, entry.send_count) = (entry.send_bytes + length, entry.send_count + 1);
         let notice = if is_quiet && !entry.is(Flags::WRITABLE_OWED) { Notice::Lazy } else { Notice::Prompt };
-        let id = self.operation_id(self.operations.key(operation));
+        let id = self.core.operation_id(self.core.operations.key(operation));
         match to {
             Ok(_) => self.hand_over_datagram(operation, notice),
             // Systems answer in many ways, and some only after they have tried to send it together with others.
@@ -155,46 +155,46 @@ impl Driver {
     }
 
     fn hand_over_datagram(&mut self, operation: OperationIndex, notice: Notice) {
-        let Operation { body, length, .. } = &self.operations[operation];
+        let Operation { body, length, .. } = &self.core.operations[operation];
         let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
         let list = SpanList::of(&envelope.spans, *length as usize);
         let target = Target::of(envelope.address.as_ref());
         self.batches += 1;
-        self.hand_over(operation, Action::SendDatagram(list, target, notice));
+        self.core.hand_over(operation, Action::SendDatagram(list, target, notice));
     }
 
     /// A datagram has gone, or found no room at all: then again, waiting for room.
     pub(super) fn on_datagram_sent(&mut self, operation: OperationIndex, bytes: usize) {
-        self.taken_back(operation);
-        let Operation { length, is_cancelled, submitted_ns, .. } = self.operations[operation];
-        let index = self.operations[operation].socket();
+        self.core.taken_back(operation);
+        let Operation { length, is_cancelled, submitted_ns, .. } = self.core.operations[operation];
+        let index = self.core.operations[operation].socket();
         if bytes < length as usize {
-            if is_cancelled || self.sockets[index].is(Flags::ABORT) {
+            if is_cancelled || self.core.sockets[index].is(Flags::ABORT) {
                 return self.end_datagram(operation, Err(Error::new(ErrorKind::Cancelled)));
             }
             return self.hand_over_datagram(operation, Notice::Prompt);
         }
-        self.counters.totals.sent_bytes += bytes as u64;
-        self.counters.latency(LatencyKind::Send, self.now_ns.saturating_sub(submitted_ns));
+        self.core.counters.totals.sent_bytes += bytes as u64;
+        self.core.counters.latency(LatencyKind::Send, self.core.now_ns.saturating_sub(submitted_ns));
         self.end_datagram(operation, Ok(()));
     }
 
     pub(super) fn on_datagram_failed(&mut self, operation: OperationIndex, error: Error) {
-        self.taken_back(operation);
-        let is_abort = self.sockets[self.operations[operation].socket()].is(Flags::ABORT);
+        self.core.taken_back(operation);
+        let is_abort = self.core.sockets[self.core.operations[operation].socket()].is(Flags::ABORT);
         self.end_datagram(operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }));
     }
 
     fn end_datagram(&mut self, operation: OperationIndex, result: Result<(), Error>) {
-        let (index, length) = (self.operations[operation].socket(), self.operations[operation].length);
-        let body = std::mem::replace(&mut self.operations[operation].body, Body::Receive);
+        let (index, length) = (self.core.operations[operation].socket(), self.core.operations[operation].length);
+        let body = std::mem::replace(&mut self.core.operations[operation].body, Body::Receive);
         let Body::SendDatagram(mut envelope) = body else { unreachable!("only datagrams come here") };
         let payload = envelope.payload.take().expect("taken once");
         envelope.spans.clear();
         self.envelopes.push(envelope);
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         (entry.send_bytes, entry.send_count) = (entry.send_bytes - length, entry.send_count - 1);
-        self.complete(
+        self.core.complete(
             operation,
             match result {
                 Ok(()) => Outcome::Sent(payload),
@@ -202,16 +202,16 @@ impl Driver {
             },
         );
         self.tell_writable(index);
-        if self.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);
         }
     }
 
     //= DGRAM-1
     pub(super) fn on_datagram(&mut self, operation: OperationIndex, bytes: Buffer, from: SocketAddr, more: bool) {
-        let index = self.operations[operation].socket();
-        let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
-        self.counters.totals.received_bytes += bytes.len() as u64;
+        let index = self.core.operations[operation].socket();
+        let section = if self.core.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
+        self.core.counters.totals.received_bytes += bytes.len() as u64;
         // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
         self.use_share(index, bytes.len());
         let fits = bytes.len() <= self.datagram_limit(section) as usize;
@@ -233,23 +233,23 @@ impl Driver {
         while bytes.len() > segment_bytes {
             let rest = bytes.split_off(segment_bytes);
             let datagram = std::mem::replace(&mut bytes, rest);
-            self.counters.totals.merged_received += 1;
+            self.core.counters.totals.merged_received += 1;
             self.on_datagram(operation, datagram, from, true);
         }
-        self.counters.totals.merged_received += 1;
+        self.core.counters.totals.merged_received += 1;
         self.on_datagram(operation, bytes, from, more);
     }
 
     /// One report of a stream of datagrams.
     pub(super) fn on_datagram_item(&mut self, operation: OperationIndex, outcome: Outcome, more: bool) {
-        let index = self.operations[operation].socket();
+        let index = self.core.operations[operation].socket();
         if !more {
-            self.taken_back(operation);
-            self.sockets[index].set(Flags::DISARMING, false);
+            self.core.taken_back(operation);
+            self.core.sockets[index].set(Flags::DISARMING, false);
         }
-        if !self.sockets[index].is(Flags::CLOSING) {
-            let item = self.item(operation, outcome);
-            if self.sockets[index].is_holding() { self.hold(index, item) } else { self.push(item) }
+        if !self.core.sockets[index].is(Flags::CLOSING) {
+            let item = self.core.item(operation, outcome);
+            if self.core.sockets[index].is_holding() { self.hold(index, item) } else { self.core.push(item) }
         }
         if !more {
             self.stream_disarmed(operation);
@@ -258,10 +258,10 @@ impl Driver {
 
     /// Datagrams that are under way go out; nothing is received any more.
     pub(super) fn close_datagrams(&mut self, index: SocketIndex, deadline: Duration) {
-        let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
-        self.sockets[index].timer = Some(self.timers.insert(deadline_ns, Due::Close(index)));
-        self.sockets[index].set(Flags::PAUSED, false);
-        if let Some(head) = self.sockets[index].receive_head {
+        let deadline_ns = time::after(self.core.profile.clock.now_ns(), deadline);
+        self.core.sockets[index].timer = Some(self.core.timers.insert(deadline_ns, Due::Close(index)));
+        self.core.sockets[index].set(Flags::PAUSED, false);
+        if let Some(head) = self.core.sockets[index].receive_head {
             self.cancel_receive(head);
         }
         self.go_on_closing(index);
@@ -270,10 +270,10 @@ impl Driver {
     /// Aborting: the rare case, and the only one in which somebody asks which datagrams a socket has under way.
     pub(super) fn cancel_datagrams(&mut self, index: SocketIndex) {
         let is_its_own = |at: &OperationIndex| {
-            let operation = &self.operations[*at];
+            let operation = &self.core.operations[*at];
             operation.socket == Some(index) && matches!(operation.body, Body::SendDatagram(..))
         };
-        let under_way: Vec<OperationIndex> = self.operations.indices().filter(is_its_own).collect();
-        under_way.into_iter().for_each(|operation| self.cancel_in_kernel(operation));
+        let under_way: Vec<OperationIndex> = self.core.operations.indices().filter(is_its_own).collect();
+        under_way.into_iter().for_each(|operation| self.core.cancel_in_kernel(operation));
     }
 }

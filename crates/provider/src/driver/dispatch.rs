@@ -12,7 +12,7 @@ impl Driver {
     /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.
     //= OWN-1
     pub(super) fn dispatch(&mut self, event: Event) {
-        let Some(operation) = self.operations.resolve(event.key) else {
+        let Some(operation) = self.core.operations.resolve(event.key) else {
             debug_assert!(false, "an event for an operation that has ended");
             return;
         };
@@ -38,7 +38,7 @@ impl Driver {
     }
 
     fn on_failed(&mut self, operation: OperationIndex, error: Error) {
-        match self.operations[operation].body {
+        match self.core.operations[operation].body {
             Body::Accept => self.on_accept_failed(operation, error),
             Body::Connect(_) => self.on_connect_ended(operation, Err(error)),
             Body::Receive => self.on_receive_failed(operation, error),

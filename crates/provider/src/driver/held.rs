@@ -41,37 +41,37 @@ impl Held {
 
 impl Driver {
     pub(super) fn hold(&mut self, index: SocketIndex, completion: Completion) {
-        self.counters.totals.completions += 1;
-        self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
-        self.held.push(&mut self.sockets[index], completion);
+        self.core.counters.totals.completions += 1;
+        self.core.counters.totals.errors += u64::from(completion.outcome.error().is_some());
+        self.held.push(&mut self.core.sockets[index], completion);
     }
 
     /// What has come for the socket's stream and was not polled yet: held from now on.
     pub(super) fn hold_undelivered(&mut self, index: SocketIndex) {
         // Bytes and the end of one stream: they carry its id.
-        let stream = self.sockets[index].stream;
+        let stream = self.core.sockets[index].stream;
         if !self.has_undelivered(stream) {
             return;
         }
-        for _ in 0..self.ready.len() {
-            match self.ready.pop_front() {
+        for _ in 0..self.core.ready.len() {
+            match self.core.ready.pop_front() {
                 Some(completion) if completion.operation == stream => {
-                    self.held.push(&mut self.sockets[index], completion);
+                    self.held.push(&mut self.core.sockets[index], completion);
                 }
-                Some(other) => self.ready.push_back(other),
+                Some(other) => self.core.ready.push_back(other),
                 None => {}
             }
         }
     }
 
     pub(super) fn has_undelivered(&self, stream: OperationId) -> bool {
-        stream != OperationId::NONE && self.ready.iter().any(|completion| completion.operation == stream)
+        stream != OperationId::NONE && self.core.ready.iter().any(|completion| completion.operation == stream)
     }
 
     /// What is held is delivered by the next poll.
     pub(super) fn release_held(&mut self, index: SocketIndex) {
-        while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
-            self.ready.push_back(completion);
+        while let Some(completion) = self.held.pop(&mut self.core.sockets[index]) {
+            self.core.ready.push_back(completion);
         }
     }
 
@@ -80,7 +80,7 @@ impl Driver {
     //= EOF-1
     pub(super) fn discard_held(&mut self, index: SocketIndex) {
         let mut has_discarded = false;
-        while let Some(mut completion) = self.held.pop(&mut self.sockets[index]) {
+        while let Some(mut completion) = self.held.pop(&mut self.core.sockets[index]) {
             if completion.more {
                 has_discarded = true;
                 continue;
@@ -89,7 +89,7 @@ impl Driver {
                 let error = Error::new(ErrorKind::Cancelled);
                 completion.outcome = Outcome::Failed { error, payload: None, transferred: 0 };
             }
-            self.ready.push_back(completion);
+            self.core.ready.push_back(completion);
         }
     }
 }

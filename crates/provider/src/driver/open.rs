@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
+use super::core::Core;
 use super::held::Held;
 use super::share::Shares;
 use super::{Driver, Gathers};
@@ -41,33 +42,36 @@ impl Driver {
         let sockets = capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?;
         let now_ns = profile.clock.now_ns();
         let reserve = profile.network.reserve();
-        Ok(Driver {
+        let core = Core {
             provider,
             profile,
             pool,
             config: config.clone(),
+            number,
             sockets: Table::of(sockets),
             operations: Table::of(operations),
-            number,
             requests: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
-            events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
             ready: capacity::queue(TURN_FIRST, Setting::OperationsMax)?,
+            timers: Timers::default(),
+            counters: Counters::new(),
+            now_ns,
+            user_operations: 0,
+            in_kernel: 0,
+            is_shut: false,
+        };
+        Ok(Driver {
+            core,
+            events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
             dirty: capacity::vector(TURN_FIRST, Setting::SocketsMax)?,
             shares: Shares::new(config),
             crowded: VecDeque::new(),
             held: Held::default(),
             gathers: Gathers::default(),
             envelopes: Vec::new(),
-            timers: Timers::default(),
             mailbox,
-            counters: Counters::new(),
-            now_ns,
-            user_operations: 0,
-            in_kernel: 0,
             batches: 0,
             reserve,
             trouble: None,
-            is_shut: false,
             _pinned: PhantomData,
         })
     }

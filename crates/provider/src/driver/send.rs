@@ -27,8 +27,8 @@ impl Driver {
     //= HALF-1
     pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
         let index = self.check_send(socket)?;
-        self.check_operations()?;
-        self.sockets[index].set(Flags::WRITE_CLOSED, true);
+        self.core.check_operations()?;
+        self.core.sockets[index].set(Flags::WRITE_CLOSED, true);
         Ok(self.link_send(index, Operation::new(token, Some(index), Body::ShutdownWrite)))
     }
 
@@ -42,11 +42,11 @@ impl Driver {
     //= LIMIT-1
     pub fn writable(&mut self, socket: SocketId, token: u64) -> Result<bool, Error> {
         let index = self.check_send(socket)?;
-        if self.sockets[index].send_head.is_none() {
+        if self.core.sockets[index].send_head.is_none() {
             return Ok(true);
         }
         self.owe_writable(index, token);
-        self.sockets[index].set(Flags::EMPTY_AWAITED, true);
+        self.core.sockets[index].set(Flags::EMPTY_AWAITED, true);
         Ok(false)
     }
 
@@ -78,13 +78,13 @@ impl Driver {
     }
 
     pub(super) fn refused(&mut self, kind: ErrorKind, payload: Payload) -> Refused<Payload> {
-        self.counters.totals.refused += 1;
+        self.core.counters.totals.refused += 1;
         Refused::new(kind, payload)
     }
 
     fn check_send(&self, socket: SocketId) -> Result<SocketIndex, Error> {
-        let index = self.resolve(socket)?;
-        let entry = &self.sockets[index];
+        let index = self.core.resolve(socket)?;
+        let entry = &self.core.sockets[index];
         if !entry.is(Flags::NOT_SENDING) {
             return Ok(index);
         }
@@ -98,16 +98,17 @@ impl Driver {
 
     //= LIMIT-1
     pub(super) fn has_room(&self, index: SocketIndex, length: u32) -> bool {
-        let entry = &self.sockets[index];
+        let entry = &self.core.sockets[index];
         // An empty queue takes one send of any size: otherwise a large message could never go.
-        let fits = entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
+        let fits =
+            entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.core.config.send_queue_bytes_max);
         let has_bytes = fits || entry.send_count == 0;
-        has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
+        has_bytes && entry.send_count < self.core.config.send_queue_count_max && self.core.check_operations().is_ok()
     }
 
     pub(super) fn owe_writable(&mut self, index: SocketIndex, token: u64) {
-        let id = self.socket_id(index);
-        let entry = &mut self.sockets[index];
+        let id = self.core.socket_id(index);
+        let entry = &mut self.core.sockets[index];
         entry.writable_token = token;
         if !entry.is(Flags::WRITABLE_OWED) {
             entry.set(Flags::WRITABLE_OWED, true);
@@ -119,18 +120,18 @@ impl Driver {
 
     /// Sockets that were refused for want of an operation slot, while slots are free.
     pub(super) fn tell_crowded(&mut self) {
-        while !self.crowded.is_empty() && self.check_operations().is_ok() {
+        while !self.crowded.is_empty() && self.core.check_operations().is_ok() {
             let id = self.crowded.pop_front().unwrap_or(SocketId::NONE);
-            if let Ok(index) = self.resolve(id) {
+            if let Ok(index) = self.core.resolve(id) {
                 self.tell_writable(index);
             }
         }
     }
 
     pub(super) fn tell_writable(&mut self, index: SocketIndex) {
-        let entry = &mut self.sockets[index];
-        let low = self.config.send_queue_bytes_max / 2;
-        let is_low = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
+        let entry = &mut self.core.sockets[index];
+        let low = self.core.config.send_queue_bytes_max / 2;
+        let is_low = entry.send_bytes <= low && entry.send_count <= self.core.config.send_queue_count_max / 2;
         let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head.is_none() } else { is_low };
         if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
             return;
@@ -138,27 +139,27 @@ impl Driver {
         entry.set(Flags::WRITABLE_OWED, false);
         entry.set(Flags::EMPTY_AWAITED, false);
         let token = entry.writable_token;
-        let socket = self.socket_id(index);
+        let socket = self.core.socket_id(index);
         let (operation, outcome) = (OperationId::NONE, Outcome::Writable);
-        self.push(Completion { token, operation, socket, more: false, outcome });
+        self.core.push(Completion { token, operation, socket, more: false, outcome });
     }
 
     fn link_send(&mut self, index: SocketIndex, operation: Operation) -> OperationId {
         let length = operation.length;
-        let operation = self.insert(operation);
-        let entry = &mut self.sockets[index];
+        let operation = self.core.insert(operation);
+        let entry = &mut self.core.sockets[index];
         entry.send_bytes += length;
         match entry.send_tail.replace(operation) {
             None => entry.send_head = Some(operation),
-            Some(tail) => self.operations[tail].next = Some(operation),
+            Some(tail) => self.core.operations[tail].next = Some(operation),
         }
         entry.send_count += 1;
         self.mark_dirty(index);
-        self.operation_id(self.operations.key(operation))
+        self.core.operation_id(self.core.operations.key(operation))
     }
 
     pub(super) fn mark_dirty(&mut self, index: SocketIndex) {
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         if entry.batch_count == 0 && !entry.is(Flags::DIRTY) {
             entry.set(Flags::DIRTY, true);
             self.dirty.push(index);
@@ -167,17 +168,17 @@ impl Driver {
 
     pub(super) fn pump_dirty(&mut self) {
         while let Some(index) = self.dirty.pop() {
-            if self.sockets.get(index).is_some_and(|entry| entry.is(Flags::DIRTY)) {
-                self.sockets[index].set(Flags::DIRTY, false);
+            if self.core.sockets.get(index).is_some_and(|entry| entry.is(Flags::DIRTY)) {
+                self.core.sockets[index].set(Flags::DIRTY, false);
                 self.pump_sends(index);
             }
         }
     }
 
     fn pump_sends(&mut self, index: SocketIndex) {
-        while self.sockets[index].batch_count == 0 {
-            let Some(head) = self.sockets[index].send_head else { break };
-            if matches!(self.operations[head].body, Body::ShutdownWrite) {
+        while self.core.sockets[index].batch_count == 0 {
+            let Some(head) = self.core.sockets[index].send_head else { break };
+            if matches!(self.core.operations[head].body, Body::ShutdownWrite) {
                 self.shut(index, head);
             } else {
                 return self.hand_over_batch(index, head);
@@ -187,11 +188,11 @@ impl Driver {
     }
 
     fn shut(&mut self, index: SocketIndex, head: OperationIndex) {
-        let shut = self.sockets[index].endpoint.shut_write();
+        let shut = self.core.sockets[index].endpoint.shut_write();
         self.unlink_send(index, None, head);
         match shut {
-            Ok(()) => self.complete(head, Outcome::WriteShut),
-            Err(error) => self.fail(head, error),
+            Ok(()) => self.core.complete(head, Outcome::WriteShut),
+            Err(error) => self.core.fail(head, error),
         }
     }
 
@@ -199,7 +200,7 @@ impl Driver {
     //= ORDER-1
     fn hand_over_batch(&mut self, index: SocketIndex, head: OperationIndex) {
         self.batches += 1;
-        let operation = &self.operations[head];
+        let operation = &self.core.operations[head];
         let (alone, done) = (operation.next.is_none(), operation.done as usize);
         let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
         if let (true, Some(bytes)) = (alone, contiguous) {
@@ -207,18 +208,18 @@ impl Driver {
             let span = Span::of(&left[..left.len().min(REQUEST_BYTES_MAX)]);
             let is_lazy = operation.is_quiet && span.length == left.len();
             let notice = self.start_batch(index, 1, span.length, is_lazy);
-            return self.hand_over(head, Action::Send(span, notice));
+            return self.core.hand_over(head, Action::Send(span, notice));
         }
         let gather = self.gathers.take();
         let (count, bytes, is_lazy) = self.gather(gather, head);
         let list = SpanList::of(&self.gathers.lists[gather.number() as usize], bytes);
-        self.sockets[index].gather = Some(gather);
+        self.core.sockets[index].gather = Some(gather);
         let notice = self.start_batch(index, count, bytes, is_lazy);
-        self.hand_over(head, Action::SendList(list, notice));
+        self.core.hand_over(head, Action::SendList(list, notice));
     }
 
     fn start_batch(&mut self, index: SocketIndex, count: u16, bytes: usize, is_lazy: bool) -> Notice {
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         entry.batch_count = count;
         entry.batch_bytes = bytes as u32;
         let waits = [Flags::PROMPT, Flags::WRITABLE_OWED, Flags::CLOSING].iter().any(|flag| entry.is(*flag));
@@ -235,7 +236,7 @@ impl Driver {
             && spans.len() < GATHER_PIECES_MAX
             && bytes < BATCH_BYTES_MAX
         {
-            let operation = &self.operations[at];
+            let operation = &self.core.operations[at];
             let Body::Send(payload) = &operation.body else { break };
             let taken = payload.append_spans(operation.done as usize, spans, REQUEST_BYTES_MAX - bytes);
             bytes += taken;
@@ -252,45 +253,45 @@ impl Driver {
         if self.end_plain(head, bytes) {
             return;
         }
-        if matches!(self.operations[head].body, Body::SendDatagram(..)) {
+        if matches!(self.core.operations[head].body, Body::SendDatagram(..)) {
             return self.on_datagram_sent(head, bytes);
         }
         let index = self.end_batch(head);
-        self.counters.totals.sent_bytes += bytes as u64;
-        let is_short = bytes < self.sockets[index].batch_bytes as usize;
+        self.core.counters.totals.sent_bytes += bytes as u64;
+        let is_short = bytes < self.core.sockets[index].batch_bytes as usize;
         self.credit(index, bytes as u32);
-        if self.sockets[index].is(Flags::ABORT) {
+        if self.core.sockets[index].is(Flags::ABORT) {
             self.fail_sends(index, Error::new(ErrorKind::Cancelled));
         } else if self.sweep_owed(index) {
             self.sweep_cancelled(index);
         }
-        self.sockets[index].set(Flags::PROMPT, is_short);
+        self.core.sockets[index].set(Flags::PROMPT, is_short);
         self.go_on_sending(index);
     }
 
     /// The common case at the price of the common case: a quiet send, all that its socket had to send, has gone out whole
     /// and nothing else waits for it. False if it is not that.
     fn end_plain(&mut self, head: OperationIndex, bytes: usize) -> bool {
-        let operation = &self.operations[head];
-        let entry = &mut self.sockets[operation.socket()];
+        let operation = &self.core.operations[head];
+        let entry = &mut self.core.sockets[operation.socket()];
         let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather.is_none();
         let is_whole = bytes == (operation.length - operation.done) as usize;
         if !is_alone || !is_whole || entry.is(Flags::SEND_END_WATCHED) {
             return false;
         }
-        let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
+        let waited_ns = self.core.now_ns.saturating_sub(operation.submitted_ns);
         entry.forget_last_send();
-        self.operations.clear(head);
-        self.user_operations -= 1;
-        self.in_kernel -= 1;
-        self.counters.totals.sent_bytes += bytes as u64;
-        self.counters.latency(LatencyKind::Send, waited_ns);
+        self.core.operations.clear(head);
+        self.core.user_operations -= 1;
+        self.core.in_kernel -= 1;
+        self.core.counters.totals.sent_bytes += bytes as u64;
+        self.core.counters.latency(LatencyKind::Send, waited_ns);
         true
     }
 
     pub(super) fn on_send_failed(&mut self, head: OperationIndex, error: Error) {
         let index = self.end_batch(head);
-        let is_abort = self.sockets[index].is(Flags::ABORT);
+        let is_abort = self.core.sockets[index].is(Flags::ABORT);
         self.note_reset(index, error);
         let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
         // An abort resets the connection itself: that is what its sends would report.
@@ -304,7 +305,7 @@ impl Driver {
     }
 
     fn go_on_sending(&mut self, index: SocketIndex) {
-        if self.sockets[index].send_head.is_none() {
+        if self.core.sockets[index].send_head.is_none() {
             self.after_sends(index);
         } else {
             self.tell_writable(index);
@@ -313,16 +314,16 @@ impl Driver {
     }
 
     fn sweep_owed(&mut self, index: SocketIndex) -> bool {
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         let owed = entry.is(Flags::SEND_CANCELLING);
         entry.set(Flags::SEND_CANCELLING, false);
         owed
     }
 
     fn end_batch(&mut self, head: OperationIndex) -> SocketIndex {
-        self.taken_back(head);
-        let index = self.operations[head].socket();
-        let entry = &mut self.sockets[index];
+        self.core.taken_back(head);
+        let index = self.core.operations[head].socket();
+        let entry = &mut self.core.sockets[index];
         entry.batch_count = 0;
         if let Some(gather) = entry.gather.take() {
             self.gathers.give_back(gather);
@@ -332,33 +333,33 @@ impl Driver {
 
     /// Spreads sent bytes over the queue; what is whole completes.
     fn credit(&mut self, index: SocketIndex, mut bytes: u32) {
-        while let Some(head) = self.sockets[index].send_head.filter(|_| bytes > 0) {
-            let operation = &mut self.operations[head];
+        while let Some(head) = self.core.sockets[index].send_head.filter(|_| bytes > 0) {
+            let operation = &mut self.core.operations[head];
             let left = operation.length - operation.done;
             let part = left.min(bytes);
             operation.done += part;
             bytes -= part;
             if part == left {
-                let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
-                self.counters.latency(LatencyKind::Send, waited_ns);
+                let waited_ns = self.core.now_ns.saturating_sub(operation.submitted_ns);
+                self.core.counters.latency(LatencyKind::Send, waited_ns);
                 self.unlink_send(index, None, head);
-                let payload = self.operations[head].take_payload().expect("a send carries a payload");
-                self.complete(head, Outcome::Sent(payload));
+                let payload = self.core.operations[head].take_payload().expect("a send carries a payload");
+                self.core.complete(head, Outcome::Sent(payload));
             }
         }
     }
 
     /// Ends all queued sends in order with an error. None may be in the kernel.
     pub(super) fn fail_sends(&mut self, index: SocketIndex, error: Error) {
-        while let Some(head) = self.sockets[index].send_head {
+        while let Some(head) = self.core.sockets[index].send_head {
             self.unlink_send(index, None, head);
-            self.fail(head, error);
+            self.core.fail(head, error);
         }
     }
 
     fn unlink_send(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
-        let Operation { next, length, .. } = self.operations[operation];
-        let entry = &mut self.sockets[index];
+        let Operation { next, length, .. } = self.core.operations[operation];
+        let entry = &mut self.core.sockets[index];
         entry.send_bytes -= length;
         entry.send_count -= 1;
         if entry.send_tail == Some(operation) {
@@ -366,42 +367,42 @@ impl Driver {
         }
         match previous {
             None => entry.send_head = next,
-            Some(previous) => self.operations[previous].next = next,
+            Some(previous) => self.core.operations[previous].next = next,
         }
     }
 
     /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
     pub(super) fn cancel_send(&mut self, operation: OperationIndex) {
-        let index = self.operations[operation].socket();
-        let (mut previous, mut next, mut position) = (None, self.sockets[index].send_head, 0u32);
+        let index = self.core.operations[operation].socket();
+        let (mut previous, mut next, mut position) = (None, self.core.sockets[index].send_head, 0u32);
         while let Some(at) = next.filter(|at| *at != operation) {
-            (previous, next, position) = (next, self.operations[at].next, position + 1);
+            (previous, next, position) = (next, self.core.operations[at].next, position + 1);
         }
-        if position >= u32::from(self.sockets[index].batch_count) {
+        if position >= u32::from(self.core.sockets[index].batch_count) {
             return self.drop_cancelled(index, previous, operation);
         }
-        self.operations[operation].is_cancelled = true;
-        let entry = &mut self.sockets[index];
+        self.core.operations[operation].is_cancelled = true;
+        let entry = &mut self.core.sockets[index];
         if !entry.is(Flags::SEND_CANCELLING) {
             entry.set(Flags::SEND_CANCELLING, true);
             let head = entry.send_head.expect("the operation is behind it, or it");
-            self.request_cancel(head);
+            self.core.request_cancel(head);
         }
     }
 
     fn drop_cancelled(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
-        if matches!(self.operations[operation].body, Body::ShutdownWrite) {
-            self.sockets[index].set(Flags::WRITE_CLOSED, false);
+        if matches!(self.core.operations[operation].body, Body::ShutdownWrite) {
+            self.core.sockets[index].set(Flags::WRITE_CLOSED, false);
         }
         self.unlink_send(index, previous, operation);
-        self.fail(operation, Error::new(ErrorKind::Cancelled));
+        self.core.fail(operation, Error::new(ErrorKind::Cancelled));
     }
 
     fn sweep_cancelled(&mut self, index: SocketIndex) {
-        let (mut previous, mut next) = (None, self.sockets[index].send_head);
+        let (mut previous, mut next) = (None, self.core.sockets[index].send_head);
         while let Some(at) = next {
-            next = self.operations[at].next;
-            if self.operations[at].is_cancelled {
+            next = self.core.operations[at].next;
+            if self.core.operations[at].is_cancelled {
                 self.drop_cancelled(index, previous, at);
             } else {
                 previous = Some(at);
@@ -412,7 +413,7 @@ impl Driver {
     /// Nothing is queued for sending any more.
     fn after_sends(&mut self, index: SocketIndex) {
         self.tell_writable(index);
-        if self.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is(Flags::CLOSING) {
             self.go_on_closing(index);
         }
     }

@@ -103,7 +103,7 @@ impl Driver {
                 // Who was armed may have no bytes and use no buffer, and then nothing would come of it that starts a turn.
                 self.shares.is_behind |= available > 0 && self.shares.waiting(section) > 0;
             }
-            self.shares.given[section as usize] = self.pool.given(section);
+            self.shares.given[section as usize] = self.core.pool.given(section);
         }
     }
 
@@ -112,11 +112,12 @@ impl Driver {
         let place = section as usize;
         // The kernel has buffers and says again and again that it has none: it has bound them to receives that wait. Only
         // another one helps.
-        let is_new = self.pool.free(section) > 0 || self.pool.given(section) != self.shares.given_when_denied[place];
+        let is_new =
+            self.core.pool.free(section) > 0 || self.core.pool.given(section) != self.shares.given_when_denied[place];
         if !is_new && self.shares.denials[place] >= DENIALS_MAX {
             return 0;
         }
-        self.pool.available(section)
+        self.core.pool.available(section)
     }
 
     /// Returns how many buffers are left for others.
@@ -125,8 +126,8 @@ impl Driver {
         while available > 0 {
             let Some(key) = self.shares.starved[place].pop_front() else { break };
             let Some(index) = self.leave_line(key, Flags::STARVED) else { continue };
-            let is_stream = !self.sockets[index].is(Flags::DATAGRAM);
-            self.sockets[index].set(Flags::RATIONED, is_stream);
+            let is_stream = !self.core.sockets[index].is(Flags::DATAGRAM);
+            self.core.sockets[index].set(Flags::RATIONED, is_stream);
             available -= usize::from(self.ask(index, Shots::One));
         }
         available
@@ -136,13 +137,13 @@ impl Driver {
     /// least.
     fn feed_rationed(&mut self, section: Section, available: usize, ration_bytes: &mut usize) {
         let place = section as usize;
-        let pool = &self.config.pool;
+        let pool = &self.core.config.pool;
         let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes } as usize;
         let mut rations = if available > 0 { (available / 2).min(*ration_bytes / bytes).max(1) } else { 0 };
         while rations > 0 {
             let Some(key) = self.shares.rationed[place].pop_front() else { return };
             let Some(index) = self.leave_line(key, Flags::IN_LINE) else { continue };
-            let shots = if self.sockets[index].is(Flags::RATIONED) { Shots::One } else { Shots::Many };
+            let shots = if self.core.sockets[index].is(Flags::RATIONED) { Shots::One } else { Shots::Many };
             if self.ask(index, shots) {
                 rations -= 1;
                 *ration_bytes = ration_bytes.saturating_sub(bytes);
@@ -152,15 +153,15 @@ impl Driver {
 
     /// The socket whose place in a line this is, unless it has left the line meanwhile.
     fn leave_line(&mut self, key: Key, flag: Flags) -> Option<SocketIndex> {
-        let index = self.sockets.resolve(key).filter(|index| self.sockets[*index].is(flag))?;
-        self.sockets[index].set(flag, false);
+        let index = self.core.sockets.resolve(key).filter(|index| self.core.sockets[*index].is(flag))?;
+        self.core.sockets[index].set(flag, false);
         Some(index)
     }
 
     /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
     /// does one that was served in this turn while others wait.
     pub(super) fn arm_stream(&mut self, index: SocketIndex) {
-        let entry = &self.sockets[index];
+        let entry = &self.core.sockets[index];
         let is_served = entry.turn == self.turn_number() && self.shares.waiting(section_of(entry)) > 0;
         if is_served || entry.is(Flags::RATIONED) {
             self.wait_in_line(index);
@@ -171,50 +172,50 @@ impl Driver {
 
     /// True if the request is on its way.
     fn ask(&mut self, index: SocketIndex, shots: Shots) -> bool {
-        let entry = &self.sockets[index];
+        let entry = &self.core.sockets[index];
         let Some(head) = self.to_be_armed(index) else { return false };
         let section = section_of(entry);
-        let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.config.pool.bulk_count;
+        let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.core.config.pool.bulk_count;
         let shots = if is_crowded { Shots::One } else { shots };
         let is_datagram = entry.is(Flags::DATAGRAM);
         let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
         let action =
             if is_datagram { Action::ReceiveDatagrams(section, arrival) } else { Action::Receive(section, shots) };
-        self.hand_over(head, action);
+        self.core.hand_over(head, action);
         true
     }
 
     /// The stream, if nothing keeps it from being armed.
     fn to_be_armed(&self, index: SocketIndex) -> Option<OperationIndex> {
-        let entry = &self.sockets[index];
+        let entry = &self.core.sockets[index];
         let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED) || entry.is(Flags::IN_LINE);
         let head = entry.receive_head?;
-        let operation = &self.operations[head];
+        let operation = &self.core.operations[head];
         (matches!(operation.body, Body::Receive) && !waits && !operation.is_armed).then_some(head)
     }
 
     /// The kernel had no buffer for the stream.
     //= STARVE-1
     pub(super) fn starve(&mut self, index: SocketIndex) {
-        let place = section_of(&self.sockets[index]) as usize;
+        let place = section_of(&self.core.sockets[index]) as usize;
         let is_first = self.shares.given_when_denied[place] != self.shares.given[place];
         self.shares.given_when_denied[place] = self.shares.given[place];
         self.shares.denials[place] = if is_first { 1 } else { self.shares.denials[place].saturating_add(1) };
-        if self.sockets[index].turn == self.turn_number() {
+        if self.core.sockets[index].turn == self.turn_number() {
             // It has used buffers in this very turn: who has used none is served before it.
             return self.wait_in_line(index);
         }
-        if !self.sockets[index].is(Flags::STARVED) && !self.sockets[index].is(Flags::IN_LINE) {
-            self.sockets[index].set(Flags::STARVED, true);
-            enqueue(&mut self.shares.starved[place], &self.sockets, index);
+        if !self.core.sockets[index].is(Flags::STARVED) && !self.core.sockets[index].is(Flags::IN_LINE) {
+            self.core.sockets[index].set(Flags::STARVED, true);
+            enqueue(&mut self.shares.starved[place], &self.core.sockets, index);
         }
     }
 
     fn wait_in_line(&mut self, index: SocketIndex) {
         if self.to_be_armed(index).is_some() {
-            self.sockets[index].set(Flags::IN_LINE, true);
-            let place = section_of(&self.sockets[index]) as usize;
-            enqueue(&mut self.shares.rationed[place], &self.sockets, index);
+            self.core.sockets[index].set(Flags::IN_LINE, true);
+            let place = section_of(&self.core.sockets[index]) as usize;
+            enqueue(&mut self.shares.rationed[place], &self.core.sockets, index);
         }
     }
 
@@ -222,7 +223,7 @@ impl Driver {
     #[inline]
     pub(super) fn use_share(&mut self, index: SocketIndex, bytes: usize) -> bool {
         let turn = self.turn_number();
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         if entry.turn != turn {
             (entry.turn, entry.turn_bytes) = (turn, 0);
             self.shares.served += 1;
@@ -233,7 +234,7 @@ impl Driver {
 
     /// Gives a stream bulk buffers, or takes them from it.
     pub(super) fn set_bulk(&mut self, index: SocketIndex, is_bulk: bool) {
-        let entry = &mut self.sockets[index];
+        let entry = &mut self.core.sockets[index];
         if !entry.is(Flags::DATAGRAM) && entry.is(Flags::BULK) != is_bulk {
             entry.set(Flags::BULK, is_bulk);
             let count = &mut self.shares.bulk_streams;
@@ -250,9 +251,9 @@ impl Driver {
     pub(super) fn settle_shares(&mut self) {
         let Shares { served, has_run_out, .. } = self.shares;
         (self.shares.served, self.shares.has_run_out) = (0, false);
-        self.shares.bytes_max = self.config.turn_bytes_max;
+        self.shares.bytes_max = self.core.config.turn_bytes_max;
         if has_run_out {
-            let pool = &self.config.pool;
+            let pool = &self.core.config.pool;
             let waiting: usize = SECTIONS.iter().map(|section| self.shares.waiting(*section)).sum();
             let all = u64::from(pool.receive_count) * u64::from(pool.buffer_bytes);
             let part = (all / (u64::from(served) + waiting as u64).max(1)).max(u64::from(pool.buffer_bytes));
@@ -263,7 +264,7 @@ impl Driver {
     /// The number of this turn, as sockets remember it.
     #[inline]
     fn turn_number(&self) -> u32 {
-        self.counters.totals.turns as u32
+        self.core.counters.totals.turns as u32
     }
 }
 

@@ -9,8 +9,8 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::index::{Index, OperationIndex, SocketIndex};
 use crate::base::time;
 use crate::base::timer::Due;
+use crate::contract::Origin;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Origin, Request};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::mailbox::Message;
 use crate::driver::operation::{Operation, Payload, Room};
@@ -53,7 +53,7 @@ impl Driver {
             Operation::Adopt { socket } => match self.adopt(socket) {
                 Ok(socket) => {
                     let outcome = Outcome::Adopted;
-                    self.push(Completion { token, operation: OperationId::NONE, socket, more: false, outcome });
+                    self.core.push(Completion { token, operation: OperationId::NONE, socket, more: false, outcome });
                     Ok(OperationId::NONE)
                 }
                 Err(refused) => Err(refused.map(|socket| Operation::Adopt { socket })),
@@ -65,10 +65,10 @@ impl Driver {
     /// `DescriptorLimit`, `Busy` (`sockets_max`), `InvalidInput` with the [`Setting`](crate::Setting) for a time out of range,
     /// or what the system says.
     pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
-        self.check_open()?;
+        self.core.check_open()?;
         let address = address.into().unmapped();
         options.check_for(&address)?;
-        let endpoint = self.profile.network.listener(&address, options)?;
+        let endpoint = self.core.profile.network.listener(&address, options)?;
         self.attach_new(endpoint, Flags::LISTENER)
     }
 
@@ -79,7 +79,7 @@ impl Driver {
     pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
         let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
         let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
-        if !self.profile.network.has(&socket) {
+        if !self.core.profile.network.has(&socket) {
             return Err(Refused::new(ErrorKind::ForeignSocket, back(socket)));
         }
         let attached = match self.prepare(&socket, nonblocking, is_fresh, Flags::default()) {
@@ -100,12 +100,12 @@ impl Driver {
         options: &ConnectOptions,
         token: u64,
     ) -> Result<OperationId, Error> {
-        self.check_open()?;
-        self.check_operations()?;
+        self.core.check_open()?;
+        self.core.check_operations()?;
         let address = address.into().unmapped();
         let options = &options.checked_for(&address)?;
         let system_address = address.to_system()?;
-        let endpoint = self.profile.network.connector(&address, options)?;
+        let endpoint = self.core.profile.network.connector(&address, options)?;
         self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
         if system_address.is_unix() {
             // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
@@ -114,22 +114,22 @@ impl Driver {
         let id = self.attach(endpoint, Flags::CONNECTING, Origin::Own)?;
         let index = SocketIndex::of(id.key().index());
         let body = Body::Connect(Box::new(system_address));
-        let operation = self.insert(Queued::new(token, Some(index), body));
-        self.sockets[index].receive_head = Some(operation);
+        let operation = self.core.insert(Queued::new(token, Some(index), body));
+        self.core.sockets[index].receive_head = Some(operation);
         self.hand_over_connect(operation);
-        Ok(self.operation_id(self.operations.key(operation)))
+        Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
     /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
     pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
-        self.check_open()?;
-        self.check_operations()?;
+        self.core.check_open()?;
+        self.core.check_operations()?;
         // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = time::after(self.profile.clock.now_ns(), after);
-        let operation = self.insert(Queued::new(token, None, Body::Timer { handle: None, deadline_ns }));
-        let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
-        self.operations[operation].body = Body::Timer { handle: Some(handle), deadline_ns };
-        Ok(self.operation_id(self.operations.key(operation)))
+        let deadline_ns = time::after(self.core.profile.clock.now_ns(), after);
+        let operation = self.core.insert(Queued::new(token, None, Body::Timer { handle: None, deadline_ns }));
+        let handle = self.core.timers.insert(deadline_ns, Due::Operation(operation));
+        self.core.operations[operation].body = Body::Timer { handle: Some(handle), deadline_ns };
+        Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
     /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
@@ -137,7 +137,7 @@ impl Driver {
     /// Errors: `Stale` if it has completed already.
     //= CANCEL-1
     pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
-        let index = self.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
+        let index = self.core.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
         self.cancel_index(index);
         Ok(())
     }
@@ -195,100 +195,44 @@ impl Driver {
         if let Err(Refused { error, value }) = self.submit(operation, token) {
             let outcome = Outcome::Refused { error, value: Box::new(value) };
             let (operation, socket) = (OperationId::NONE, SocketId::NONE);
-            self.push(Completion { token, operation, socket, more: false, outcome });
+            self.core.push(Completion { token, operation, socket, more: false, outcome });
         }
     }
 
     fn cancel_token(&mut self, token: u64) {
         let matches: Vec<OperationIndex> =
-            self.operations.indices().filter(|index| self.is_token(*index, token)).collect();
+            self.core.operations.indices().filter(|index| self.is_token(*index, token)).collect();
         for index in matches {
             // An earlier cancel of this round may have ended it.
-            if self.operations.get(index).is_some() && self.is_token(index, token) {
+            if self.core.operations.get(index).is_some() && self.is_token(index, token) {
                 self.cancel_index(index);
             }
         }
     }
 
     fn is_token(&self, index: OperationIndex, token: u64) -> bool {
-        self.operations[index].token == token && !self.operations[index].is_internal
+        self.core.operations[index].token == token && !self.core.operations[index].is_internal
     }
 
     pub(super) fn cancel_index(&mut self, index: OperationIndex) {
-        match self.operations[index].body {
+        match self.core.operations[index].body {
             Body::Timer { handle, .. } => {
-                self.timers.remove(handle.expect("set with the timer"));
-                self.fail(index, Error::new(ErrorKind::Cancelled));
+                self.core.timers.remove(handle.expect("set with the timer"));
+                self.core.fail(index, Error::new(ErrorKind::Cancelled));
             }
             Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
             Body::Accept => self.cancel_accept(index),
             Body::Connect(_) => self.cancel_connect(index),
-            Body::SendDatagram(..) => self.cancel_in_kernel(index),
+            Body::SendDatagram(..) => self.core.cancel_in_kernel(index),
             Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
         }
     }
 
-    /// Asks the back end, once, to end the request of an operation.
-    pub(super) fn cancel_in_kernel(&mut self, index: OperationIndex) {
-        let operation = &mut self.operations[index];
-        if !std::mem::replace(&mut operation.is_cancelled, true) && operation.is_armed {
-            self.request_cancel(index);
-        }
-    }
-
-    pub(super) fn request_cancel(&mut self, index: OperationIndex) {
-        let socket = self.operations[index].socket();
-        let handle = self.sockets[socket].endpoint.handle();
-        let key = self.operations.key(index);
-        self.requests.push(Request { key, socket: socket.number(), handle, action: Action::Cancel });
-    }
-
-    /// Gives an operation's request to the back end, at the next turn.
-    pub(super) fn hand_over(&mut self, index: OperationIndex, action: Action) {
-        let operation = &mut self.operations[index];
-        operation.is_armed = true;
-        let socket = operation.socket();
-        let entry = &mut self.sockets[socket];
-        entry.in_kernel += 1;
-        self.in_kernel += 1;
-        let handle = entry.endpoint.handle();
-        self.requests.push(Request { key: self.operations.key(index), socket: socket.number(), handle, action });
-    }
-
-    /// The kernel no longer holds an operation's request.
-    pub(super) fn taken_back(&mut self, index: OperationIndex) {
-        let operation = &mut self.operations[index];
-        operation.is_armed = false;
-        self.sockets[operation.socket()].in_kernel -= 1;
-        self.in_kernel -= 1;
-    }
-
     pub(super) fn expire(&mut self, index: OperationIndex) {
-        if let Body::Timer { deadline_ns, .. } = self.operations[index].body {
-            self.counters.latency(LatencyKind::TimerLag, self.now_ns.saturating_sub(deadline_ns));
+        if let Body::Timer { deadline_ns, .. } = self.core.operations[index].body {
+            self.core.counters.latency(LatencyKind::TimerLag, self.core.now_ns.saturating_sub(deadline_ns));
         }
-        self.complete(index, Outcome::Expired);
-    }
-
-    pub(super) fn check_open(&self) -> Result<(), Error> {
-        if self.is_shut { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
-    }
-
-    //= LIMIT-1
-    pub(super) fn check_operations(&self) -> Result<(), Error> {
-        let is_full = self.user_operations >= self.config.operations_max as usize;
-        if is_full { Err(Error::new(ErrorKind::Busy)) } else { Ok(()) }
-    }
-
-    /// Puts an operation into its table, after `check_operations`.
-    pub(super) fn insert(&mut self, mut operation: Queued) -> OperationIndex {
-        operation.submitted_ns = self.now_ns;
-        if !operation.is_internal {
-            self.user_operations += 1;
-            self.counters.totals.requests += 1;
-        }
-        let inserted = self.operations.insert(operation);
-        inserted.unwrap_or_else(|_| unreachable!("operations_max + one per socket are provided for"))
+        self.core.complete(index, Outcome::Expired);
     }
 
     /// What kind of socket it is, in the mode that the back end needs.
@@ -299,7 +243,7 @@ impl Driver {
         is_fresh: bool,
         mut flags: Flags,
     ) -> Result<Flags, Error> {
-        self.check_open()?;
+        self.core.check_open()?;
         if !is_fresh {
             let class = endpoint.class()?;
             flags.set_if(Flags::LISTENER, class == Class::Listener);
@@ -308,7 +252,7 @@ impl Driver {
             flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
         }
         // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
-        let wanted = flags.is(Flags::LISTENER) || self.profile.is_nonblocking;
+        let wanted = flags.is(Flags::LISTENER) || self.core.profile.is_nonblocking;
         if nonblocking != Some(wanted) {
             endpoint.set_nonblocking(wanted)?;
         }
@@ -322,15 +266,15 @@ impl Driver {
     }
 
     fn attach(&mut self, endpoint: AnySocket, flags: Flags, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
-        let index = match self.sockets.insert(Entry::new(endpoint, flags)) {
+        let index = match self.core.sockets.insert(Entry::new(endpoint, flags)) {
             Ok(index) => index,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
-        let endpoint = &self.sockets[index].endpoint;
-        match self.provider.attach(index.number(), endpoint, origin) {
-            Ok(()) => Ok(self.socket_id(index)),
+        let endpoint = &self.core.sockets[index].endpoint;
+        match self.core.provider.attach(index.number(), endpoint, origin) {
+            Ok(()) => Ok(self.core.socket_id(index)),
             Err(error) => {
-                let entry = self.sockets.remove(index).expect("inserted above");
+                let entry = self.core.sockets.remove(index).expect("inserted above");
                 Err(Refused { error, value: entry.endpoint })
             }
         }
