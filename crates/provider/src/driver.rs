@@ -23,6 +23,7 @@ pub(crate) mod info;
 pub(crate) mod mailbox;
 mod open;
 pub(crate) mod operation;
+mod queued;
 mod receive;
 mod send;
 mod share;
@@ -47,7 +48,8 @@ use crate::driver::completion::Completions;
 use crate::driver::core::Core;
 use crate::driver::info::Info;
 use crate::driver::mailbox::Mailbox;
-use crate::driver::socket::{Envelope, Flags, GatherIndex};
+use crate::driver::queued::Envelope;
+use crate::driver::socket::GatherIndex;
 use crate::driver::submitter::Submitter;
 use crate::memory::Span;
 use crate::memory::buffer::{Buffer, PoolState};
@@ -210,8 +212,10 @@ impl Driver {
     pub fn has_unread(&self, socket: SocketId) -> Result<bool, Error> {
         let index = self.core.resolve(socket)?;
         let entry = &self.core.sockets[index];
-        let is_held = entry.held_head.is_some() || self.has_undelivered(entry.stream);
-        Ok(is_held || (!entry.is(Flags::ENDED) && entry.endpoint.has_input()))
+        let Some(receiving) = entry.find_receiving() else { return Ok(entry.endpoint.has_input()) };
+        let has_undelivered = || receiving.input.last_stream().is_some_and(|stream| self.core.has_undelivered(stream));
+        let is_held = receiving.held.is_some() || has_undelivered();
+        Ok(is_held || (!receiving.has_ended && entry.endpoint.has_input()))
     }
 
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {

@@ -81,6 +81,11 @@ impl<I: Index, T> Table<I, T> {
         self.slots.get(index.number())
     }
 
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: I) -> Option<&mut T> {
+        self.slots.get_mut(index.number())
+    }
+
     /// The key under which an occupied slot is known.
     #[inline]
     pub(crate) fn key(&self, index: I) -> Key {

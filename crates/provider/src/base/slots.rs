@@ -128,6 +128,10 @@ impl<T> Slots<T> {
         self.slots.get(index as usize)?.value.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.value.as_mut()
+    }
+
     /// The key under which an occupied slot is known.
     pub(crate) fn key(&self, index: u32) -> Key {
         Key::new(index, self.slots[index as usize].generation)

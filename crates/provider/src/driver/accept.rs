@@ -10,12 +10,13 @@ use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::Action;
 use crate::driver::completion::Outcome;
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Attempt, Listener, Role, Trouble};
 use crate::socket::AcceptedSocket;
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
-const BACKOFF_MS_MIN: u16 = 10;
-const BACKOFF_MS_MAX: u16 = 1000;
+const PAUSE_MS_MIN: u16 = 10;
+const PAUSE_MS_MAX: u16 = 1000;
 /// Connections that are taken out of a listener at once, at most: the largest backlog that Linux gives by default
 /// (net.core.somaxconn).
 const WAITING_MAX: u32 = 4096;
@@ -29,15 +30,14 @@ impl Driver {
     pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
         let index = self.core.resolve(listener)?;
         self.core.check_operations()?;
-        if !self.core.sockets[index].is(Flags::LISTENER) {
+        let Role::Listener(Listener { accepting, .. }) = &self.core.sockets[index].role else {
             return Err(Error::new(ErrorKind::InvalidInput));
-        }
-        if self.core.sockets[index].receive_head.is_some() {
+        };
+        if accepting.operation().is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.core.insert(Operation::new(token, Some(index), Body::Accept));
-        self.core.sockets[index].receive_head = Some(operation);
-        self.core.hand_over(operation, Action::Accept);
+        let operation = self.core.insert(Queued::new(token, Some(index), Body::Accept));
+        self.ask_for_connections(index, operation);
         Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
@@ -47,7 +47,7 @@ impl Driver {
     /// `DescriptorLimit`.
     pub fn clone_listener(&self, listener: SocketId) -> Result<AcceptedSocket, Error> {
         let index = self.core.resolve(listener)?;
-        if !self.core.sockets[index].is(Flags::LISTENER) {
+        if !self.core.sockets[index].is_listener() {
             return Err(Error::new(ErrorKind::InvalidInput));
         }
         let socket = self.core.sockets[index].endpoint.try_clone()?;
@@ -63,11 +63,11 @@ impl Driver {
     pub(super) fn on_accepted(&mut self, operation: OperationIndex, socket: AcceptedSocket, more: bool) {
         let index = self.core.operations[operation].socket();
         self.core.counters.totals.accepted += 1;
-        self.core.sockets[index].backoff_ms = 0;
+        self.listener(index).trouble = Trouble::None;
         self.core.report(operation, Outcome::Accepted(socket));
         if !more {
             self.core.taken_back(operation);
-            self.accept_disarmed(operation);
+            self.accept_disarmed(index, operation);
         }
     }
 
@@ -75,38 +75,43 @@ impl Driver {
         self.core.taken_back(operation);
         let index = self.core.operations[operation].socket();
         match error.kind() {
-            ErrorKind::Cancelled => self.accept_disarmed(operation),
-            ErrorKind::InvalidInput => self.end_accept(operation, error),
+            ErrorKind::Cancelled => self.accept_disarmed(index, operation),
+            ErrorKind::InvalidInput => self.end_accept(index, operation, error),
             // The connection ended while it waited to be accepted, or the network under it failed (accept(2)): next one.
             ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::TimedOut
-                if self.core.sockets[index].backoff_ms == 0 =>
+                if self.listener(index).trouble == Trouble::None =>
             {
-                self.core.sockets[index].backoff_ms = 1;
-                self.accept_disarmed(operation);
+                self.listener(index).trouble = Trouble::Skipped;
+                self.accept_disarmed(index, operation);
             }
-            _ => self.back_off(operation, error),
+            _ if self.core.operations[operation].is_cancelled => self.end_cancelled_accept(index, operation),
+            _ => self.back_off(index, operation, error),
         }
     }
 
-    fn accept_disarmed(&mut self, operation: OperationIndex) {
+    fn accept_disarmed(&mut self, index: SocketIndex, operation: OperationIndex) {
         if self.core.operations[operation].is_cancelled {
-            self.end_cancelled_accept(operation);
+            self.end_cancelled_accept(index, operation);
         } else {
-            self.core.hand_over(operation, Action::Accept);
+            self.ask_for_connections(index, operation);
         }
     }
 
-    fn end_cancelled_accept(&mut self, operation: OperationIndex) {
-        self.accept_left_over(operation);
-        self.end_accept(operation, Error::new(ErrorKind::Cancelled));
+    fn ask_for_connections(&mut self, index: SocketIndex, operation: OperationIndex) {
+        self.listener(index).accepting = Attempt::InKernel(operation);
+        self.core.hand_over(operation, Action::Accept);
+    }
+
+    fn end_cancelled_accept(&mut self, index: SocketIndex, operation: OperationIndex) {
+        self.accept_left_over(index, operation);
+        self.end_accept(index, operation, Error::new(ErrorKind::Cancelled));
     }
 
     /// Takes what this stream was told of and could not take before it was cancelled: nobody else who accepts on the
     /// listener, such as the process that takes it over, would hear of it until the next connection comes.
     //= CANCEL-1
-    fn accept_left_over(&mut self, operation: OperationIndex) {
-        let index = self.core.operations[operation].socket();
-        if self.core.sockets[index].is(Flags::CLOSING) || !self.core.profile.is_told_alone {
+    fn accept_left_over(&mut self, index: SocketIndex, operation: OperationIndex) {
+        if self.core.sockets[index].is_closing() || !self.core.profile.is_told_alone {
             return;
         }
         for _ in 0..WAITING_MAX {
@@ -118,37 +123,36 @@ impl Driver {
         }
     }
 
-    fn end_accept(&mut self, operation: OperationIndex, error: Error) {
-        let index = self.core.operations[operation].socket();
-        self.core.sockets[index].receive_head = None;
+    fn end_accept(&mut self, index: SocketIndex, operation: OperationIndex, error: Error) {
+        self.listener(index).accepting = Attempt::None;
         self.core.fail(operation, error);
-        if self.core.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is_closing() {
             self.go_on_closing(index);
         }
     }
 
-    fn back_off(&mut self, operation: OperationIndex, error: Error) {
-        if self.core.operations[operation].is_cancelled {
-            return self.end_cancelled_accept(operation);
-        }
-        let index = self.core.operations[operation].socket();
+    fn back_off(&mut self, index: SocketIndex, operation: OperationIndex, error: Error) {
         self.core.counters.totals.accept_pauses += 1;
-        if self.core.sockets[index].backoff_ms <= 1 {
-            self.core.report(operation, Outcome::AcceptPaused(error));
-        }
+        let last_ms = match self.listener(index).trouble {
+            Trouble::Paused { ms } => ms,
+            Trouble::None | Trouble::Skipped => {
+                self.core.report(operation, Outcome::AcceptPaused(error));
+                0
+            }
+        };
         if matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit) {
-            self.shed(index);
+            self.accept_and_close(index);
         }
-        let entry = &mut self.core.sockets[index];
-        entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
-        entry.set(Flags::BACKING_OFF, true);
-        let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = Some(self.core.timers.insert(time::after(self.core.now_ns, after), Due::Accept(index)));
+        let ms = (last_ms * 2).clamp(PAUSE_MS_MIN, PAUSE_MS_MAX);
+        let due_ns = time::after(self.core.now_ns, Duration::from_millis(u64::from(ms)));
+        let timer = self.core.timers.insert(due_ns, Due::Accept(index));
+        let listener = self.listener(index);
+        (listener.accepting, listener.trouble) = (Attempt::Pausing(operation, timer), Trouble::Paused { ms });
     }
 
     /// Gives the reserve descriptor up to take the waiting connections, one after the other, and close them: their peers
     /// learn at once that there is no place, instead of hanging in the backlog.
-    fn shed(&mut self, index: SocketIndex) {
+    fn accept_and_close(&mut self, index: SocketIndex) {
         if self.reserve.take().is_none() {
             return;
         }
@@ -162,25 +166,28 @@ impl Driver {
     }
 
     pub(super) fn accept_again(&mut self, index: SocketIndex) {
-        let entry = &mut self.core.sockets[index];
-        entry.timer = None;
-        entry.set(Flags::BACKING_OFF, false);
-        let operation = entry.receive_head;
         if self.reserve.is_none() {
             self.reserve = self.core.profile.network.reserve();
         }
-        if let Some(operation) = operation {
-            self.core.hand_over(operation, Action::Accept);
+        if let Attempt::Pausing(operation, _) = self.listener(index).accepting {
+            self.ask_for_connections(index, operation);
         }
     }
 
     pub(super) fn cancel_accept(&mut self, operation: OperationIndex) {
         let index = self.core.operations[operation].socket();
-        if self.core.operations[operation].is_armed {
-            return self.core.cancel_in_kernel(operation);
+        if let Attempt::Pausing(_, timer) = self.listener(index).accepting {
+            self.core.timers.remove(timer);
+            self.end_cancelled_accept(index, operation);
+        } else {
+            self.core.cancel_in_kernel(operation);
         }
-        self.core.stop_timer(index);
-        self.core.sockets[index].set(Flags::BACKING_OFF, false);
-        self.end_cancelled_accept(operation);
+    }
+
+    fn listener(&mut self, index: SocketIndex) -> &mut Listener {
+        let Role::Listener(listener) = &mut self.core.sockets[index].role else {
+            unreachable!("only listeners accept")
+        };
+        listener
     }
 }

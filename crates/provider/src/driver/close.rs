@@ -17,7 +17,9 @@ use crate::contract::stats;
 use crate::driver::completion::{Completion, Completions, Outcome};
 use crate::driver::mailbox::Message;
 use crate::driver::operation::CloseMode;
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Batch, Closing, Connecting, Flow, Input, Listener, Owed, Role, WriteSide};
+use crate::memory::buffer::Section;
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
 /// flooding sockets leave a quiet one waiting for no more (STARVE-1).
@@ -33,15 +35,12 @@ impl Driver {
     //= CLOSE-1
     pub fn close(&mut self, socket: SocketId, mode: CloseMode, token: u64) -> Result<(), Error> {
         let index = self.core.resolve(socket)?;
-        let entry = &mut self.core.sockets[index];
-        entry.set(Flags::CLOSING, true);
-        entry.close_token = token;
-        let is_stream = !entry.is(Flags::LISTENER) && !entry.is(Flags::CONNECTING);
-        match mode {
-            CloseMode::Graceful { deadline } if entry.is(Flags::DATAGRAM) => self.close_datagrams(index, deadline),
+        match (mode, &self.core.sockets[index].role) {
             //= CLOSE-2
-            CloseMode::Graceful { deadline } if is_stream => self.close_gracefully(index, deadline),
-            _ => self.abort(index),
+            (CloseMode::Graceful { deadline }, Role::Stream(_) | Role::Datagram(_)) => {
+                self.close_gracefully(index, deadline, token);
+            }
+            _ => self.abort(index, token),
         }
         Ok(())
     }
@@ -55,18 +54,22 @@ impl Driver {
         completions.queue.append(&mut self.core.ready);
     }
 
-    fn close_gracefully(&mut self, index: SocketIndex, deadline: Duration) {
+    fn close_gracefully(&mut self, index: SocketIndex, deadline: Duration, token: u64) {
         let deadline_ns = time::after(self.core.profile.clock.now_ns(), deadline);
-        self.core.sockets[index].timer = Some(self.core.timers.insert(deadline_ns, Due::Close(index)));
-        self.core.sockets[index].set(Flags::PAUSED, false);
+        let deadline = self.core.timers.insert(deadline_ns, Due::Close(index));
+        let entry = &mut self.core.sockets[index];
+        entry.closing = Closing::Graceful { token, deadline, put_off: 0 };
+        if entry.is_datagram() {
+            return self.close_datagrams(index);
+        }
+        entry.receiving_mut().flow = Flow::Open;
         self.discard_held(index);
-        if let Some(head) = self.core.sockets[index].receive_head {
-            match &self.core.operations[head].body {
-                Body::Receive => self.stream_becomes_internal(index, head),
-                _ => {
-                    self.core.cancel_in_kernel(head);
-                    self.fail_queued_receives(index, head);
-                }
+        match self.core.sockets[index].receiving().input {
+            Input::None(_) => {}
+            Input::Stream(stream) => self.stream_becomes_internal(index, stream.operation),
+            Input::Queue { head, .. } => {
+                self.core.cancel_in_kernel(head);
+                self.fail_queued_receives(index, head);
             }
         }
         self.go_on_closing(index);
@@ -90,101 +93,137 @@ impl Driver {
             self.core.operations[head].next = self.core.operations[next].next;
             self.core.fail(next, Error::new(ErrorKind::Cancelled));
         }
-        self.core.sockets[index].receive_tail = Some(head);
+        self.core.sockets[index].receiving_mut().input = Input::Queue { head, tail: head };
     }
 
-    fn abort(&mut self, index: SocketIndex) {
-        self.core.stop_timer(index);
+    fn abort(&mut self, index: SocketIndex, token: u64) {
         let entry = &mut self.core.sockets[index];
-        entry.set(Flags::ABORT, true);
-        entry.set(Flags::PAUSED, false);
-        let batch = entry.send_head.filter(|_| entry.batch_count > 0);
-        if entry.is(Flags::DATAGRAM) {
-            self.cancel_datagrams(index);
-        } else if let Some(head) = batch {
-            // Bytes that the network still reads without a copy are let go of by a reset only.
-            entry.endpoint.reset();
-            self.core.request_cancel(head);
-        } else {
-            self.fail_sends(index, Error::new(ErrorKind::Cancelled));
+        if let Closing::Graceful { deadline, .. } = entry.closing {
+            self.core.timers.remove(deadline);
         }
-        // Last: with nothing else left, the end of the receive side ends the socket.
-        if let Some(head) = self.core.sockets[index].receive_head {
-            self.abort_receive(index, head);
+        self.begin_abort(index, token);
+    }
+
+    /// The same for a socket whose deadline, if it had one, has come.
+    fn begin_abort(&mut self, index: SocketIndex, token: u64) {
+        let entry = &mut self.core.sockets[index];
+        entry.closing = Closing::Aborting { token };
+        match &mut entry.role {
+            Role::Listener(Listener { accepting, .. }) => {
+                if let Some(operation) = accepting.operation() {
+                    self.cancel_accept(operation);
+                }
+            }
+            Role::Connecting(Connecting { attempt, .. }) => {
+                if let Some(operation) = attempt.operation() {
+                    self.cancel_connect(operation);
+                }
+            }
+            Role::Stream(stream) => {
+                stream.receiving.flow = Flow::Open;
+                match (stream.sending.batch, stream.sending.head) {
+                    (Batch::InKernel { .. }, Some(head)) => {
+                        // Bytes that the network still reads without a copy are let go of by a reset only.
+                        entry.endpoint.reset();
+                        self.core.request_cancel(head);
+                    }
+                    _ => self.fail_sends(index, Error::new(ErrorKind::Cancelled)),
+                }
+                self.abort_receive(index);
+            }
+            Role::Datagram(datagram) => {
+                datagram.receiving.flow = Flow::Open;
+                self.cancel_datagrams(index);
+                self.abort_receive(index);
+            }
         }
         self.go_on_closing(index);
     }
 
-    fn abort_receive(&mut self, index: SocketIndex, head: OperationIndex) {
-        match self.core.operations[head].body {
-            Body::Accept => self.cancel_accept(head),
-            Body::Connect(_) => self.cancel_connect(head),
-            Body::ReceiveInto(_) => {
+    fn abort_receive(&mut self, index: SocketIndex) {
+        match self.core.sockets[index].receiving().input {
+            Input::None(_) => {}
+            Input::Stream(stream) => self.cancel_receive(stream.operation),
+            Input::Queue { head, .. } => {
                 self.core.cancel_in_kernel(head);
                 self.fail_queued_receives(index, head);
             }
-            _ => self.cancel_receive(head),
         }
     }
 
     //= TIME-2
     pub(super) fn close_deadline_passed(&mut self, index: SocketIndex) {
         let entry = &mut self.core.sockets[index];
-        entry.timer = None;
-        if entry.put_off < PUT_OFF_TURNS_MAX && !entry.is(Flags::ENDED) && entry.endpoint.has_input() {
-            entry.put_off += 1;
-            entry.timer = Some(self.core.timers.insert(self.core.now_ns.saturating_add(1), Due::Close(index)));
+        let has_ended = entry.receiving().has_ended;
+        let Closing::Graceful { token, deadline, put_off } = &mut entry.closing else {
+            unreachable!("only a graceful close has a deadline")
+        };
+        if *put_off < PUT_OFF_TURNS_MAX && !has_ended && entry.endpoint.has_input() {
+            *put_off += 1;
+            *deadline = self.core.timers.insert(self.core.now_ns.saturating_add(1), Due::Close(index));
             return;
         }
-        self.abort(index);
+        let token = *token;
+        self.begin_abort(index, token);
     }
 
     /// The next step of a close, whenever something of it has ended.
     pub(super) fn go_on_closing(&mut self, index: SocketIndex) {
         let Some(entry) = self.core.sockets.get(index) else { return };
-        if entry.is(Flags::ABORT) || entry.is(Flags::DATAGRAM) {
-            if entry.is_quiet() {
-                self.finish_close(index);
+        let stream = match &entry.role {
+            Role::Stream(stream) if !entry.is_aborting() => stream,
+            _ => {
+                if entry.is_quiet() {
+                    self.finish_close(index);
+                }
+                return;
             }
-            return;
-        }
+        };
         // From the start, not only after the last send: a peer that waits for us to read may not read either.
-        if entry.receive_head.is_none() && !entry.is(Flags::ENDED) {
+        if stream.receiving.input.head().is_none() && !stream.receiving.has_ended {
             self.discard_input(index);
         }
-        let entry = &self.core.sockets[index];
-        if entry.send_head.is_some() {
+        let entry = &mut self.core.sockets[index];
+        let sending = entry.sending_mut();
+        if sending.head.is_some() {
             return;
         }
-        if !entry.is(Flags::FIN_SENT) {
-            self.core.sockets[index].set(Flags::FIN_SENT, true);
+        if sending.write != WriteSide::FinSent {
+            sending.write = WriteSide::FinSent;
             // An error means that the connection is gone already: the receive side will say so.
-            let _ = self.core.sockets[index].endpoint.shut_write();
+            let _ = entry.endpoint.shut_write();
         }
-        let entry = &self.core.sockets[index];
-        if entry.is(Flags::ENDED) && entry.is_quiet() {
+        if entry.receiving().has_ended && entry.is_quiet() {
             self.finish_close(index);
         }
     }
 
     /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
     fn discard_input(&mut self, index: SocketIndex) {
-        let mut operation = Operation::new(0, Some(index), Body::Receive);
+        let mut operation = Queued::new(0, Some(index), Body::Receive);
         operation.is_internal = true;
         let operation = self.core.insert(operation);
-        self.core.sockets[index].receive_head = Some(operation);
+        self.core.sockets[index].receiving_mut().input = Input::Stream(self.core.stream_name(operation));
         self.arm_stream(index);
     }
 
     fn finish_close(&mut self, index: SocketIndex) {
-        self.core.stop_timer(index);
         self.discard_held(index);
         let socket = self.core.socket_id(index);
-        let (token, is_abort) = (self.core.sockets[index].close_token, self.core.sockets[index].is(Flags::ABORT));
-        let is_stream = !self.core.sockets[index].is(Flags::LISTENER) && !self.core.sockets[index].is(Flags::DATAGRAM);
-        if is_abort && is_stream {
-            self.core.sockets[index].endpoint.reset_on_close();
-        }
+        let entry = &mut self.core.sockets[index];
+        let token = match entry.closing {
+            Closing::No => unreachable!("it is closing"),
+            Closing::Graceful { token, deadline, .. } => {
+                self.core.timers.remove(deadline);
+                token
+            }
+            Closing::Aborting { token } => {
+                if matches!(entry.role, Role::Stream(_) | Role::Connecting(_)) {
+                    entry.endpoint.reset_on_close();
+                }
+                token
+            }
+        };
         let operation = OperationId::NONE;
         self.core.push(Completion { token, operation, socket, more: false, outcome: Outcome::Closed });
         self.release(index);
@@ -192,15 +231,15 @@ impl Driver {
 
     /// The socket leaves the back end, its handle is closed, its slot may be used again.
     pub(super) fn release(&mut self, index: SocketIndex) {
-        let entry = &self.core.sockets[index];
-        debug_assert!(entry.is_quiet() && entry.held_head.is_none() && entry.timer.is_none());
-        let is_owed = entry.is(Flags::WRITABLE_OWED);
+        let entry = &mut self.core.sockets[index];
+        debug_assert!(entry.is_quiet() && entry.find_receiving().is_none_or(|receiving| receiving.held.is_none()));
+        let is_owed = entry.backlog_mut().is_some_and(|backlog| backlog.owed != Owed::Nothing);
         self.core.provider.detach(index.number());
         if is_owed {
             let id = self.core.socket_id(index);
             self.crowded.retain(|crowded| *crowded != id);
         }
-        self.set_bulk(index, false);
+        self.set_section(index, Section::Receive);
         self.core.sockets.remove(index);
     }
 
@@ -223,9 +262,9 @@ impl Driver {
         timers.into_iter().for_each(|index| self.cancel_index(index));
         let sockets: Vec<SocketIndex> = self.core.sockets.indices().collect();
         for index in sockets {
-            if self.core.sockets.get(index).is_some() && !self.core.sockets[index].is(Flags::ABORT) {
-                self.core.sockets[index].set(Flags::CLOSING, true);
-                self.abort(index);
+            if let Some(entry) = self.core.sockets.get(index).filter(|entry| !entry.is_aborting()) {
+                let token = if let Closing::Graceful { token, .. } = entry.closing { token } else { 0 };
+                self.abort(index, token);
             }
         }
         self.drain();

@@ -10,17 +10,19 @@ use crate::base::timer::Due;
 use crate::contract::Action;
 use crate::contract::stats::LatencyKind;
 use crate::driver::completion::Outcome;
-use crate::driver::socket::{Body, Flags};
+use crate::driver::queued::Body;
+use crate::driver::socket::{Attempt, Connecting, Role, Stream};
 use crate::memory::Span;
 
 /// First and longest pause before a listener without room is asked again, in milliseconds; it doubles in between.
-const AGAIN_MS_MIN: u16 = 1;
-const AGAIN_MS_MAX: u16 = 64;
+const PAUSE_MS_MIN: u16 = 1;
+const PAUSE_MS_MAX: u16 = 64;
 
 impl Driver {
-    pub(super) fn hand_over_connect(&mut self, operation: OperationIndex) {
+    pub(super) fn hand_over_connect(&mut self, index: SocketIndex, operation: OperationIndex) {
         if let Body::Connect(address) = &self.core.operations[operation].body {
             let span = Span { pointer: address.as_ptr().cast(), length: address.len() as usize };
+            self.connecting(index).attempt = Attempt::InKernel(operation);
             self.core.hand_over(operation, Action::Connect(span));
         }
     }
@@ -41,10 +43,10 @@ impl Driver {
     /// Nothing tells when a Unix listener has room again, see connect(2) on EAGAIN.
     fn connect_later(&mut self, operation: OperationIndex) {
         let index = self.core.operations[operation].socket();
-        let entry = &mut self.core.sockets[index];
-        entry.backoff_ms = (entry.backoff_ms * 2).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
-        let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = Some(self.core.timers.insert(time::after(self.core.now_ns, after), Due::Connect(index)));
+        let pause_ms = (self.connecting(index).pause_ms * 2).clamp(PAUSE_MS_MIN, PAUSE_MS_MAX);
+        let due_ns = time::after(self.core.now_ns, Duration::from_millis(u64::from(pause_ms)));
+        let timer = self.core.timers.insert(due_ns, Due::Connect(index));
+        *self.connecting(index) = Connecting { attempt: Attempt::Pausing(operation, timer), pause_ms };
     }
 
     /// From here on in the mode of all others.
@@ -53,29 +55,30 @@ impl Driver {
     }
 
     pub(super) fn connect_again(&mut self, index: SocketIndex) {
-        self.core.sockets[index].timer = None;
-        if let Some(operation) = self.core.sockets[index].receive_head {
-            self.hand_over_connect(operation);
+        if let Attempt::Pausing(operation, _) = self.connecting(index).attempt {
+            self.hand_over_connect(index, operation);
         }
     }
 
     pub(super) fn cancel_connect(&mut self, operation: OperationIndex) {
-        if self.core.operations[operation].is_armed {
-            return self.core.cancel_in_kernel(operation);
+        let index = self.core.operations[operation].socket();
+        if let Attempt::Pausing(_, timer) = self.connecting(index).attempt {
+            self.core.timers.remove(timer);
+            self.end_connect(operation, Err(Error::new(ErrorKind::Cancelled)));
+        } else {
+            self.core.cancel_in_kernel(operation);
         }
-        self.core.stop_timer(self.core.operations[operation].socket());
-        self.end_connect(operation, Err(Error::new(ErrorKind::Cancelled)));
     }
 
     fn end_connect(&mut self, operation: OperationIndex, result: Result<(), Error>) {
         let index = self.core.operations[operation].socket();
-        self.core.sockets[index].receive_head = None;
+        self.connecting(index).attempt = Attempt::None;
         let is_unix = matches!(&self.core.operations[operation].body, Body::Connect(address) if address.is_unix());
         let result = if is_unix { result.and_then(|()| self.restore_mode(index)) } else { result };
-        let is_closing = self.core.sockets[index].is(Flags::CLOSING);
+        let is_closing = self.core.sockets[index].is_closing();
         match result {
             Ok(()) => {
-                self.core.sockets[index].set(Flags::CONNECTING, false);
+                self.core.sockets[index].role = Role::Stream(Stream::default());
                 let waited_ns = self.core.now_ns.saturating_sub(self.core.operations[operation].submitted_ns);
                 self.core.counters.latency(LatencyKind::Connect, waited_ns);
                 self.core.complete(operation, Outcome::Connected);
@@ -91,5 +94,12 @@ impl Driver {
         if is_closing {
             self.go_on_closing(index);
         }
+    }
+
+    fn connecting(&mut self, index: SocketIndex) -> &mut Connecting {
+        let Role::Connecting(connecting) = &mut self.core.sockets[index].role else {
+            unreachable!("only a socket that connects has a connect")
+        };
+        connecting
     }
 }

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::contract::stats::Counters;
 use crate::contract::{Action, Profile, Provider, Request};
 use crate::driver::completion::{Completion, Outcome};
-use crate::driver::socket::{Entry, Flags, Operation};
+use crate::driver::queued::Queued;
+use crate::driver::socket::{Entry, StreamName};
 use crate::memory::buffer::BufferPool;
 
 /// What all parts of a driver share.
@@ -23,7 +24,7 @@ pub(super) struct Core {
     pub(super) config: Config,
     pub(super) number: DriverNumber,
     pub(super) sockets: Table<SocketIndex, Entry>,
-    pub(super) operations: Table<OperationIndex, Operation>,
+    pub(super) operations: Table<OperationIndex, Queued>,
     /// Requests that the next turn hands over.
     pub(super) requests: Vec<Request>,
     /// Completions that the next `poll` delivers.
@@ -47,7 +48,7 @@ impl Core {
             return Err(stale);
         }
         let index = self.sockets.resolve(socket.key()).ok_or(stale)?;
-        if self.sockets[index].is(Flags::CLOSING) { Err(stale) } else { Ok(index) }
+        if self.sockets[index].is_closing() { Err(stale) } else { Ok(index) }
     }
 
     pub(super) fn resolve_operation(&self, operation: OperationId) -> Option<OperationIndex> {
@@ -64,6 +65,26 @@ impl Core {
         OperationId::new(self.number.number, key)
     }
 
+    /// The number of this turn, as sockets remember it.
+    #[inline]
+    pub(super) fn turn_number(&self) -> u32 {
+        self.counters.totals.turns as u32
+    }
+
+    pub(super) fn stream_name(&self, operation: OperationIndex) -> StreamName {
+        StreamName { operation, generation: self.operations.key(operation).generation() }
+    }
+
+    pub(super) fn stream_id(&self, stream: StreamName) -> OperationId {
+        self.operation_id(Key::new(stream.operation.number(), stream.generation))
+    }
+
+    /// Whether something of this stream waits for the next `poll`.
+    pub(super) fn has_undelivered(&self, stream: StreamName) -> bool {
+        let id = self.stream_id(stream);
+        self.ready.iter().any(|completion| completion.operation == id)
+    }
+
     pub(super) fn check_open(&self) -> Result<(), Error> {
         if self.is_shut { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
     }
@@ -75,7 +96,7 @@ impl Core {
     }
 
     /// Puts an operation into its table, after `check_operations`.
-    pub(super) fn insert(&mut self, mut operation: Operation) -> OperationIndex {
+    pub(super) fn insert(&mut self, mut operation: Queued) -> OperationIndex {
         operation.submitted_ns = self.now_ns;
         if !operation.is_internal {
             self.user_operations += 1;
@@ -90,18 +111,14 @@ impl Core {
         let operation = &mut self.operations[index];
         operation.is_armed = true;
         let socket = operation.socket();
-        let entry = &mut self.sockets[socket];
-        entry.in_kernel += 1;
         self.in_kernel += 1;
-        let handle = entry.endpoint.handle();
+        let handle = self.sockets[socket].endpoint.handle();
         self.requests.push(Request { key: self.operations.key(index), socket: socket.number(), handle, action });
     }
 
     /// The kernel no longer holds an operation's request.
     pub(super) fn taken_back(&mut self, index: OperationIndex) {
-        let operation = &mut self.operations[index];
-        operation.is_armed = false;
-        self.sockets[operation.socket()].in_kernel -= 1;
+        self.operations[index].is_armed = false;
         self.in_kernel -= 1;
     }
 
@@ -166,11 +183,5 @@ impl Core {
         self.counters.totals.completions += 1;
         self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
         self.ready.push_back(completion);
-    }
-
-    pub(super) fn stop_timer(&mut self, index: SocketIndex) {
-        if let Some(timer) = self.sockets[index].timer.take() {
-            self.timers.remove(timer);
-        }
     }
 }

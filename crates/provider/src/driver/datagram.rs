@@ -5,7 +5,6 @@
 //! 3. A receive stream reports one datagram at a time. What the network says about earlier sends is reported in between.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::Driver;
 use crate::base::address::{Address, destination};
@@ -14,14 +13,13 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::range::holds;
 use crate::base::setting::Setting;
-use crate::base::time;
-use crate::base::timer::Due;
 use crate::contract::merge::MERGED_BYTES_MAX;
 use crate::contract::stats::LatencyKind;
 use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice};
 use crate::driver::completion::Outcome;
 use crate::driver::operation::Payload;
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Datagram, Flow, Owed, Receiving, Role};
 use crate::memory::buffer::{Buffer, Section};
 use crate::memory::{SpanList, Target};
 use crate::socket::BindOptions;
@@ -34,24 +32,27 @@ impl Driver {
     /// buffers below 64 KiB), or what the system says.
     pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
         self.core.check_open()?;
-        let mut flags = Flags::DATAGRAM;
-        flags.set_if(Flags::HAS_PEER, options.peer.is_some());
-        flags.set_if(Flags::BULK, options.datagram_bytes_max > self.datagram_limit(Section::Receive));
-        if options.coalesce {
-            flags.set_if(Flags::COALESCE, true);
-            flags.set_if(Flags::BULK, true);
-        }
         let is_large_enough = self.core.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
         holds(Setting::Coalesce, !options.coalesce || is_large_enough)?;
         holds(Setting::DatagramBytesMax, options.datagram_bytes_max <= self.datagram_limit(Section::Bulk))?;
         let coalesce = options.coalesce && self.core.config.datagrams.coalesce;
         let address = address.into().unmapped();
         let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
-        flags.set_if(Flags::V6, is_v6);
         let peer = options.peer.map(|peer| destination(peer, is_v6)).transpose()?;
+        let is_small = options.datagram_bytes_max <= self.datagram_limit(Section::Receive) && !options.coalesce;
+        let role = Datagram {
+            receiving: Receiving {
+                section: if is_small { Section::Receive } else { Section::Bulk },
+                ..Receiving::default()
+            },
+            has_peer: peer.is_some(),
+            is_v6,
+            is_coalescing: options.coalesce,
+            ..Datagram::default()
+        };
         let options = &BindOptions { coalesce, peer, ..*options };
         let endpoint = self.core.profile.network.datagram(&address, options)?;
-        self.attach_new(endpoint, flags)
+        self.attach_new(endpoint, Role::Datagram(role))
     }
 
     /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
@@ -100,7 +101,7 @@ impl Driver {
 
     fn resolve_datagram(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.core.resolve(socket)?;
-        let is_datagram = self.core.sockets[index].is(Flags::DATAGRAM);
+        let is_datagram = self.core.sockets[index].is_datagram();
         if is_datagram { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
     }
 
@@ -124,27 +125,29 @@ impl Driver {
             Ok(index) => index,
             Err(error) => return Err(self.refused(error.kind(), payload)),
         };
-        if to.is_none() && !self.core.sockets[index].is(Flags::HAS_PEER) {
+        let datagram = self.core.sockets[index].datagram();
+        if to.is_none() && !datagram.has_peer {
             return Err(self.refused(ErrorKind::NotConnected, payload));
         }
         let Some(length) = payload.datagram_length() else {
             return Err(self.refused(ErrorKind::InvalidInput, payload));
         };
-        if !self.has_room(index, length) {
-            self.owe_writable(index, token);
+        if !self.has_room(&datagram.backlog, length) {
+            self.owe_writable(index, Owed::Room, token);
             return Err(self.refused(ErrorKind::Busy, payload));
         }
+        let is_v6 = datagram.is_v6;
         let mut envelope = self.envelopes.pop().unwrap_or_default();
-        let to = to.map(|to| destination(to, self.core.sockets[index].is(Flags::V6))).transpose();
+        let to = to.map(|to| destination(to, is_v6)).transpose();
         envelope.address = to.unwrap_or_default().map(Into::into);
         payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
-        let mut operation = Operation::new(token, Some(index), Body::SendDatagram(envelope));
+        let mut operation = Queued::new(token, Some(index), Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);
         let operation = self.core.insert(operation);
-        let entry = &mut self.core.sockets[index];
-        (entry.send_bytes, entry.send_count) = (entry.send_bytes + length, entry.send_count + 1);
-        let notice = if is_quiet && !entry.is(Flags::WRITABLE_OWED) { Notice::Lazy } else { Notice::Prompt };
+        let backlog = &mut self.core.sockets[index].datagram_mut().backlog;
+        (backlog.bytes, backlog.count) = (backlog.bytes + length, backlog.count + 1);
+        let notice = if is_quiet && backlog.owed == Owed::Nothing { Notice::Lazy } else { Notice::Prompt };
         let id = self.core.operation_id(self.core.operations.key(operation));
         match to {
             Ok(_) => self.hand_over_datagram(operation, notice),
@@ -155,7 +158,7 @@ impl Driver {
     }
 
     fn hand_over_datagram(&mut self, operation: OperationIndex, notice: Notice) {
-        let Operation { body, length, .. } = &self.core.operations[operation];
+        let Queued { body, length, .. } = &self.core.operations[operation];
         let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
         let list = SpanList::of(&envelope.spans, *length as usize);
         let target = Target::of(envelope.address.as_ref());
@@ -166,10 +169,10 @@ impl Driver {
     /// A datagram has gone, or found no room at all: then again, waiting for room.
     pub(super) fn on_datagram_sent(&mut self, operation: OperationIndex, bytes: usize) {
         self.core.taken_back(operation);
-        let Operation { length, is_cancelled, submitted_ns, .. } = self.core.operations[operation];
+        let Queued { length, is_cancelled, submitted_ns, .. } = self.core.operations[operation];
         let index = self.core.operations[operation].socket();
         if bytes < length as usize {
-            if is_cancelled || self.core.sockets[index].is(Flags::ABORT) {
+            if is_cancelled || self.core.sockets[index].is_aborting() {
                 return self.end_datagram(operation, Err(Error::new(ErrorKind::Cancelled)));
             }
             return self.hand_over_datagram(operation, Notice::Prompt);
@@ -181,7 +184,7 @@ impl Driver {
 
     pub(super) fn on_datagram_failed(&mut self, operation: OperationIndex, error: Error) {
         self.core.taken_back(operation);
-        let is_abort = self.core.sockets[self.core.operations[operation].socket()].is(Flags::ABORT);
+        let is_abort = self.core.sockets[self.core.operations[operation].socket()].is_aborting();
         self.end_datagram(operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }));
     }
 
@@ -192,8 +195,8 @@ impl Driver {
         let payload = envelope.payload.take().expect("taken once");
         envelope.spans.clear();
         self.envelopes.push(envelope);
-        let entry = &mut self.core.sockets[index];
-        (entry.send_bytes, entry.send_count) = (entry.send_bytes - length, entry.send_count - 1);
+        let backlog = &mut self.core.sockets[index].datagram_mut().backlog;
+        (backlog.bytes, backlog.count) = (backlog.bytes - length, backlog.count - 1);
         self.core.complete(
             operation,
             match result {
@@ -202,7 +205,7 @@ impl Driver {
             },
         );
         self.tell_writable(index);
-        if self.core.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is_closing() {
             self.go_on_closing(index);
         }
     }
@@ -210,7 +213,7 @@ impl Driver {
     //= DGRAM-1
     pub(super) fn on_datagram(&mut self, operation: OperationIndex, bytes: Buffer, from: SocketAddr, more: bool) {
         let index = self.core.operations[operation].socket();
-        let section = if self.core.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
+        let section = self.core.sockets[index].receiving().section;
         self.core.counters.totals.received_bytes += bytes.len() as u64;
         // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
         self.use_share(index, bytes.len());
@@ -245,11 +248,15 @@ impl Driver {
         let index = self.core.operations[operation].socket();
         if !more {
             self.core.taken_back(operation);
-            self.core.sockets[index].set(Flags::DISARMING, false);
+            self.core.sockets[index].receiving_mut().is_disarming = false;
         }
-        if !self.core.sockets[index].is(Flags::CLOSING) {
+        if !self.core.sockets[index].is_closing() {
             let item = self.core.item(operation, outcome);
-            if self.core.sockets[index].is_holding() { self.hold(index, item) } else { self.core.push(item) }
+            if self.core.sockets[index].receiving().is_holding() {
+                self.hold(index, item)
+            } else {
+                self.core.push(item)
+            }
         }
         if !more {
             self.stream_disarmed(operation);
@@ -257,11 +264,10 @@ impl Driver {
     }
 
     /// Datagrams that are under way go out; nothing is received any more.
-    pub(super) fn close_datagrams(&mut self, index: SocketIndex, deadline: Duration) {
-        let deadline_ns = time::after(self.core.profile.clock.now_ns(), deadline);
-        self.core.sockets[index].timer = Some(self.core.timers.insert(deadline_ns, Due::Close(index)));
-        self.core.sockets[index].set(Flags::PAUSED, false);
-        if let Some(head) = self.core.sockets[index].receive_head {
+    pub(super) fn close_datagrams(&mut self, index: SocketIndex) {
+        let receiving = self.core.sockets[index].receiving_mut();
+        receiving.flow = Flow::Open;
+        if let Some(head) = receiving.input.head() {
             self.cancel_receive(head);
         }
         self.go_on_closing(index);

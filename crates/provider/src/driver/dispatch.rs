@@ -6,7 +6,7 @@ use crate::base::error::Error;
 use crate::base::index::OperationIndex;
 use crate::contract::{Event, EventResult};
 use crate::driver::completion::Outcome;
-use crate::driver::socket::Body;
+use crate::driver::queued::Body;
 
 impl Driver {
     /// An event always belongs to a live operation: a slot is freed by the request's final event, never before.

@@ -1,39 +1,49 @@
-//! Completions of paused streams, kept back in order: one linked list per socket in one table. Bounded by the pool (a
+//! Completions of streams that are paused, kept back in order: one ring per socket, all in one table. Bounded by the pool (a
 //! completion with bytes holds a buffer, or one of the few parts of a buffer) and one end per socket.
 
 use super::Driver;
 use crate::base::error::{Error, ErrorKind};
-use crate::base::id::OperationId;
 use crate::base::index::{Index, SocketIndex};
 use crate::driver::completion::{Completion, Outcome};
-use crate::driver::socket::{Entry, HeldIndex};
+use crate::driver::socket::{HeldIndex, Receiving};
 
+/// The table of all that is held.
 #[derive(Default)]
 pub(super) struct Held {
-    nodes: Vec<(Option<Completion>, Option<HeldIndex>)>,
+    nodes: Vec<Node>,
     free: Vec<HeldIndex>,
 }
 
+/// One completion, and the place of the one behind it: behind the last is the first.
+struct Node {
+    completion: Option<Completion>,
+    next: HeldIndex,
+}
+
 impl Held {
-    fn push(&mut self, entry: &mut Entry, completion: Completion) {
-        let node = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push((None, None));
-            HeldIndex::of(self.nodes.len() as u32 - 1)
-        });
-        self.nodes[node.number() as usize] = (Some(completion), None);
-        match entry.held_tail.replace(node) {
-            None => entry.held_head = Some(node),
-            Some(tail) => self.nodes[tail.number() as usize].1 = Some(node),
+    fn push(&mut self, receiving: &mut Receiving, completion: Completion) {
+        let place = self.free.pop().unwrap_or(HeldIndex::of(self.nodes.len() as u32));
+        let next = match receiving.held.replace(place) {
+            Some(last) => std::mem::replace(&mut self.nodes[last.number() as usize].next, place),
+            None => place,
+        };
+        let node = Node { completion: Some(completion), next };
+        match self.nodes.get_mut(place.number() as usize) {
+            Some(used) => *used = node,
+            None => self.nodes.push(node),
         }
     }
 
-    fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
-        let head = entry.held_head?;
-        let (completion, next) = std::mem::take(&mut self.nodes[head.number() as usize]);
-        self.free.push(head);
-        entry.held_head = next;
-        if next.is_none() {
-            entry.held_tail = None;
+    fn pop(&mut self, receiving: &mut Receiving) -> Option<Completion> {
+        let last = receiving.held?;
+        let first = self.nodes[last.number() as usize].next;
+        let Node { completion, next } = &mut self.nodes[first.number() as usize];
+        let (completion, next) = (completion.take(), *next);
+        self.free.push(first);
+        if first == last {
+            receiving.held = None;
+        } else {
+            self.nodes[last.number() as usize].next = next;
         }
         completion
     }
@@ -43,20 +53,19 @@ impl Driver {
     pub(super) fn hold(&mut self, index: SocketIndex, completion: Completion) {
         self.core.counters.totals.completions += 1;
         self.core.counters.totals.errors += u64::from(completion.outcome.error().is_some());
-        self.held.push(&mut self.core.sockets[index], completion);
+        self.held.push(self.core.sockets[index].receiving_mut(), completion);
     }
 
     /// What has come for the socket's stream and was not polled yet: held from now on.
     pub(super) fn hold_undelivered(&mut self, index: SocketIndex) {
         // Bytes and the end of one stream: they carry its id.
-        let stream = self.core.sockets[index].stream;
-        if !self.has_undelivered(stream) {
-            return;
-        }
+        let stream = self.core.sockets[index].receiving().input.last_stream();
+        let Some(stream) = stream.filter(|stream| self.core.has_undelivered(*stream)) else { return };
+        let id = self.core.stream_id(stream);
         for _ in 0..self.core.ready.len() {
             match self.core.ready.pop_front() {
-                Some(completion) if completion.operation == stream => {
-                    self.held.push(&mut self.core.sockets[index], completion);
+                Some(completion) if completion.operation == id => {
+                    self.held.push(self.core.sockets[index].receiving_mut(), completion);
                 }
                 Some(other) => self.core.ready.push_back(other),
                 None => {}
@@ -64,13 +73,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn has_undelivered(&self, stream: OperationId) -> bool {
-        stream != OperationId::NONE && self.core.ready.iter().any(|completion| completion.operation == stream)
-    }
-
     /// What is held is delivered by the next poll.
     pub(super) fn release_held(&mut self, index: SocketIndex) {
-        while let Some(completion) = self.held.pop(&mut self.core.sockets[index]) {
+        while let Some(completion) = self.held.pop(self.core.sockets[index].receiving_mut()) {
             self.core.ready.push_back(completion);
         }
     }
@@ -79,8 +84,9 @@ impl Driver {
     /// that all bytes have been delivered: without them it is a cancelled stream.
     //= EOF-1
     pub(super) fn discard_held(&mut self, index: SocketIndex) {
+        let Some(receiving) = self.core.sockets[index].find_receiving_mut() else { return };
         let mut has_discarded = false;
-        while let Some(mut completion) = self.held.pop(&mut self.core.sockets[index]) {
+        while let Some(mut completion) = self.held.pop(receiving) {
             if completion.more {
                 has_discarded = true;
                 continue;

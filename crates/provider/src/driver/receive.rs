@@ -9,8 +9,9 @@ use crate::contract::is_about_the_past;
 use crate::contract::stats::LatencyKind;
 use crate::driver::completion::Outcome;
 use crate::driver::operation::{REQUEST_BYTES_MAX, Room};
-use crate::driver::socket::{Body, Flags, Operation};
-use crate::memory::buffer::Buffer;
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Flow, Input, Role, WriteSide};
+use crate::memory::buffer::{Buffer, Section};
 
 /// Full receives in a row before a socket gets larger buffers, and small ones in a row before it loses them.
 const BULK_AFTER: u8 = 2;
@@ -24,14 +25,14 @@ impl Driver {
     pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
         let index = self.check_receive(socket)?;
         self.core.check_operations()?;
-        if self.core.sockets[index].receive_head.is_some() {
+        if self.core.sockets[index].receiving().input.head().is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.core.insert(Operation::new(token, Some(index), Body::Receive));
-        let id = self.core.operation_id(self.core.operations.key(operation));
-        (self.core.sockets[index].receive_head, self.core.sockets[index].stream) = (Some(operation), id);
+        let operation = self.core.insert(Queued::new(token, Some(index), Body::Receive));
+        let stream = self.core.stream_name(operation);
+        self.core.sockets[index].receiving_mut().input = Input::Stream(stream);
         self.arm_stream(index);
-        Ok(id)
+        Ok(self.core.stream_id(stream))
     }
 
     /// Stops delivery on the socket's receive stream, also of what has not been polled yet. What the kernel has already
@@ -40,9 +41,9 @@ impl Driver {
     //= PAUSE-1
     pub fn pause(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.core.resolve(socket)?;
-        if !self.core.sockets[index].is_holding() {
-            self.core.sockets[index].set(Flags::PASSING, false);
-            self.core.sockets[index].set(Flags::PAUSED, true);
+        let Some(receiving) = self.core.sockets[index].find_receiving_mut() else { return Ok(()) };
+        if !receiving.is_holding() {
+            receiving.flow = Flow::Holding;
             self.hold_undelivered(index);
             self.disarm(index);
         }
@@ -54,15 +55,14 @@ impl Driver {
     //= PAUSE-2
     pub fn pause_intake(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.core.resolve(socket)?;
-        self.core.sockets[index].set(Flags::PASSING, true);
-        if self.core.sockets[index].is(Flags::PAUSED) {
-            self.release_held(index);
-        } else {
+        let is_datagram = self.core.sockets[index].is_datagram();
+        let Some(receiving) = self.core.sockets[index].find_receiving_mut() else { return Ok(()) };
+        if std::mem::replace(&mut receiving.flow, Flow::Passing) == Flow::Open {
             // It brings more than the caller can use: after this one buffer at a time, until it has nothing more to say.
-            let is_stream = !self.core.sockets[index].is(Flags::DATAGRAM);
-            self.core.sockets[index].set(Flags::RATIONED, is_stream);
-            self.core.sockets[index].set(Flags::PAUSED, true);
+            receiving.is_rationed = !is_datagram;
             self.disarm(index);
+        } else {
+            self.release_held(index);
         }
         Ok(())
     }
@@ -70,10 +70,11 @@ impl Driver {
     /// Undoes [`pause`](Self::pause) and [`pause_intake`](Self::pause_intake). Errors: `Stale`.
     pub fn resume(&mut self, socket: SocketId) -> Result<(), Error> {
         let index = self.core.resolve(socket)?;
-        if self.core.sockets[index].is(Flags::PAUSED) {
-            self.core.sockets[index].set(Flags::PAUSED, false);
+        let Some(receiving) = self.core.sockets[index].find_receiving_mut() else { return Ok(()) };
+        if std::mem::replace(&mut receiving.flow, Flow::Open) != Flow::Open {
+            let is_streaming = receiving.input.stream().is_some();
             self.release_held(index);
-            if self.is_streaming(index) {
+            if is_streaming {
                 self.arm_stream(index);
             }
         }
@@ -92,36 +93,37 @@ impl Driver {
             Ok(index) => index,
             Err(error) => return Err(Refused { error, value: room }),
         };
-        if self.core.sockets[index].is(Flags::DATAGRAM) {
+        if self.core.sockets[index].is_datagram() {
             return Err(Refused::new(ErrorKind::InvalidInput, room));
         }
-        //= ORDER-1
-        if self.is_streaming(index) {
-            return Err(Refused::new(ErrorKind::ReceiveActive, room));
-        }
-        let operation = self.core.insert(Operation::new(token, Some(index), Body::ReceiveInto(room)));
-        if let Some(tail) = self.core.sockets[index].receive_tail.replace(operation) {
-            self.core.operations[tail].next = Some(operation);
-        } else {
-            self.core.sockets[index].receive_head = Some(operation);
-            self.hand_over_receive_into(operation);
+        let queue = match self.core.sockets[index].receiving().input {
+            Input::None(_) => None,
+            Input::Queue { head, tail } => Some((head, tail)),
+            //= ORDER-1
+            Input::Stream(_) => return Err(Refused::new(ErrorKind::ReceiveActive, room)),
+        };
+        let operation = self.core.insert(Queued::new(token, Some(index), Body::ReceiveInto(room)));
+        let head = queue.map_or(operation, |(head, _)| head);
+        self.core.sockets[index].receiving_mut().input = Input::Queue { head, tail: operation };
+        match queue {
+            Some((_, tail)) => self.core.operations[tail].next = Some(operation),
+            None => self.hand_over_receive_into(operation),
         }
         Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
     fn check_receive(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.core.resolve(socket)?;
-        let entry = &self.core.sockets[index];
-        match () {
-            () if entry.is(Flags::LISTENER) => Err(Error::new(ErrorKind::InvalidInput)),
-            () if entry.is(Flags::CONNECTING) => Err(Error::new(ErrorKind::NotConnected)),
-            //= ORDER-1
-            // A stream is active until its last completion has been delivered: what came after it could overtake it.
-            () if entry.held_head.is_some() || (entry.receive_head.is_none() && self.has_undelivered(entry.stream)) => {
-                Err(Error::new(ErrorKind::ReceiveActive))
-            }
-            () => Ok(index),
-        }
+        let receiving = match &self.core.sockets[index].role {
+            Role::Listener(_) => return Err(Error::new(ErrorKind::InvalidInput)),
+            Role::Connecting(_) => return Err(Error::new(ErrorKind::NotConnected)),
+            Role::Stream(stream) => &stream.receiving,
+            Role::Datagram(datagram) => &datagram.receiving,
+        };
+        //= ORDER-1
+        // A stream is active until its last completion has been delivered: what came after it could overtake it.
+        let is_ending = matches!(receiving.input, Input::None(Some(stream)) if self.core.has_undelivered(stream));
+        if is_ending || receiving.held.is_some() { Err(Error::new(ErrorKind::ReceiveActive)) } else { Ok(index) }
     }
 
     fn hand_over_receive_into(&mut self, operation: OperationIndex) {
@@ -134,11 +136,12 @@ impl Driver {
 
     /// Takes the request back from the kernel, to arm it again later.
     fn disarm(&mut self, index: SocketIndex) {
-        let Some(head) = self.stream_of(index) else { return };
-        let operation = &self.core.operations[head];
-        if !self.core.sockets[index].is(Flags::DISARMING) && operation.is_armed && !operation.is_cancelled {
-            self.core.sockets[index].set(Flags::DISARMING, true);
-            self.core.request_cancel(head);
+        let receiving = self.core.sockets[index].receiving_mut();
+        let Some(stream) = receiving.input.stream() else { return };
+        let operation = &self.core.operations[stream];
+        if !receiving.is_disarming && operation.is_armed && !operation.is_cancelled {
+            receiving.is_disarming = true;
+            self.core.request_cancel(stream);
         }
     }
 
@@ -146,7 +149,7 @@ impl Driver {
         let index = self.core.operations[operation].socket();
         if !more {
             self.core.taken_back(operation);
-            self.core.sockets[index].set(Flags::DISARMING, false);
+            self.core.sockets[index].receiving_mut().is_disarming = false;
         }
         if buffer.is_empty() {
             let end = self.end_of_input(index);
@@ -158,7 +161,8 @@ impl Driver {
         self.ration(index, is_over, buffer.len() == buffer.capacity(), more);
         if !self.core.operations[operation].is_internal {
             let item = self.core.item(operation, Outcome::Received(buffer));
-            if self.core.sockets[index].is_holding() { self.hold(index, item) } else { self.core.push(item) }
+            let is_holding = self.core.sockets[index].receiving().is_holding();
+            if is_holding { self.hold(index, item) } else { self.core.push(item) }
         }
         if !more {
             self.stream_disarmed(operation);
@@ -169,13 +173,14 @@ impl Driver {
     /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
     fn end_of_input(&mut self, index: SocketIndex) -> Result<(), Error> {
         let entry = &mut self.core.sockets[index];
-        if entry.is(Flags::ABORT) {
+        if entry.is_aborting() {
             return Err(Error::new(ErrorKind::Cancelled));
         }
-        let had_ended = entry.is(Flags::ENDED) || entry.is(Flags::WRITE_CLOSED) || entry.is(Flags::FIN_SENT);
-        entry.set(Flags::ENDED, true);
-        let is_broken = entry.is(Flags::BROKEN) || !(had_ended || entry.endpoint.has_peer());
-        entry.set(Flags::BROKEN, is_broken);
+        let is_shut = matches!(&entry.role, Role::Stream(stream) if stream.sending.write != WriteSide::Open);
+        let had_ended = entry.receiving().has_ended || is_shut;
+        let is_broken = entry.receiving().is_broken || !(had_ended || entry.endpoint.has_peer());
+        let receiving = entry.receiving_mut();
+        (receiving.has_ended, receiving.is_broken) = (true, is_broken);
         if is_broken { Err(Error::new(ErrorKind::ConnectionReset)) } else { Ok(()) }
     }
 
@@ -188,24 +193,24 @@ impl Driver {
             ErrorKind::BrokenPipe => !entry.endpoint.has_peer(),
             _ => false,
         };
-        if is_broken {
-            entry.set(Flags::BROKEN, true);
-        }
+        entry.receiving_mut().is_broken |= is_broken;
     }
 
     pub(super) fn on_receive_failed(&mut self, operation: OperationIndex, error: Error) {
         let index = self.core.operations[operation].socket();
-        let is_datagram = self.core.sockets[index].is(Flags::DATAGRAM);
+        let entry = &self.core.sockets[index];
+        let (is_datagram, is_abort) = (entry.is_datagram(), entry.is_aborting());
         if is_datagram && is_about_the_past(error) {
             return self.on_datagram_item(operation, Outcome::Undelivered(error), false);
         }
         self.core.taken_back(operation);
-        self.core.sockets[index].set(Flags::DISARMING, false);
+        let receiving = self.core.sockets[index].receiving_mut();
+        receiving.is_disarming = false;
         match error.kind() {
             ErrorKind::NoBuffers => {
-                if self.core.sockets[index].is(Flags::BULK) && !is_datagram {
-                    self.set_bulk(index, false);
-                    self.core.sockets[index].streak = 0;
+                if receiving.section == Section::Bulk && !is_datagram {
+                    receiving.streak = 0;
+                    self.set_section(index, Section::Receive);
                 } else {
                     self.starve(index);
                 }
@@ -214,9 +219,9 @@ impl Driver {
             }
             ErrorKind::Cancelled => self.stream_disarmed(operation),
             // An abort resets the connection itself: that is what its receive would report.
-            _ if self.core.sockets[index].is(Flags::ABORT) => self.stream_disarmed(operation),
+            _ if is_abort => self.stream_disarmed(operation),
             _ => {
-                self.core.sockets[index].set(Flags::ENDED, true);
+                receiving.has_ended = true;
                 self.note_reset(index, error);
                 self.end_stream(operation, Err(error));
             }
@@ -240,16 +245,17 @@ impl Driver {
         if is_cancelled {
             self.release_held(index);
         }
-        self.core.sockets[index].receive_head = None;
+        let receiving = self.core.sockets[index].receiving_mut();
+        receiving.input = Input::None(receiving.input.last_stream());
         let outcome = match end {
             Ok(()) => Outcome::Received(Buffer::empty()),
             Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
         };
         if let Some(last) = self.core.end(operation, outcome) {
-            let is_held = self.core.sockets[index].is_holding() && !is_cancelled;
+            let is_held = self.core.sockets[index].receiving().is_holding() && !is_cancelled;
             if is_held { self.hold(index, last) } else { self.core.push(last) }
         }
-        if self.core.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is_closing() {
             self.go_on_closing(index);
         }
     }
@@ -257,16 +263,13 @@ impl Driver {
     /// Sockets whose receives fill their buffer get larger ones; those that no longer need them lose them.
     fn watch_size(&mut self, index: SocketIndex, buffer: &Buffer, more: bool) {
         let small = self.core.config.pool.buffer_bytes as usize;
-        let entry = &mut self.core.sockets[index];
-        if entry.is(Flags::BULK) {
-            entry.streak = if buffer.len() > small { 0 } else { entry.streak.saturating_add(1) };
-        } else {
-            entry.streak = if buffer.len() < small { 0 } else { entry.streak.saturating_add(1) };
-        }
-        let is_bulk = entry.is(Flags::BULK);
-        if entry.streak >= if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
-            entry.streak = 0;
-            self.set_bulk(index, !is_bulk);
+        let receiving = self.core.sockets[index].receiving_mut();
+        let is_bulk = receiving.section == Section::Bulk;
+        let is_unlike = if is_bulk { buffer.len() > small } else { buffer.len() < small };
+        receiving.streak = if is_unlike { 0 } else { receiving.streak.saturating_add(1) };
+        if receiving.streak >= if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
+            receiving.streak = 0;
+            self.set_section(index, if is_bulk { Section::Receive } else { Section::Bulk });
             if more {
                 self.disarm(index);
             }
@@ -277,14 +280,14 @@ impl Driver {
     //= STARVE-1
     #[inline]
     fn ration(&mut self, index: SocketIndex, is_over: bool, is_full: bool, more: bool) {
-        let is_rationed = self.core.sockets[index].is(Flags::RATIONED);
-        if is_over && !is_rationed {
-            self.core.sockets[index].set(Flags::RATIONED, true);
+        let receiving = self.core.sockets[index].receiving_mut();
+        if is_over && !receiving.is_rationed {
+            receiving.is_rationed = true;
             if more {
                 self.disarm(index);
             }
-        } else if is_rationed && !is_full && !more {
-            self.core.sockets[index].set(Flags::RATIONED, false);
+        } else if !is_full && !more {
+            receiving.is_rationed = false;
         }
     }
 
@@ -294,7 +297,7 @@ impl Driver {
         self.unlink_receive_head(index);
         let result = match result {
             Ok(0) => self.end_of_input(index).map(|()| 0),
-            Err(_) if self.core.sockets[index].is(Flags::ABORT) => Err(Error::new(ErrorKind::Cancelled)),
+            Err(_) if self.core.sockets[index].is_aborting() => Err(Error::new(ErrorKind::Cancelled)),
             result => result,
         };
         match result {
@@ -312,22 +315,22 @@ impl Driver {
                 self.core.fail(operation, error);
             }
         }
-        if self.core.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is_closing() {
             self.fail_receives(index);
             return self.go_on_closing(index);
         }
-        if let Some(head) = self.core.sockets[index].receive_head {
+        if let Some(head) = self.core.sockets[index].receiving().input.head() {
             self.hand_over_receive_into(head);
         }
     }
 
     fn unlink_receive_head(&mut self, index: SocketIndex) -> Option<OperationIndex> {
-        let entry = &mut self.core.sockets[index];
-        let head = entry.receive_head?;
-        entry.receive_head = self.core.operations[head].next;
-        if entry.receive_head.is_none() {
-            entry.receive_tail = None;
-        }
+        let input = &mut self.core.sockets[index].receiving_mut().input;
+        let Input::Queue { head, tail } = *input else { return None };
+        *input = match self.core.operations[head].next {
+            Some(head) => Input::Queue { head, tail },
+            None => Input::None(None),
+        };
         Some(head)
     }
 
@@ -347,22 +350,16 @@ impl Driver {
             return self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
         }
         let index = self.core.operations[operation].socket();
-        let mut previous = self.core.sockets[index].receive_head.expect("the operation is behind it");
+        let input = &mut self.core.sockets[index].receiving_mut().input;
+        let Input::Queue { head, tail } = *input else { unreachable!("the operation is in the queue") };
+        let mut previous = head;
         while let Some(next) = self.core.operations[previous].next.filter(|next| *next != operation) {
             previous = next;
         }
         self.core.operations[previous].next = self.core.operations[operation].next;
-        if self.core.sockets[index].receive_tail == Some(operation) {
-            self.core.sockets[index].receive_tail = Some(previous);
+        if tail == operation {
+            *input = Input::Queue { head, tail: previous };
         }
         self.core.fail(operation, Error::new(ErrorKind::Cancelled));
-    }
-
-    fn is_streaming(&self, index: SocketIndex) -> bool {
-        self.stream_of(index).is_some()
-    }
-
-    fn stream_of(&self, index: SocketIndex) -> Option<OperationIndex> {
-        self.core.sockets[index].receive_head.filter(|head| matches!(self.core.operations[*head].body, Body::Receive))
     }
 }

@@ -14,7 +14,8 @@ use crate::contract::stats::LatencyKind;
 use crate::contract::{Action, Notice};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
-use crate::driver::socket::{Body, Flags, GatherIndex, Operation};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Backlog, Batch, Entry, GatherIndex, Owed, Role, Stream, WriteSide};
 use crate::memory::{Span, SpanList};
 
 /// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
@@ -28,8 +29,8 @@ impl Driver {
     pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
         let index = self.check_send(socket)?;
         self.core.check_operations()?;
-        self.core.sockets[index].set(Flags::WRITE_CLOSED, true);
-        Ok(self.link_send(index, Operation::new(token, Some(index), Body::ShutdownWrite)))
+        self.core.sockets[index].sending_mut().write = WriteSide::Shut;
+        Ok(self.link_send(index, Queued::new(token, Some(index), Body::ShutdownWrite)))
     }
 
     /// Whether nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
@@ -42,11 +43,10 @@ impl Driver {
     //= LIMIT-1
     pub fn writable(&mut self, socket: SocketId, token: u64) -> Result<bool, Error> {
         let index = self.check_send(socket)?;
-        if self.core.sockets[index].send_head.is_none() {
+        if self.core.sockets[index].sending().head.is_none() {
             return Ok(true);
         }
-        self.owe_writable(index, token);
-        self.core.sockets[index].set(Flags::EMPTY_AWAITED, true);
+        self.owe_writable(index, Owed::Emptiness, token);
         Ok(false)
     }
 
@@ -67,11 +67,11 @@ impl Driver {
         let Some(length) = payload.sendable_length() else {
             return Err(self.refused(ErrorKind::InvalidInput, payload));
         };
-        if !self.has_room(index, length) {
-            self.owe_writable(index, token);
+        if !self.has_room(&self.core.sockets[index].sending().backlog, length) {
+            self.owe_writable(index, Owed::Room, token);
             return Err(self.refused(ErrorKind::Busy, payload));
         }
-        let mut operation = Operation::new(token, Some(index), Body::Send(payload));
+        let mut operation = Queued::new(token, Some(index), Body::Send(payload));
         operation.is_quiet = is_quiet;
         operation.length = length;
         Ok(self.link_send(index, operation))
@@ -84,37 +84,34 @@ impl Driver {
 
     fn check_send(&self, socket: SocketId) -> Result<SocketIndex, Error> {
         let index = self.core.resolve(socket)?;
-        let entry = &self.core.sockets[index];
-        if !entry.is(Flags::NOT_SENDING) {
-            return Ok(index);
-        }
-        let kind = match () {
-            () if entry.is(Flags::LISTENER) || entry.is(Flags::DATAGRAM) => ErrorKind::InvalidInput,
-            () if entry.is(Flags::CONNECTING) => ErrorKind::NotConnected,
-            () => ErrorKind::WriteClosed,
+        let kind = match &self.core.sockets[index].role {
+            Role::Stream(stream) if stream.sending.write == WriteSide::Open => return Ok(index),
+            Role::Stream(_) => ErrorKind::WriteClosed,
+            Role::Connecting(_) => ErrorKind::NotConnected,
+            Role::Listener(_) | Role::Datagram(_) => ErrorKind::InvalidInput,
         };
         Err(Error::new(kind))
     }
 
     //= LIMIT-1
-    pub(super) fn has_room(&self, index: SocketIndex, length: u32) -> bool {
-        let entry = &self.core.sockets[index];
+    pub(super) fn has_room(&self, backlog: &Backlog, length: u32) -> bool {
         // An empty queue takes one send of any size: otherwise a large message could never go.
         let fits =
-            entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.core.config.send_queue_bytes_max);
-        let has_bytes = fits || entry.send_count == 0;
-        has_bytes && entry.send_count < self.core.config.send_queue_count_max && self.core.check_operations().is_ok()
+            backlog.bytes.checked_add(length).is_some_and(|bytes| bytes <= self.core.config.send_queue_bytes_max);
+        let has_bytes = fits || backlog.count == 0;
+        has_bytes && backlog.count < self.core.config.send_queue_count_max && self.core.check_operations().is_ok()
     }
 
-    pub(super) fn owe_writable(&mut self, index: SocketIndex, token: u64) {
+    /// From now on a `Writable` with this token is owed, for the strictest of the reasons given so far.
+    pub(super) fn owe_writable(&mut self, index: SocketIndex, owed: Owed, token: u64) {
         let id = self.core.socket_id(index);
-        let entry = &mut self.core.sockets[index];
-        entry.writable_token = token;
-        if !entry.is(Flags::WRITABLE_OWED) {
-            entry.set(Flags::WRITABLE_OWED, true);
-            if entry.send_count == 0 {
-                self.crowded.push_back(id);
-            }
+        let Some(backlog) = self.core.sockets[index].backlog_mut() else { return };
+        backlog.writable_token = token;
+        if backlog.owed == Owed::Nothing && backlog.count == 0 {
+            self.crowded.push_back(id);
+        }
+        if backlog.owed != Owed::Emptiness {
+            backlog.owed = owed;
         }
     }
 
@@ -129,55 +126,58 @@ impl Driver {
     }
 
     pub(super) fn tell_writable(&mut self, index: SocketIndex) {
+        let (bytes_max, count_max) = (self.core.config.send_queue_bytes_max, self.core.config.send_queue_count_max);
         let entry = &mut self.core.sockets[index];
-        let low = self.core.config.send_queue_bytes_max / 2;
-        let is_low = entry.send_bytes <= low && entry.send_count <= self.core.config.send_queue_count_max / 2;
-        let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head.is_none() } else { is_low };
-        if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
+        let is_closing = entry.is_closing();
+        let Some(backlog) = entry.backlog_mut() else { return };
+        let has_room = match backlog.owed {
+            Owed::Nothing => false,
+            Owed::Room => backlog.bytes <= bytes_max / 2 && backlog.count <= count_max / 2,
+            Owed::Emptiness => backlog.count == 0,
+        };
+        if is_closing || !has_room {
             return;
         }
-        entry.set(Flags::WRITABLE_OWED, false);
-        entry.set(Flags::EMPTY_AWAITED, false);
-        let token = entry.writable_token;
+        backlog.owed = Owed::Nothing;
+        let token = backlog.writable_token;
         let socket = self.core.socket_id(index);
         let (operation, outcome) = (OperationId::NONE, Outcome::Writable);
         self.core.push(Completion { token, operation, socket, more: false, outcome });
     }
 
-    fn link_send(&mut self, index: SocketIndex, operation: Operation) -> OperationId {
+    fn link_send(&mut self, index: SocketIndex, operation: Queued) -> OperationId {
         let length = operation.length;
         let operation = self.core.insert(operation);
-        let entry = &mut self.core.sockets[index];
-        entry.send_bytes += length;
-        match entry.send_tail.replace(operation) {
-            None => entry.send_head = Some(operation),
+        let sending = self.core.sockets[index].sending_mut();
+        sending.backlog.bytes += length;
+        match sending.tail.replace(operation) {
+            None => sending.head = Some(operation),
             Some(tail) => self.core.operations[tail].next = Some(operation),
         }
-        entry.send_count += 1;
+        sending.backlog.count += 1;
         self.mark_dirty(index);
         self.core.operation_id(self.core.operations.key(operation))
     }
 
     pub(super) fn mark_dirty(&mut self, index: SocketIndex) {
-        let entry = &mut self.core.sockets[index];
-        if entry.batch_count == 0 && !entry.is(Flags::DIRTY) {
-            entry.set(Flags::DIRTY, true);
+        let batch = &mut self.core.sockets[index].sending_mut().batch;
+        if let Batch::None { is_dirty, .. } = batch
+            && !std::mem::replace(is_dirty, true)
+        {
             self.dirty.push(index);
         }
     }
 
     pub(super) fn pump_dirty(&mut self) {
         while let Some(index) = self.dirty.pop() {
-            if self.core.sockets.get(index).is_some_and(|entry| entry.is(Flags::DIRTY)) {
-                self.core.sockets[index].set(Flags::DIRTY, false);
+            if self.core.sockets.get_mut(index).is_some_and(take_dirty) {
                 self.pump_sends(index);
             }
         }
     }
 
     fn pump_sends(&mut self, index: SocketIndex) {
-        while self.core.sockets[index].batch_count == 0 {
-            let Some(head) = self.core.sockets[index].send_head else { break };
+        while let Some(head) = self.core.sockets[index].sending().head {
             if matches!(self.core.operations[head].body, Body::ShutdownWrite) {
                 self.shut(index, head);
             } else {
@@ -207,23 +207,30 @@ impl Driver {
             let left = &bytes[done..];
             let span = Span::of(&left[..left.len().min(REQUEST_BYTES_MAX)]);
             let is_lazy = operation.is_quiet && span.length == left.len();
-            let notice = self.start_batch(index, 1, span.length, is_lazy);
+            let notice = self.start_batch(index, 1, span.length, None, is_lazy);
             return self.core.hand_over(head, Action::Send(span, notice));
         }
         let gather = self.gathers.take();
         let (count, bytes, is_lazy) = self.gather(gather, head);
         let list = SpanList::of(&self.gathers.lists[gather.number() as usize], bytes);
-        self.core.sockets[index].gather = Some(gather);
-        let notice = self.start_batch(index, count, bytes, is_lazy);
+        let notice = self.start_batch(index, count, bytes, Some(gather), is_lazy);
         self.core.hand_over(head, Action::SendList(list, notice));
     }
 
-    fn start_batch(&mut self, index: SocketIndex, count: u16, bytes: usize, is_lazy: bool) -> Notice {
+    fn start_batch(
+        &mut self,
+        index: SocketIndex,
+        count: u16,
+        bytes: usize,
+        gather: Option<GatherIndex>,
+        is_lazy: bool,
+    ) -> Notice {
         let entry = &mut self.core.sockets[index];
-        entry.batch_count = count;
-        entry.batch_bytes = bytes as u32;
-        let waits = [Flags::PROMPT, Flags::WRITABLE_OWED, Flags::CLOSING].iter().any(|flag| entry.is(*flag));
-        entry.set(Flags::PROMPT, false);
+        let is_closing = entry.is_closing();
+        let sending = entry.sending_mut();
+        let was_short = matches!(sending.batch, Batch::None { was_short: true, .. });
+        let waits = was_short || is_closing || sending.backlog.owed != Owed::Nothing;
+        sending.batch = Batch::InKernel { count, bytes: bytes as u32, gather, is_cancelling: false };
         if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
     }
 
@@ -256,16 +263,19 @@ impl Driver {
         if matches!(self.core.operations[head].body, Body::SendDatagram(..)) {
             return self.on_datagram_sent(head, bytes);
         }
-        let index = self.end_batch(head);
+        let (index, batch) = self.end_batch(head);
+        let Batch::InKernel { bytes: batch_bytes, is_cancelling, .. } = batch else {
+            unreachable!("it was in the kernel")
+        };
         self.core.counters.totals.sent_bytes += bytes as u64;
-        let is_short = bytes < self.core.sockets[index].batch_bytes as usize;
+        let was_short = bytes < batch_bytes as usize;
         self.credit(index, bytes as u32);
-        if self.core.sockets[index].is(Flags::ABORT) {
+        if self.core.sockets[index].is_aborting() {
             self.fail_sends(index, Error::new(ErrorKind::Cancelled));
-        } else if self.sweep_owed(index) {
+        } else if is_cancelling {
             self.sweep_cancelled(index);
         }
-        self.core.sockets[index].set(Flags::PROMPT, is_short);
+        self.core.sockets[index].sending_mut().batch = Batch::None { is_dirty: false, was_short };
         self.go_on_sending(index);
     }
 
@@ -274,13 +284,16 @@ impl Driver {
     fn end_plain(&mut self, head: OperationIndex, bytes: usize) -> bool {
         let operation = &self.core.operations[head];
         let entry = &mut self.core.sockets[operation.socket()];
-        let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather.is_none();
+        let is_open = !entry.is_closing();
+        let Role::Stream(Stream { sending, .. }) = &mut entry.role else { return false };
+        let is_alone = operation.is_quiet && is_open && sending.is_plain();
         let is_whole = bytes == (operation.length - operation.done) as usize;
-        if !is_alone || !is_whole || entry.is(Flags::SEND_END_WATCHED) {
+        if !is_alone || !is_whole {
             return false;
         }
+        (sending.head, sending.tail, sending.batch) = (None, None, Batch::default());
+        (sending.backlog.bytes, sending.backlog.count) = (0, 0);
         let waited_ns = self.core.now_ns.saturating_sub(operation.submitted_ns);
-        entry.forget_last_send();
         self.core.operations.clear(head);
         self.core.user_operations -= 1;
         self.core.in_kernel -= 1;
@@ -290,13 +303,13 @@ impl Driver {
     }
 
     pub(super) fn on_send_failed(&mut self, head: OperationIndex, error: Error) {
-        let index = self.end_batch(head);
-        let is_abort = self.core.sockets[index].is(Flags::ABORT);
+        let (index, batch) = self.end_batch(head);
+        let is_abort = self.core.sockets[index].is_aborting();
         self.note_reset(index, error);
         let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
         // An abort resets the connection itself: that is what its sends would report.
         let error = if is_abort { Error::new(ErrorKind::Cancelled) } else { error };
-        if was_cancelled && self.sweep_owed(index) {
+        if was_cancelled && matches!(batch, Batch::InKernel { is_cancelling: true, .. }) {
             self.sweep_cancelled(index);
         } else {
             self.fail_sends(index, error);
@@ -305,7 +318,7 @@ impl Driver {
     }
 
     fn go_on_sending(&mut self, index: SocketIndex) {
-        if self.core.sockets[index].send_head.is_none() {
+        if self.core.sockets[index].sending().head.is_none() {
             self.after_sends(index);
         } else {
             self.tell_writable(index);
@@ -313,27 +326,20 @@ impl Driver {
         }
     }
 
-    fn sweep_owed(&mut self, index: SocketIndex) -> bool {
-        let entry = &mut self.core.sockets[index];
-        let owed = entry.is(Flags::SEND_CANCELLING);
-        entry.set(Flags::SEND_CANCELLING, false);
-        owed
-    }
-
-    fn end_batch(&mut self, head: OperationIndex) -> SocketIndex {
+    /// The kernel has let go of the batch that this head began: which it was.
+    fn end_batch(&mut self, head: OperationIndex) -> (SocketIndex, Batch) {
         self.core.taken_back(head);
         let index = self.core.operations[head].socket();
-        let entry = &mut self.core.sockets[index];
-        entry.batch_count = 0;
-        if let Some(gather) = entry.gather.take() {
+        let batch = std::mem::take(&mut self.core.sockets[index].sending_mut().batch);
+        if let Batch::InKernel { gather: Some(gather), .. } = batch {
             self.gathers.give_back(gather);
         }
-        index
+        (index, batch)
     }
 
     /// Spreads sent bytes over the queue; what is whole completes.
     fn credit(&mut self, index: SocketIndex, mut bytes: u32) {
-        while let Some(head) = self.core.sockets[index].send_head.filter(|_| bytes > 0) {
+        while let Some(head) = self.core.sockets[index].sending().head.filter(|_| bytes > 0) {
             let operation = &mut self.core.operations[head];
             let left = operation.length - operation.done;
             let part = left.min(bytes);
@@ -351,22 +357,22 @@ impl Driver {
 
     /// Ends all queued sends in order with an error. None may be in the kernel.
     pub(super) fn fail_sends(&mut self, index: SocketIndex, error: Error) {
-        while let Some(head) = self.core.sockets[index].send_head {
+        while let Some(head) = self.core.sockets[index].sending().head {
             self.unlink_send(index, None, head);
             self.core.fail(head, error);
         }
     }
 
     fn unlink_send(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
-        let Operation { next, length, .. } = self.core.operations[operation];
-        let entry = &mut self.core.sockets[index];
-        entry.send_bytes -= length;
-        entry.send_count -= 1;
-        if entry.send_tail == Some(operation) {
-            entry.send_tail = previous;
+        let Queued { next, length, .. } = self.core.operations[operation];
+        let sending = self.core.sockets[index].sending_mut();
+        sending.backlog.bytes -= length;
+        sending.backlog.count -= 1;
+        if sending.tail == Some(operation) {
+            sending.tail = previous;
         }
         match previous {
-            None => entry.send_head = next,
+            None => sending.head = next,
             Some(previous) => self.core.operations[previous].next = next,
         }
     }
@@ -374,32 +380,32 @@ impl Driver {
     /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
     pub(super) fn cancel_send(&mut self, operation: OperationIndex) {
         let index = self.core.operations[operation].socket();
-        let (mut previous, mut next, mut position) = (None, self.core.sockets[index].send_head, 0u32);
+        let (mut previous, mut next, mut position) = (None, self.core.sockets[index].sending().head, 0u32);
         while let Some(at) = next.filter(|at| *at != operation) {
             (previous, next, position) = (next, self.core.operations[at].next, position + 1);
         }
-        if position >= u32::from(self.core.sockets[index].batch_count) {
+        if position >= self.core.sockets[index].sending().batch.count() {
             return self.drop_cancelled(index, previous, operation);
         }
         self.core.operations[operation].is_cancelled = true;
-        let entry = &mut self.core.sockets[index];
-        if !entry.is(Flags::SEND_CANCELLING) {
-            entry.set(Flags::SEND_CANCELLING, true);
-            let head = entry.send_head.expect("the operation is behind it, or it");
+        let sending = self.core.sockets[index].sending_mut();
+        if let (Some(head), Batch::InKernel { is_cancelling, .. }) = (sending.head, &mut sending.batch)
+            && !std::mem::replace(is_cancelling, true)
+        {
             self.core.request_cancel(head);
         }
     }
 
     fn drop_cancelled(&mut self, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
         if matches!(self.core.operations[operation].body, Body::ShutdownWrite) {
-            self.core.sockets[index].set(Flags::WRITE_CLOSED, false);
+            self.core.sockets[index].sending_mut().write = WriteSide::Open;
         }
         self.unlink_send(index, previous, operation);
         self.core.fail(operation, Error::new(ErrorKind::Cancelled));
     }
 
     fn sweep_cancelled(&mut self, index: SocketIndex) {
-        let (mut previous, mut next) = (None, self.core.sockets[index].send_head);
+        let (mut previous, mut next) = (None, self.core.sockets[index].sending().head);
         while let Some(at) = next {
             next = self.core.operations[at].next;
             if self.core.operations[at].is_cancelled {
@@ -413,8 +419,17 @@ impl Driver {
     /// Nothing is queued for sending any more.
     fn after_sends(&mut self, index: SocketIndex) {
         self.tell_writable(index);
-        if self.core.sockets[index].is(Flags::CLOSING) {
+        if self.core.sockets[index].is_closing() {
             self.go_on_closing(index);
         }
+    }
+}
+
+/// Whether the socket is in the list of those with sends to hand over, from which it has just been taken.
+fn take_dirty(entry: &mut Entry) -> bool {
+    let Role::Stream(stream) = &mut entry.role else { return false };
+    match &mut stream.sending.batch {
+        Batch::None { is_dirty, .. } => std::mem::take(is_dirty),
+        Batch::InKernel { .. } => false,
     }
 }

@@ -23,7 +23,7 @@ use crate::base::index::{OperationIndex, SocketIndex, Table};
 use crate::base::slots::Key;
 use crate::config::Config;
 use crate::contract::{Action, Arrival, Shots};
-use crate::driver::socket::{Body, Entry, Flags};
+use crate::driver::socket::{Entry, Flow, Line, Role};
 use crate::memory::buffer::Section;
 
 /// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a
@@ -125,9 +125,10 @@ impl Driver {
         let place = section as usize;
         while available > 0 {
             let Some(key) = self.shares.starved[place].pop_front() else { break };
-            let Some(index) = self.leave_line(key, Flags::STARVED) else { continue };
-            let is_stream = !self.core.sockets[index].is(Flags::DATAGRAM);
-            self.core.sockets[index].set(Flags::RATIONED, is_stream);
+            let Some(index) = self.leave_line(key, Line::Starved) else { continue };
+            if let Role::Stream(stream) = &mut self.core.sockets[index].role {
+                stream.receiving.is_rationed = true;
+            }
             available -= usize::from(self.ask(index, Shots::One));
         }
         available
@@ -142,8 +143,9 @@ impl Driver {
         let mut rations = if available > 0 { (available / 2).min(*ration_bytes / bytes).max(1) } else { 0 };
         while rations > 0 {
             let Some(key) = self.shares.rationed[place].pop_front() else { return };
-            let Some(index) = self.leave_line(key, Flags::IN_LINE) else { continue };
-            let shots = if self.core.sockets[index].is(Flags::RATIONED) { Shots::One } else { Shots::Many };
+            let Some(index) = self.leave_line(key, Line::Rationed) else { continue };
+            let is_rationed = self.core.sockets[index].receiving().is_rationed;
+            let shots = if is_rationed { Shots::One } else { Shots::Many };
             if self.ask(index, shots) {
                 rations -= 1;
                 *ration_bytes = ration_bytes.saturating_sub(bytes);
@@ -152,18 +154,19 @@ impl Driver {
     }
 
     /// The socket whose place in a line this is, unless it has left the line meanwhile.
-    fn leave_line(&mut self, key: Key, flag: Flags) -> Option<SocketIndex> {
-        let index = self.core.sockets.resolve(key).filter(|index| self.core.sockets[*index].is(flag))?;
-        self.core.sockets[index].set(flag, false);
+    fn leave_line(&mut self, key: Key, line: Line) -> Option<SocketIndex> {
+        let index = self.core.sockets.resolve(key)?;
+        let receiving = self.core.sockets[index].find_receiving_mut().filter(|receiving| receiving.line == line)?;
+        receiving.line = Line::None;
         Some(index)
     }
 
     /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
     /// does one that was served in this turn while others wait.
     pub(super) fn arm_stream(&mut self, index: SocketIndex) {
-        let entry = &self.core.sockets[index];
-        let is_served = entry.turn == self.turn_number() && self.shares.waiting(section_of(entry)) > 0;
-        if is_served || entry.is(Flags::RATIONED) {
+        let receiving = self.core.sockets[index].receiving();
+        let is_served = receiving.turn == self.core.turn_number() && self.shares.waiting(receiving.section) > 0;
+        if is_served || receiving.is_rationed {
             self.wait_in_line(index);
         } else {
             self.ask(index, Shots::Many);
@@ -172,49 +175,54 @@ impl Driver {
 
     /// True if the request is on its way.
     fn ask(&mut self, index: SocketIndex, shots: Shots) -> bool {
+        let Some(operation) = self.to_be_armed(index) else { return false };
         let entry = &self.core.sockets[index];
-        let Some(head) = self.to_be_armed(index) else { return false };
-        let section = section_of(entry);
+        let section = entry.receiving().section;
         let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.core.config.pool.bulk_count;
         let shots = if is_crowded { Shots::One } else { shots };
-        let is_datagram = entry.is(Flags::DATAGRAM);
-        let arrival = if entry.is(Flags::COALESCE) { Arrival::Merged } else { Arrival::Single };
-        let action =
-            if is_datagram { Action::ReceiveDatagrams(section, arrival) } else { Action::Receive(section, shots) };
-        self.core.hand_over(head, action);
+        let action = match &entry.role {
+            Role::Datagram(datagram) => {
+                let arrival = if datagram.is_coalescing { Arrival::Merged } else { Arrival::Single };
+                Action::ReceiveDatagrams(section, arrival)
+            }
+            _ => Action::Receive(section, shots),
+        };
+        self.core.hand_over(operation, action);
         true
     }
 
     /// The stream, if nothing keeps it from being armed.
     fn to_be_armed(&self, index: SocketIndex) -> Option<OperationIndex> {
-        let entry = &self.core.sockets[index];
-        let waits = entry.is(Flags::PAUSED) || entry.is(Flags::STARVED) || entry.is(Flags::IN_LINE);
-        let head = entry.receive_head?;
-        let operation = &self.core.operations[head];
-        (matches!(operation.body, Body::Receive) && !waits && !operation.is_armed).then_some(head)
+        let receiving = self.core.sockets[index].receiving();
+        let waits = receiving.flow != Flow::Open || receiving.line != Line::None;
+        let stream = receiving.input.stream()?;
+        (!waits && !self.core.operations[stream].is_armed).then_some(stream)
     }
 
     /// The kernel had no buffer for the stream.
     //= STARVE-1
     pub(super) fn starve(&mut self, index: SocketIndex) {
-        let place = section_of(&self.core.sockets[index]) as usize;
+        let turn = self.core.turn_number();
+        let receiving = self.core.sockets[index].receiving_mut();
+        let place = receiving.section as usize;
         let is_first = self.shares.given_when_denied[place] != self.shares.given[place];
         self.shares.given_when_denied[place] = self.shares.given[place];
         self.shares.denials[place] = if is_first { 1 } else { self.shares.denials[place].saturating_add(1) };
-        if self.core.sockets[index].turn == self.turn_number() {
+        if receiving.turn == turn {
             // It has used buffers in this very turn: who has used none is served before it.
             return self.wait_in_line(index);
         }
-        if !self.core.sockets[index].is(Flags::STARVED) && !self.core.sockets[index].is(Flags::IN_LINE) {
-            self.core.sockets[index].set(Flags::STARVED, true);
+        if receiving.line == Line::None {
+            receiving.line = Line::Starved;
             enqueue(&mut self.shares.starved[place], &self.core.sockets, index);
         }
     }
 
     fn wait_in_line(&mut self, index: SocketIndex) {
         if self.to_be_armed(index).is_some() {
-            self.core.sockets[index].set(Flags::IN_LINE, true);
-            let place = section_of(&self.core.sockets[index]) as usize;
+            let receiving = self.core.sockets[index].receiving_mut();
+            receiving.line = Line::Rationed;
+            let place = receiving.section as usize;
             enqueue(&mut self.shares.rationed[place], &self.core.sockets, index);
         }
     }
@@ -222,23 +230,22 @@ impl Driver {
     /// Counts what a stream has delivered in this turn. True if that is more than its share.
     #[inline]
     pub(super) fn use_share(&mut self, index: SocketIndex, bytes: usize) -> bool {
-        let turn = self.turn_number();
-        let entry = &mut self.core.sockets[index];
-        if entry.turn != turn {
-            (entry.turn, entry.turn_bytes) = (turn, 0);
+        let turn = self.core.turn_number();
+        let receiving = self.core.sockets[index].receiving_mut();
+        if receiving.turn != turn {
+            (receiving.turn, receiving.turn_bytes) = (turn, 0);
             self.shares.served += 1;
         }
-        entry.turn_bytes = entry.turn_bytes.saturating_add(bytes as u32);
-        entry.turn_bytes > self.shares.bytes_max
+        receiving.turn_bytes = receiving.turn_bytes.saturating_add(bytes as u32);
+        receiving.turn_bytes > self.shares.bytes_max
     }
 
     /// Gives a stream bulk buffers, or takes them from it.
-    pub(super) fn set_bulk(&mut self, index: SocketIndex, is_bulk: bool) {
-        let entry = &mut self.core.sockets[index];
-        if !entry.is(Flags::DATAGRAM) && entry.is(Flags::BULK) != is_bulk {
-            entry.set(Flags::BULK, is_bulk);
+    pub(super) fn set_section(&mut self, index: SocketIndex, section: Section) {
+        let Role::Stream(stream) = &mut self.core.sockets[index].role else { return };
+        if std::mem::replace(&mut stream.receiving.section, section) != section {
             let count = &mut self.shares.bulk_streams;
-            *count = if is_bulk { *count + 1 } else { *count - 1 };
+            *count = if section == Section::Bulk { *count + 1 } else { *count - 1 };
         }
     }
 
@@ -260,16 +267,6 @@ impl Driver {
             self.shares.bytes_max = self.shares.bytes_max.min(part.min(u64::from(u32::MAX)) as u32);
         }
     }
-
-    /// The number of this turn, as sockets remember it.
-    #[inline]
-    fn turn_number(&self) -> u32 {
-        self.core.counters.totals.turns as u32
-    }
-}
-
-fn section_of(entry: &Entry) -> Section {
-    if entry.is(Flags::BULK) { Section::Bulk } else { Section::Receive }
 }
 
 fn enqueue(line: &mut VecDeque<Key>, sockets: &Table<SocketIndex, Entry>, index: SocketIndex) {

@@ -14,7 +14,8 @@ use crate::contract::stats::LatencyKind;
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::mailbox::Message;
 use crate::driver::operation::{Operation, Payload, Room};
-use crate::driver::socket::{Body, Entry, Flags, Operation as Queued};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Connecting, Datagram, Entry, Listener, Role, Stream};
 use crate::socket::{AcceptedSocket, AnySocket, Class, ConnectOptions, ListenOptions};
 
 impl Driver {
@@ -69,7 +70,7 @@ impl Driver {
         let address = address.into().unmapped();
         options.check_for(&address)?;
         let endpoint = self.core.profile.network.listener(&address, options)?;
-        self.attach_new(endpoint, Flags::LISTENER)
+        self.attach_new(endpoint, Role::Listener(Listener::default()))
     }
 
     /// Makes an unattached socket this driver's own. It never moves again.
@@ -82,8 +83,10 @@ impl Driver {
         if !self.core.profile.network.has(&socket) {
             return Err(Refused::new(ErrorKind::ForeignSocket, back(socket)));
         }
-        let attached = match self.prepare(&socket, nonblocking, is_fresh, Flags::default()) {
-            Ok(flags) => self.attach(socket, flags, if is_fresh { Origin::Own } else { Origin::Foreign }),
+        let origin = if is_fresh { Origin::Own } else { Origin::Foreign };
+        let role = self.role_of(&socket, is_fresh);
+        let attached = match role.and_then(|role| self.prepare(&socket, nonblocking, &role).map(|()| role)) {
+            Ok(role) => self.attach(socket, role, origin),
             Err(error) => Err(Refused { error, value: socket }),
         };
         attached.map_err(|refused| refused.map(back))
@@ -106,17 +109,17 @@ impl Driver {
         let options = &options.checked_for(&address)?;
         let system_address = address.to_system()?;
         let endpoint = self.core.profile.network.connector(&address, options)?;
-        self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
+        let role = Role::Connecting(Connecting::default());
+        self.prepare(&endpoint, None, &role)?;
         if system_address.is_unix() {
             // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
             endpoint.set_nonblocking(true)?;
         }
-        let id = self.attach(endpoint, Flags::CONNECTING, Origin::Own)?;
+        let id = self.attach(endpoint, role, Origin::Own)?;
         let index = SocketIndex::of(id.key().index());
         let body = Body::Connect(Box::new(system_address));
         let operation = self.core.insert(Queued::new(token, Some(index), body));
-        self.core.sockets[index].receive_head = Some(operation);
-        self.hand_over_connect(operation);
+        self.hand_over_connect(index, operation);
         Ok(self.core.operation_id(self.core.operations.key(operation)))
     }
 
@@ -235,38 +238,38 @@ impl Driver {
         self.core.complete(index, Outcome::Expired);
     }
 
-    /// What kind of socket it is, in the mode that the back end needs.
-    fn prepare(
-        &self,
-        endpoint: &AnySocket,
-        nonblocking: Option<bool>,
-        is_fresh: bool,
-        mut flags: Flags,
-    ) -> Result<Flags, Error> {
+    /// The role of a socket that somebody else has made: a fresh one is a connection.
+    fn role_of(&self, endpoint: &AnySocket, is_fresh: bool) -> Result<Role, Error> {
         self.core.check_open()?;
-        if !is_fresh {
-            let class = endpoint.class()?;
-            flags.set_if(Flags::LISTENER, class == Class::Listener);
-            flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
-            flags.set_if(Flags::V6, class == Class::Datagram && endpoint.is_v6());
-            flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
-        }
+        let class = if is_fresh { Class::Stream } else { endpoint.class()? };
+        Ok(match class {
+            Class::Listener => Role::Listener(Listener::default()),
+            Class::Stream => Role::Stream(Stream::default()),
+            Class::Datagram => {
+                let (has_peer, is_v6) = (endpoint.has_peer(), endpoint.is_v6());
+                Role::Datagram(Datagram { has_peer, is_v6, ..Datagram::default() })
+            }
+        })
+    }
+
+    /// Puts a socket into the mode that the back end needs.
+    fn prepare(&self, endpoint: &AnySocket, nonblocking: Option<bool>, role: &Role) -> Result<(), Error> {
         // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
-        let wanted = flags.is(Flags::LISTENER) || self.core.profile.is_nonblocking;
+        let wanted = matches!(role, Role::Listener(_)) || self.core.profile.is_nonblocking;
         if nonblocking != Some(wanted) {
             endpoint.set_nonblocking(wanted)?;
         }
-        Ok(flags)
+        Ok(())
     }
 
     /// A socket that this driver has just made.
-    pub(super) fn attach_new(&mut self, endpoint: AnySocket, flags: Flags) -> Result<SocketId, Error> {
-        self.prepare(&endpoint, None, true, flags)?;
-        Ok(self.attach(endpoint, flags, Origin::Own)?)
+    pub(super) fn attach_new(&mut self, endpoint: AnySocket, role: Role) -> Result<SocketId, Error> {
+        self.prepare(&endpoint, None, &role)?;
+        Ok(self.attach(endpoint, role, Origin::Own)?)
     }
 
-    fn attach(&mut self, endpoint: AnySocket, flags: Flags, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
-        let index = match self.core.sockets.insert(Entry::new(endpoint, flags)) {
+    fn attach(&mut self, endpoint: AnySocket, role: Role, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
+        let index = match self.core.sockets.insert(Entry::new(endpoint, role)) {
             Ok(index) => index,
             Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
         };
