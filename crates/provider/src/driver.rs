@@ -6,57 +6,56 @@
 //! 3. hand everything to the back end and wait there, at most until the next deadline;
 //! 4. turn its events into completions, then fire the timers that are due.
 //!
+//! What a turn does is done by parts, each with its own state (`driver/parts.rs`), that are given what all share
+//! (`driver/core.rs`). A part does not know another: what follows from an end goes back as a value to `driver/dispatch.rs`.
+//!
 //! Submitting only queues (TURN-1), so user code never runs inside a submit and completions never come from one.
 //!
 //! On drop: every operation is cancelled, the back end is turned until it holds nothing (at most `drain_deadline`), then
-//! memory is freed; what the kernel still holds is leaked and counted (`driver/close.rs`).
+//! memory is freed; what the kernel still holds is leaked and counted (`driver/shutdown.rs`).
 
 mod accept;
+mod attach;
+mod backlog;
 mod close;
 pub(crate) mod completion;
 mod connect;
+mod control;
 mod core;
 mod datagram;
 mod dispatch;
+mod gather;
 mod held;
 pub(crate) mod info;
 pub(crate) mod mailbox;
 mod open;
 pub(crate) mod operation;
+mod parts;
 mod queued;
 mod receive;
 mod send;
 mod share;
+mod shutdown;
 pub(crate) mod socket;
 mod submit;
 pub(crate) mod submitter;
+mod timer;
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::address::Address;
 use crate::base::error::Error;
-use crate::base::id::SocketId;
-use crate::base::index::{Index, SocketIndex};
 use crate::base::time;
-use crate::base::timer::Due;
 use crate::contract::Event;
 use crate::contract::stats::Stats;
 use crate::driver::completion::Completions;
 use crate::driver::core::Core;
 use crate::driver::info::Info;
 use crate::driver::mailbox::Mailbox;
-use crate::driver::queued::Envelope;
-use crate::driver::socket::GatherIndex;
+use crate::driver::parts::Parts;
 use crate::driver::submitter::Submitter;
-use crate::memory::Span;
 use crate::memory::buffer::{Buffer, PoolState};
-use crate::socket::AnySocket;
-
-use held::Held;
-use share::Shares;
 
 /// A completion-based I/O engine on one back end, owned by one thread.
 ///
@@ -76,23 +75,9 @@ use share::Shares;
 #[doc = concat!("```no_run\n", include_str!("../examples/echo.rs"), "\n```")]
 pub struct Driver {
     core: Core,
+    parts: Parts,
     events: Vec<Event>,
-    /// Sockets with sends to hand over.
-    dirty: Vec<SocketIndex>,
-    /// Streams that wait for a receive buffer, or for their next share.
-    shares: Shares,
-    /// Sockets that are owed `Writable` because the table of operations was full.
-    crowded: VecDeque<SocketId>,
-    held: Held,
-    gathers: Gathers,
-    /// Empty ones, to be used again: as many as datagrams were ever under way at once.
-    #[allow(clippy::vec_box, reason = "an envelope stays in its place while the kernel looks at it")]
-    envelopes: Vec<Box<Envelope>>,
     mailbox: Arc<Mailbox>,
-    /// Sends handed over in this turn.
-    batches: usize,
-    /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
-    reserve: Option<AnySocket>,
     /// Error of the last turn, if that had completions to deliver first.
     trouble: Option<Error>,
     _pinned: PhantomData<*const ()>,
@@ -191,52 +176,22 @@ impl Driver {
         self.core.timers.next_ns()
     }
 
-    /// The address of this end of a socket. Errors: `Stale`, or what the system says.
-    pub fn local_address(&self, socket: SocketId) -> Result<Address, Error> {
-        let index = self.core.resolve(socket)?;
-        self.core.sockets[index].endpoint.local_address()
-    }
-
-    /// The address of the other end of a socket. Errors: `Stale`, `NotConnected`, or what the system says.
-    pub fn peer_address(&self, socket: SocketId) -> Result<Address, Error> {
-        let index = self.core.resolve(socket)?;
-        self.core.sockets[index].endpoint.peer_address()
-    }
-
-    /// True if input of this socket has come that no completion has brought yet: bytes, the peer's end or an error, here or
-    /// in the system. Whoever sets deadlines that a peer meets by speaking asks before he calls it silent: a driver that was
-    /// held up finds what had come in time only after the deadline. One system call.
-    ///
-    /// Errors: `Stale`.
-    //= TIME-2
-    pub fn has_unread(&self, socket: SocketId) -> Result<bool, Error> {
-        let index = self.core.resolve(socket)?;
-        let entry = &self.core.sockets[index];
-        let Some(receiving) = entry.find_receiving() else { return Ok(entry.endpoint.has_input()) };
-        let has_undelivered = || receiving.input.last_stream().is_some_and(|stream| self.core.has_undelivered(stream));
-        let is_held = receiving.held.is_some() || has_undelivered();
-        Ok(is_held || (!receiving.has_ended && entry.endpoint.has_input()))
-    }
-
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         self.take_mail();
         self.core.pool.collect();
-        self.feed_lines();
-        self.batches = 0;
-        self.pump_dirty();
+        self.parts.receives.begin_turn(&mut self.core);
+        self.parts.pump_sends(&mut self.core);
         let wait = self.wait_for(deadline_ns);
         let turned = self.core.provider.turn(&mut self.core.requests, wait, &mut self.core.pool, &mut self.events);
         self.mailbox.awake();
         self.core.now_ns = self.core.profile.clock.now_ns();
         self.core.counters.totals.turns += 1;
-        let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
-            self.dispatch(event);
+        for event in self.events.drain(..) {
+            self.parts.dispatch(&mut self.core, event);
         }
-        self.events = events;
-        self.settle_shares();
-        self.fire_timers();
-        self.tell_crowded();
+        self.parts.receives.end_turn(&self.core);
+        self.parts.fire_timers(&mut self.core);
+        self.parts.backlogs.tell_waiting(&mut self.core);
         turned
     }
 
@@ -245,8 +200,11 @@ impl Driver {
         let idle = Some(Duration::ZERO);
         let Some(deadline_ns) = deadline_ns else { return idle };
         // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
-        let is_short_of_buffers = self.shares.is_short_of_buffers();
-        if !self.core.ready.is_empty() || self.shares.is_behind() || (is_short_of_buffers && self.batches > 0) {
+        let is_short_of_buffers = self.parts.receives.is_short_of_buffers();
+        if !self.core.ready.is_empty()
+            || self.parts.receives.is_behind()
+            || (is_short_of_buffers && self.parts.sends.has_handed_over())
+        {
             return idle;
         }
         let until_ns = self.core.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
@@ -265,37 +223,5 @@ impl Driver {
         }
         let room = completions.capacity().saturating_sub(completions.len()).min(self.core.ready.len());
         completions.queue.extend(self.core.ready.drain(..room));
-    }
-
-    fn fire_timers(&mut self) {
-        while let Some(due) = self.core.timers.pop_due(self.core.now_ns) {
-            match due {
-                Due::Operation(index) => self.expire(index),
-                Due::Close(index) => self.close_deadline_passed(index),
-                Due::Accept(index) => self.accept_again(index),
-                Due::Connect(index) => self.connect_again(index),
-            }
-        }
-    }
-}
-
-/// Span lists of sends that leave in several pieces; each stays in place until its send has ended.
-#[derive(Default)]
-struct Gathers {
-    lists: Vec<Vec<Span>>,
-    free: Vec<GatherIndex>,
-}
-
-impl Gathers {
-    fn take(&mut self) -> GatherIndex {
-        self.free.pop().unwrap_or_else(|| {
-            self.lists.push(Vec::with_capacity(16));
-            GatherIndex::of(self.lists.len() as u32 - 1)
-        })
-    }
-
-    fn give_back(&mut self, index: GatherIndex) {
-        self.lists[index.number() as usize].clear();
-        self.free.push(index);
     }
 }

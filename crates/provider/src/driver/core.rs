@@ -3,18 +3,33 @@
 
 use std::collections::VecDeque;
 
-use crate::base::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{DriverNumber, OperationId, SocketId};
 use crate::base::index::{Index, OperationIndex, SocketIndex, Table};
 use crate::base::slots::Key;
 use crate::base::timer::Timers;
 use crate::config::Config;
 use crate::contract::stats::Counters;
-use crate::contract::{Action, Profile, Provider, Request};
+use crate::contract::{Action, Origin, Profile, Provider, Request};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::queued::Queued;
-use crate::driver::socket::{Entry, StreamName};
+use crate::driver::socket::{Entry, Role, StreamName};
 use crate::memory::buffer::BufferPool;
+use crate::socket::AnySocket;
+
+/// What follows for a socket when something of it has ended. It is done by the caller above, who sees all parts: they do
+/// not know each other.
+#[must_use]
+#[derive(Clone, Copy)]
+pub(super) enum After {
+    Nothing,
+    /// A send has ended: who waits for room may be told, and a close may go on.
+    Sent(SocketIndex),
+    /// An operation of another kind has ended: a close may go on.
+    Ended(SocketIndex),
+    /// Its connect has failed, and nobody is to hear of the socket again.
+    Abandoned(SocketIndex),
+}
 
 /// What all parts of a driver share.
 pub(super) struct Core {
@@ -61,8 +76,8 @@ impl Core {
         SocketId::new(self.number.number, self.sockets.key(index))
     }
 
-    pub(super) fn operation_id(&self, key: Key) -> OperationId {
-        OperationId::new(self.number.number, key)
+    pub(super) fn id_of(&self, index: OperationIndex) -> OperationId {
+        OperationId::new(self.number.number, self.operations.key(index))
     }
 
     /// The number of this turn, as sockets remember it.
@@ -76,7 +91,7 @@ impl Core {
     }
 
     pub(super) fn stream_id(&self, stream: StreamName) -> OperationId {
-        self.operation_id(Key::new(stream.operation.number(), stream.generation))
+        OperationId::new(self.number.number, Key::new(stream.operation.number(), stream.generation))
     }
 
     /// Whether something of this stream waits for the next `poll`.
@@ -93,6 +108,32 @@ impl Core {
     pub(super) fn check_operations(&self) -> Result<(), Error> {
         let is_full = self.user_operations >= self.config.operations_max as usize;
         if is_full { Err(Error::new(ErrorKind::Busy)) } else { Ok(()) }
+    }
+
+    /// A new socket, in its table and with the back end. Errors, with the socket: `Busy`, what the system says.
+    pub(super) fn attach(
+        &mut self,
+        endpoint: AnySocket,
+        role: Role,
+        origin: Origin,
+    ) -> Result<SocketIndex, Refused<AnySocket>> {
+        let index = match self.sockets.insert(Entry::new(endpoint, role)) {
+            Ok(index) => index,
+            Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
+        };
+        let endpoint = &self.sockets[index].endpoint;
+        match self.provider.attach(index.number(), endpoint, origin) {
+            Ok(()) => Ok(index),
+            Err(error) => {
+                let entry = self.sockets.remove(index).expect("inserted above");
+                Err(Refused { error, value: entry.endpoint })
+            }
+        }
+    }
+
+    /// The back end forgets a socket, which is about to leave its table.
+    pub(super) fn detach(&mut self, index: SocketIndex) {
+        self.provider.detach(index.number());
     }
 
     /// Puts an operation into its table, after `check_operations`.
@@ -140,7 +181,7 @@ impl Core {
     /// A report about an operation that goes on.
     pub(super) fn item(&self, index: OperationIndex, outcome: Outcome) -> Completion {
         let operation = &self.operations[index];
-        let (id, socket) = (self.operation_id(self.operations.key(index)), self.socket_id(operation.socket()));
+        let (id, socket) = (self.id_of(index), self.socket_id(operation.socket()));
         Completion { token: operation.token, operation: id, socket, more: true, outcome }
     }
 
@@ -156,10 +197,25 @@ impl Core {
         }
     }
 
+    /// The operation is the driver's own from now on. Returns the token that its caller had given.
+    pub(super) fn disown(&mut self, index: OperationIndex) -> u64 {
+        let operation = &mut self.operations[index];
+        (operation.is_internal, operation.is_cancelled) = (true, false);
+        self.user_operations -= 1;
+        operation.token
+    }
+
+    /// Frees the slot of a caller's operation that the kernel had, without a word.
+    pub(super) fn clear_armed(&mut self, index: OperationIndex) {
+        self.operations.clear(index);
+        self.user_operations -= 1;
+        self.in_kernel -= 1;
+    }
+
     /// Frees an operation's slot and makes its last completion, unless nobody is to hear of it.
     //= ONCE-1
     pub(super) fn end(&mut self, index: OperationIndex, outcome: Outcome) -> Option<Completion> {
-        let id = self.operation_id(self.operations.key(index));
+        let id = self.id_of(index);
         let operation = self.operations.remove(index).expect("an operation ends once");
         if operation.is_internal {
             return None;
@@ -180,8 +236,13 @@ impl Core {
     }
 
     pub(super) fn push(&mut self, completion: Completion) {
+        self.count(&completion);
+        self.ready.push_back(completion);
+    }
+
+    /// Counts a completion, once.
+    pub(super) fn count(&mut self, completion: &Completion) {
         self.counters.totals.completions += 1;
         self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
-        self.ready.push_back(completion);
     }
 }

@@ -1,12 +1,8 @@
 //! Opening a driver.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use super::core::Core;
-use super::held::Held;
-use super::share::Shares;
-use super::{Driver, Gathers};
+use super::Driver;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::DriverNumber;
@@ -16,7 +12,14 @@ use crate::base::timer::Timers;
 use crate::config::Config;
 use crate::contract::Opened;
 use crate::contract::stats::Counters;
+use crate::driver::accept::Accepts;
+use crate::driver::backlog::Backlogs;
+use crate::driver::core::Core;
+use crate::driver::datagram::Datagrams;
 use crate::driver::mailbox::Mailbox;
+use crate::driver::parts::Parts;
+use crate::driver::receive::Receives;
+use crate::driver::send::Sends;
 use crate::memory::buffer::BufferPool;
 
 /// What a turn has places for at first: requests, events, completions, sockets to send on.
@@ -59,18 +62,18 @@ impl Driver {
             in_kernel: 0,
             is_shut: false,
         };
+        let parts = Parts {
+            accepts: Accepts::new(reserve),
+            receives: Receives::new(config),
+            sends: Sends::new(TURN_FIRST)?,
+            datagrams: Datagrams::default(),
+            backlogs: Backlogs::default(),
+        };
         Ok(Driver {
             core,
+            parts,
             events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
-            dirty: capacity::vector(TURN_FIRST, Setting::SocketsMax)?,
-            shares: Shares::new(config),
-            crowded: VecDeque::new(),
-            held: Held::default(),
-            gathers: Gathers::default(),
-            envelopes: Vec::new(),
             mailbox,
-            batches: 0,
-            reserve,
             trouble: None,
             _pinned: PhantomData,
         })

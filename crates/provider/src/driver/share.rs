@@ -18,12 +18,12 @@
 
 use std::collections::VecDeque;
 
-use super::Driver;
 use crate::base::index::{OperationIndex, SocketIndex, Table};
 use crate::base::slots::Key;
 use crate::config::Config;
 use crate::contract::{Action, Arrival, Shots};
-use crate::driver::socket::{Entry, Flow, Line, Role};
+use crate::driver::core::Core;
+use crate::driver::socket::{Entry, Flow, Line, Receiving, Role};
 use crate::memory::buffer::Section;
 
 /// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a
@@ -73,6 +73,94 @@ impl Shares {
         }
     }
 
+    /// Arms the streams that wait in line, as far as there are buffers. This is the one place where they are armed, and it
+    /// follows the return of buffers: no timer, no spinning.
+    //= STARVE-1
+    pub(super) fn feed_lines(&mut self, core: &mut Core) {
+        self.is_behind = false;
+        let mut ration_bytes = RATION_BYTES_PER_TURN;
+        for section in SECTIONS {
+            if self.waiting(section) > 0 {
+                let available = self.available(core, section);
+                let left = self.feed_starved(core, section, available);
+                self.feed_rationed(core, section, left, &mut ration_bytes);
+                // Who was armed may have no bytes and use no buffer, and then nothing would come of it that starts a turn.
+                self.is_behind |= available > 0 && self.waiting(section) > 0;
+            }
+            self.given[section as usize] = core.pool.given(section);
+        }
+    }
+
+    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
+    /// does one that was served in this turn while others wait.
+    pub(super) fn arm_stream(&mut self, core: &mut Core, index: SocketIndex) {
+        let receiving = core.sockets[index].receiving();
+        let is_served = receiving.turn == core.turn_number() && self.waiting(receiving.section) > 0;
+        if is_served || receiving.is_rationed {
+            self.wait_in_line(core, index);
+        } else {
+            self.ask(core, index, Shots::Many);
+        }
+    }
+
+    /// The kernel had no buffer for the stream.
+    //= STARVE-1
+    pub(super) fn starve(&mut self, core: &mut Core, index: SocketIndex) {
+        let turn = core.turn_number();
+        let receiving = core.sockets[index].receiving_mut();
+        let place = receiving.section as usize;
+        let is_first = self.given_when_denied[place] != self.given[place];
+        self.given_when_denied[place] = self.given[place];
+        self.denials[place] = if is_first { 1 } else { self.denials[place].saturating_add(1) };
+        if receiving.turn == turn {
+            // It has used buffers in this very turn: who has used none is served before it.
+            return self.wait_in_line(core, index);
+        }
+        if receiving.line == Line::None {
+            receiving.line = Line::Starved;
+            enqueue(&mut self.starved[place], &core.sockets, index);
+        }
+    }
+
+    /// Counts what a stream has delivered in this turn. True if that is more than its share.
+    #[inline]
+    pub(super) fn use_share(&mut self, receiving: &mut Receiving, turn: u32, bytes: usize) -> bool {
+        if receiving.turn != turn {
+            (receiving.turn, receiving.turn_bytes) = (turn, 0);
+            self.served += 1;
+        }
+        receiving.turn_bytes = receiving.turn_bytes.saturating_add(bytes as u32);
+        receiving.turn_bytes > self.bytes_max
+    }
+
+    /// Gives a stream bulk buffers, or takes them from it.
+    pub(super) fn set_section(&mut self, core: &mut Core, index: SocketIndex, section: Section) {
+        let Role::Stream(stream) = &mut core.sockets[index].role else { return };
+        if std::mem::replace(&mut stream.receiving.section, section) != section {
+            let count = &mut self.bulk_streams;
+            *count = if section == Section::Bulk { *count + 1 } else { *count - 1 };
+        }
+    }
+
+    /// A buffer ran out: the next turn divides what there is.
+    pub(super) fn note_shortage(&mut self) {
+        self.has_run_out = true;
+    }
+
+    /// The turn is over: what a share of the next one is.
+    pub(super) fn settle_shares(&mut self, core: &Core) {
+        let Shares { served, has_run_out, .. } = *self;
+        (self.served, self.has_run_out) = (0, false);
+        self.bytes_max = core.config.turn_bytes_max;
+        if has_run_out {
+            let pool = &core.config.pool;
+            let waiting: usize = SECTIONS.iter().map(|section| self.waiting(*section)).sum();
+            let all = u64::from(pool.receive_count) * u64::from(pool.buffer_bytes);
+            let part = (all / (u64::from(served) + waiting as u64).max(1)).max(u64::from(pool.buffer_bytes));
+            self.bytes_max = self.bytes_max.min(part.min(u64::from(u32::MAX)) as u32);
+        }
+    }
+
     /// True if the next turn has streams to arm, without anything happening before.
     pub(super) fn is_behind(&self) -> bool {
         self.is_behind
@@ -83,102 +171,57 @@ impl Shares {
         SECTIONS.iter().any(|section| self.waiting(*section) > 0)
     }
 
-    fn waiting(&self, section: Section) -> usize {
-        self.starved[section as usize].len() + self.rationed[section as usize].len()
-    }
-}
-
-impl Driver {
-    /// Arms the streams that wait in line, as far as there are buffers. This is the one place where they are armed, and it
-    /// follows the return of buffers: no timer, no spinning.
-    //= STARVE-1
-    pub(super) fn feed_lines(&mut self) {
-        self.shares.is_behind = false;
-        let mut ration_bytes = RATION_BYTES_PER_TURN;
-        for section in SECTIONS {
-            if self.shares.waiting(section) > 0 {
-                let available = self.available(section);
-                let left = self.feed_starved(section, available);
-                self.feed_rationed(section, left, &mut ration_bytes);
-                // Who was armed may have no bytes and use no buffer, and then nothing would come of it that starts a turn.
-                self.shares.is_behind |= available > 0 && self.shares.waiting(section) > 0;
-            }
-            self.shares.given[section as usize] = self.core.pool.given(section);
-        }
-    }
-
     /// Buffers that streams in line can be armed for.
-    fn available(&mut self, section: Section) -> usize {
+    fn available(&mut self, core: &mut Core, section: Section) -> usize {
         let place = section as usize;
         // The kernel has buffers and says again and again that it has none: it has bound them to receives that wait. Only
         // another one helps.
-        let is_new =
-            self.core.pool.free(section) > 0 || self.core.pool.given(section) != self.shares.given_when_denied[place];
-        if !is_new && self.shares.denials[place] >= DENIALS_MAX {
+        let is_new = core.pool.free(section) > 0 || core.pool.given(section) != self.given_when_denied[place];
+        if !is_new && self.denials[place] >= DENIALS_MAX {
             return 0;
         }
-        self.core.pool.available(section)
+        core.pool.available(section)
     }
 
     /// Returns how many buffers are left for others.
-    fn feed_starved(&mut self, section: Section, mut available: usize) -> usize {
+    fn feed_starved(&mut self, core: &mut Core, section: Section, mut available: usize) -> usize {
         let place = section as usize;
         while available > 0 {
-            let Some(key) = self.shares.starved[place].pop_front() else { break };
-            let Some(index) = self.leave_line(key, Line::Starved) else { continue };
-            if let Role::Stream(stream) = &mut self.core.sockets[index].role {
+            let Some(key) = self.starved[place].pop_front() else { break };
+            let Some(index) = leave_line(core, key, Line::Starved) else { continue };
+            if let Role::Stream(stream) = &mut core.sockets[index].role {
                 stream.receiving.is_rationed = true;
             }
-            available -= usize::from(self.ask(index, Shots::One));
+            available -= usize::from(self.ask(core, index, Shots::One));
         }
         available
     }
 
     /// Arms rationed streams with at most half of the available buffers, and as far as `ration_bytes` suffices, but one at
     /// least.
-    fn feed_rationed(&mut self, section: Section, available: usize, ration_bytes: &mut usize) {
+    fn feed_rationed(&mut self, core: &mut Core, section: Section, available: usize, ration_bytes: &mut usize) {
         let place = section as usize;
-        let pool = &self.core.config.pool;
+        let pool = &core.config.pool;
         let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes } as usize;
         let mut rations = if available > 0 { (available / 2).min(*ration_bytes / bytes).max(1) } else { 0 };
         while rations > 0 {
-            let Some(key) = self.shares.rationed[place].pop_front() else { return };
-            let Some(index) = self.leave_line(key, Line::Rationed) else { continue };
-            let is_rationed = self.core.sockets[index].receiving().is_rationed;
+            let Some(key) = self.rationed[place].pop_front() else { return };
+            let Some(index) = leave_line(core, key, Line::Rationed) else { continue };
+            let is_rationed = core.sockets[index].receiving().is_rationed;
             let shots = if is_rationed { Shots::One } else { Shots::Many };
-            if self.ask(index, shots) {
+            if self.ask(core, index, shots) {
                 rations -= 1;
                 *ration_bytes = ration_bytes.saturating_sub(bytes);
             }
         }
     }
 
-    /// The socket whose place in a line this is, unless it has left the line meanwhile.
-    fn leave_line(&mut self, key: Key, line: Line) -> Option<SocketIndex> {
-        let index = self.core.sockets.resolve(key)?;
-        let receiving = self.core.sockets[index].find_receiving_mut().filter(|receiving| receiving.line == line)?;
-        receiving.line = Line::None;
-        Some(index)
-    }
-
-    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
-    /// does one that was served in this turn while others wait.
-    pub(super) fn arm_stream(&mut self, index: SocketIndex) {
-        let receiving = self.core.sockets[index].receiving();
-        let is_served = receiving.turn == self.core.turn_number() && self.shares.waiting(receiving.section) > 0;
-        if is_served || receiving.is_rationed {
-            self.wait_in_line(index);
-        } else {
-            self.ask(index, Shots::Many);
-        }
-    }
-
     /// True if the request is on its way.
-    fn ask(&mut self, index: SocketIndex, shots: Shots) -> bool {
-        let Some(operation) = self.to_be_armed(index) else { return false };
-        let entry = &self.core.sockets[index];
+    fn ask(&mut self, core: &mut Core, index: SocketIndex, shots: Shots) -> bool {
+        let Some(operation) = to_be_armed(core, index) else { return false };
+        let entry = &core.sockets[index];
         let section = entry.receiving().section;
-        let is_crowded = section == Section::Bulk && self.shares.bulk_streams > self.core.config.pool.bulk_count;
+        let is_crowded = section == Section::Bulk && self.bulk_streams > core.config.pool.bulk_count;
         let shots = if is_crowded { Shots::One } else { shots };
         let action = match &entry.role {
             Role::Datagram(datagram) => {
@@ -187,86 +230,38 @@ impl Driver {
             }
             _ => Action::Receive(section, shots),
         };
-        self.core.hand_over(operation, action);
+        core.hand_over(operation, action);
         true
     }
 
-    /// The stream, if nothing keeps it from being armed.
-    fn to_be_armed(&self, index: SocketIndex) -> Option<OperationIndex> {
-        let receiving = self.core.sockets[index].receiving();
-        let waits = receiving.flow != Flow::Open || receiving.line != Line::None;
-        let stream = receiving.input.stream()?;
-        (!waits && !self.core.operations[stream].is_armed).then_some(stream)
-    }
-
-    /// The kernel had no buffer for the stream.
-    //= STARVE-1
-    pub(super) fn starve(&mut self, index: SocketIndex) {
-        let turn = self.core.turn_number();
-        let receiving = self.core.sockets[index].receiving_mut();
-        let place = receiving.section as usize;
-        let is_first = self.shares.given_when_denied[place] != self.shares.given[place];
-        self.shares.given_when_denied[place] = self.shares.given[place];
-        self.shares.denials[place] = if is_first { 1 } else { self.shares.denials[place].saturating_add(1) };
-        if receiving.turn == turn {
-            // It has used buffers in this very turn: who has used none is served before it.
-            return self.wait_in_line(index);
-        }
-        if receiving.line == Line::None {
-            receiving.line = Line::Starved;
-            enqueue(&mut self.shares.starved[place], &self.core.sockets, index);
-        }
-    }
-
-    fn wait_in_line(&mut self, index: SocketIndex) {
-        if self.to_be_armed(index).is_some() {
-            let receiving = self.core.sockets[index].receiving_mut();
+    fn wait_in_line(&mut self, core: &mut Core, index: SocketIndex) {
+        if to_be_armed(core, index).is_some() {
+            let receiving = core.sockets[index].receiving_mut();
             receiving.line = Line::Rationed;
             let place = receiving.section as usize;
-            enqueue(&mut self.shares.rationed[place], &self.core.sockets, index);
+            enqueue(&mut self.rationed[place], &core.sockets, index);
         }
     }
 
-    /// Counts what a stream has delivered in this turn. True if that is more than its share.
-    #[inline]
-    pub(super) fn use_share(&mut self, index: SocketIndex, bytes: usize) -> bool {
-        let turn = self.core.turn_number();
-        let receiving = self.core.sockets[index].receiving_mut();
-        if receiving.turn != turn {
-            (receiving.turn, receiving.turn_bytes) = (turn, 0);
-            self.shares.served += 1;
-        }
-        receiving.turn_bytes = receiving.turn_bytes.saturating_add(bytes as u32);
-        receiving.turn_bytes > self.shares.bytes_max
+    fn waiting(&self, section: Section) -> usize {
+        self.starved[section as usize].len() + self.rationed[section as usize].len()
     }
+}
 
-    /// Gives a stream bulk buffers, or takes them from it.
-    pub(super) fn set_section(&mut self, index: SocketIndex, section: Section) {
-        let Role::Stream(stream) = &mut self.core.sockets[index].role else { return };
-        if std::mem::replace(&mut stream.receiving.section, section) != section {
-            let count = &mut self.shares.bulk_streams;
-            *count = if section == Section::Bulk { *count + 1 } else { *count - 1 };
-        }
-    }
+/// The socket whose place in a line this is, unless it has left the line meanwhile.
+fn leave_line(core: &mut Core, key: Key, line: Line) -> Option<SocketIndex> {
+    let index = core.sockets.resolve(key)?;
+    let receiving = core.sockets[index].find_receiving_mut().filter(|receiving| receiving.line == line)?;
+    receiving.line = Line::None;
+    Some(index)
+}
 
-    /// A buffer ran out: the next turn divides what there is.
-    pub(super) fn note_shortage(&mut self) {
-        self.shares.has_run_out = true;
-    }
-
-    /// The turn is over: what a share of the next one is.
-    pub(super) fn settle_shares(&mut self) {
-        let Shares { served, has_run_out, .. } = self.shares;
-        (self.shares.served, self.shares.has_run_out) = (0, false);
-        self.shares.bytes_max = self.core.config.turn_bytes_max;
-        if has_run_out {
-            let pool = &self.core.config.pool;
-            let waiting: usize = SECTIONS.iter().map(|section| self.shares.waiting(*section)).sum();
-            let all = u64::from(pool.receive_count) * u64::from(pool.buffer_bytes);
-            let part = (all / (u64::from(served) + waiting as u64).max(1)).max(u64::from(pool.buffer_bytes));
-            self.shares.bytes_max = self.shares.bytes_max.min(part.min(u64::from(u32::MAX)) as u32);
-        }
-    }
+/// The stream, if nothing keeps it from being armed.
+fn to_be_armed(core: &Core, index: SocketIndex) -> Option<OperationIndex> {
+    let receiving = core.sockets[index].receiving();
+    let waits = receiving.flow != Flow::Open || receiving.line != Line::None;
+    let stream = receiving.input.stream()?;
+    (!waits && !core.operations[stream].is_armed).then_some(stream)
 }
 
 fn enqueue(line: &mut VecDeque<Key>, sockets: &Table<SocketIndex, Entry>, index: SocketIndex) {

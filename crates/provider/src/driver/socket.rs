@@ -9,10 +9,12 @@
 //! 4. When both queues are empty, and so nothing is in the kernel, `Closed` is reported, the handle is detached and closed,
 //!    and the slot's generation moves on.
 //!
-//! On drop of the driver every socket is aborted and goes through 4, see `driver/close.rs`.
+//! On drop of the driver every socket is aborted and goes through 4, see `driver/shutdown.rs`.
 
+use crate::base::error::{Error, ErrorKind};
 use crate::base::index::{OperationIndex, index};
 use crate::base::timer::TimerHandle;
+use crate::contract::Notice;
 use crate::memory::buffer::Section;
 use crate::socket::AnySocket;
 
@@ -327,6 +329,42 @@ impl Entry {
         }
     }
 
+    /// The batch is on its way to the kernel. `is_lazy`: it is all quiet, whole, and nothing is queued behind it.
+    #[inline]
+    pub(crate) fn start_batch(&mut self, batch: Batch, is_lazy: bool) -> Notice {
+        let is_closing = self.is_closing();
+        let sending = self.sending_mut();
+        let was_short = matches!(sending.batch, Batch::None { was_short: true, .. });
+        let waits = was_short || is_closing || sending.backlog.owed != Owed::Nothing;
+        sending.batch = batch;
+        if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
+    }
+
+    /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps
+    /// it to itself: then the next one hears of a broken pipe. The driver remembers.
+    pub(crate) fn note_reset(&mut self, error: Error) {
+        let is_broken = match error.kind() {
+            ErrorKind::ConnectionReset => true,
+            ErrorKind::BrokenPipe => !self.endpoint.has_peer(),
+            _ => false,
+        };
+        self.receiving_mut().is_broken |= is_broken;
+    }
+
+    /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
+    /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
+    pub(crate) fn end_of_input(&mut self) -> Result<(), Error> {
+        if self.is_aborting() {
+            return Err(Error::new(ErrorKind::Cancelled));
+        }
+        let is_shut = matches!(&self.role, Role::Stream(stream) if stream.sending.write != WriteSide::Open);
+        let had_ended = self.receiving().has_ended || is_shut;
+        let is_broken = self.receiving().is_broken || !(had_ended || self.endpoint.has_peer());
+        let receiving = self.receiving_mut();
+        (receiving.has_ended, receiving.is_broken) = (true, is_broken);
+        if is_broken { Err(Error::new(ErrorKind::ConnectionReset)) } else { Ok(()) }
+    }
+
     /// No operation is left, so that nothing is in the kernel either.
     pub(crate) fn is_quiet(&self) -> bool {
         match &self.role {
@@ -354,6 +392,13 @@ impl Sending {
         let Sending { backlog, batch, .. } = self;
         let is_alone = matches!(batch, Batch::InKernel { gather: None, is_cancelling: false, .. });
         is_alone && backlog.count == 1 && backlog.owed == Owed::Nothing
+    }
+
+    /// The one send that was queued, and in the kernel, is gone.
+    #[inline]
+    pub(crate) fn forget_last(&mut self) {
+        (self.head, self.tail, self.batch) = (None, None, Batch::default());
+        (self.backlog.bytes, self.backlog.count) = (0, 0);
     }
 }
 

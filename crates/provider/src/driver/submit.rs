@@ -1,22 +1,21 @@
 //! The calls that queue an operation: checked here, handed over by the next turn.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Driver;
-use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::index::{Index, OperationIndex, SocketIndex};
-use crate::base::time;
-use crate::base::timer::Due;
-use crate::contract::Origin;
-use crate::contract::stats::LatencyKind;
+use crate::base::index::OperationIndex;
+use crate::driver::accept::start_accept;
+use crate::driver::backlog::{Outgoing, refused};
 use crate::driver::completion::{Completion, Outcome};
+use crate::driver::datagram::resolve_datagram;
 use crate::driver::mailbox::Message;
-use crate::driver::operation::{Operation, Payload, Room};
-use crate::driver::queued::{Body, Queued};
-use crate::driver::socket::{Connecting, Datagram, Entry, Listener, Role, Stream};
-use crate::socket::{AcceptedSocket, AnySocket, Class, ConnectOptions, ListenOptions};
+use crate::driver::operation::{CloseMode, Operation, Payload, Room};
+use crate::driver::receive::check_receive;
+use crate::driver::send::check_send;
+use crate::driver::timer::start_timer;
 
 impl Driver {
     /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:
@@ -36,11 +35,11 @@ impl Driver {
                 accepted.map_err(|refused| refused.map(|room| Operation::ReceiveInto { socket, room }))
             }
             Operation::Send { socket, payload, quiet } => {
-                let accepted = self.queue_send(socket, payload, quiet, token);
+                let accepted = self.send_payload(socket, payload, quiet, token);
                 accepted.map_err(|refused| refused.map(|payload| Operation::Send { socket, payload, quiet }))
             }
             Operation::SendTo { socket, to, payload, quiet } => {
-                let accepted = self.queue_datagram(socket, Some(to), payload, quiet, token);
+                let accepted = self.send_datagram(socket, to, payload, quiet, token);
                 accepted.map_err(|refused| refused.map(|payload| Operation::SendTo { socket, to, payload, quiet }))
             }
             Operation::ShutdownWrite { socket } => {
@@ -62,87 +61,42 @@ impl Driver {
         }
     }
 
-    /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), `InvalidInput` with the [`Setting`](crate::Setting) for a time out of range,
-    /// or what the system says.
-    pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
-        self.core.check_open()?;
-        let address = address.into().unmapped();
-        options.check_for(&address)?;
-        let endpoint = self.core.profile.network.listener(&address, options)?;
-        self.attach_new(endpoint, Role::Listener(Listener::default()))
+    /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
+    ///
+    /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
+    pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = self.core.resolve(listener)?;
+        self.core.check_operations()?;
+        start_accept(&mut self.core, index, token)
     }
 
-    /// Makes an unattached socket this driver's own. It never moves again.
+    /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
+    /// connection holds no buffer. On a datagram socket each report is one datagram, and only a cancel or a close ends it.
     ///
-    /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, `ForeignSocket` for one of another make
-    /// or simulated network, or what the system says; the socket comes back.
-    pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
-        let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
-        let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
-        if !self.core.profile.network.has(&socket) {
-            return Err(Refused::new(ErrorKind::ForeignSocket, back(socket)));
-        }
-        let origin = if is_fresh { Origin::Own } else { Origin::Foreign };
-        let role = self.role_of(&socket, is_fresh);
-        let attached = match role.and_then(|role| self.prepare(&socket, nonblocking, &role).map(|()| role)) {
-            Ok(role) => self.attach(socket, role, origin),
-            Err(error) => Err(Refused { error, value: socket }),
-        };
-        attached.map_err(|refused| refused.map(back))
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `ReceiveActive`, `Busy` (`operations_max`).
+    pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = check_receive(&self.core, socket)?;
+        self.core.check_operations()?;
+        self.parts.receives.start_stream(&mut self.core, index, token)
     }
 
-    /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
-    /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
+    /// Receives once into the caller's room, at most its length. Several queue up in order.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, `bind` of another family,
-    /// or, with the [`Setting`](crate::Setting), a time out of range), or what the system says of the socket.
-    pub fn connect(
+    /// Errors, with the room: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
+    pub fn receive_into(
         &mut self,
-        address: impl Into<Address>,
-        options: &ConnectOptions,
+        socket: SocketId,
+        room: impl Into<Room>,
         token: u64,
-    ) -> Result<OperationId, Error> {
-        self.core.check_open()?;
-        self.core.check_operations()?;
-        let address = address.into().unmapped();
-        let options = &options.checked_for(&address)?;
-        let system_address = address.to_system()?;
-        let endpoint = self.core.profile.network.connector(&address, options)?;
-        let role = Role::Connecting(Connecting::default());
-        self.prepare(&endpoint, None, &role)?;
-        if system_address.is_unix() {
-            // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
-            endpoint.set_nonblocking(true)?;
+    ) -> Result<OperationId, Refused<Room>> {
+        let room = room.into();
+        let checked = check_receive(&self.core, socket).and_then(|index| self.core.check_operations().map(|()| index));
+        match checked {
+            Ok(index) => self.parts.receives.queue_receive_into(&mut self.core, index, room, token),
+            Err(error) => Err(Refused { error, value: room }),
         }
-        let id = self.attach(endpoint, role, Origin::Own)?;
-        let index = SocketIndex::of(id.key().index());
-        let body = Body::Connect(Box::new(system_address));
-        let operation = self.core.insert(Queued::new(token, Some(index), body));
-        self.hand_over_connect(index, operation);
-        Ok(self.core.operation_id(self.core.operations.key(operation)))
-    }
-
-    /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
-    pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
-        self.core.check_open()?;
-        self.core.check_operations()?;
-        // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = time::after(self.core.profile.clock.now_ns(), after);
-        let operation = self.core.insert(Queued::new(token, None, Body::Timer { handle: None, deadline_ns }));
-        let handle = self.core.timers.insert(deadline_ns, Due::Operation(operation));
-        self.core.operations[operation].body = Body::Timer { handle: Some(handle), deadline_ns };
-        Ok(self.core.operation_id(self.core.operations.key(operation)))
-    }
-
-    /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
-    ///
-    /// Errors: `Stale` if it has completed already.
-    //= CANCEL-1
-    pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
-        let index = self.core.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
-        self.cancel_index(index);
-        Ok(())
     }
 
     /// Sends all bytes of the payload, in order with the other sends of this socket; on a datagram socket that has a peer,
@@ -156,7 +110,7 @@ impl Driver {
         payload: impl Into<Payload>,
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_send(socket, payload.into(), false, token)
+        self.send_payload(socket, payload.into(), false, token)
     }
 
     /// As [`send`](Self::send), but completes only if it fails; the payload is dropped once the kernel has let go of it.
@@ -166,19 +120,70 @@ impl Driver {
         payload: impl Into<Payload>,
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_send(socket, payload.into(), true, token)
+        self.send_payload(socket, payload.into(), true, token)
     }
 
-    /// Receives once into the caller's room, at most its length. Several queue up in order.
+    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
+    /// IPv4 socket to an IPv6 address, completes with `InvalidInput`.
     ///
-    /// Errors, with the room: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
-    pub fn receive_into(
+    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces, 2 GiB or more), `Busy` (a `Writable`
+    /// completion with this token follows when there is room again).
+    pub fn send_to(
         &mut self,
         socket: SocketId,
-        room: impl Into<Room>,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
         token: u64,
-    ) -> Result<OperationId, Refused<Room>> {
-        self.queue_receive_into(socket, room.into(), token)
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.send_datagram(socket, to, payload.into(), false, token)
+    }
+
+    /// As [`send_to`](Self::send_to), but completes only if it fails.
+    pub fn send_to_quiet(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.send_datagram(socket, to, payload.into(), true, token)
+    }
+
+    /// Ends the write side once everything queued before has been sent; receiving goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `WriteClosed`, `Busy` (`operations_max`).
+    pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = check_send(&self.core, socket)?;
+        self.core.check_operations()?;
+        Ok(self.parts.sends.queue_shutdown(&mut self.core, index, token))
+    }
+
+    /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
+    pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
+        self.core.check_open()?;
+        self.core.check_operations()?;
+        Ok(start_timer(&mut self.core, after, token))
+    }
+
+    /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
+    ///
+    /// Errors: `Stale` if it has completed already.
+    //= CANCEL-1
+    pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
+        let index = self.core.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
+        self.parts.cancel_operation(&mut self.core, index);
+        Ok(())
+    }
+
+    /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
+    /// token, the socket's last completion.
+    ///
+    /// Errors: `Stale` if it is closing or closed already.
+    //= CLOSE-1
+    pub fn close(&mut self, socket: SocketId, mode: CloseMode, token: u64) -> Result<(), Error> {
+        let index = self.core.resolve(socket)?;
+        self.parts.begin_close(&mut self.core, index, mode, token);
+        Ok(())
     }
 
     /// In the order in which each submitter put it in.
@@ -202,85 +207,59 @@ impl Driver {
         }
     }
 
+    fn send_payload(
+        &mut self,
+        socket: SocketId,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let (core, parts) = (&mut self.core, &mut self.parts);
+        let index = match core.resolve(socket) {
+            Ok(index) => index,
+            Err(error) => return Err(refused(core, error.kind(), payload)),
+        };
+        let send = Outgoing { payload, is_quiet, token };
+        if !core.sockets[index].is_datagram() {
+            return parts.sends.queue_send(core, &mut parts.backlogs, index, send);
+        }
+        let (id, after) = parts.datagrams.queue_datagram(core, &mut parts.backlogs, index, None, send)?;
+        parts.follow(core, after);
+        Ok(id)
+    }
+
+    fn send_datagram(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let (core, parts) = (&mut self.core, &mut self.parts);
+        let index = match resolve_datagram(&*core, socket) {
+            Ok(index) => index,
+            Err(error) => return Err(refused(core, error.kind(), payload)),
+        };
+        let send = Outgoing { payload, is_quiet, token };
+        let (id, after) = parts.datagrams.queue_datagram(core, &mut parts.backlogs, index, Some(to), send)?;
+        parts.follow(core, after);
+        Ok(id)
+    }
+
     fn cancel_token(&mut self, token: u64) {
         let matches: Vec<OperationIndex> =
             self.core.operations.indices().filter(|index| self.is_token(*index, token)).collect();
         for index in matches {
             // An earlier cancel of this round may have ended it.
             if self.core.operations.get(index).is_some() && self.is_token(index, token) {
-                self.cancel_index(index);
+                self.parts.cancel_operation(&mut self.core, index);
             }
         }
     }
 
     fn is_token(&self, index: OperationIndex, token: u64) -> bool {
         self.core.operations[index].token == token && !self.core.operations[index].is_internal
-    }
-
-    pub(super) fn cancel_index(&mut self, index: OperationIndex) {
-        match self.core.operations[index].body {
-            Body::Timer { handle, .. } => {
-                self.core.timers.remove(handle.expect("set with the timer"));
-                self.core.fail(index, Error::new(ErrorKind::Cancelled));
-            }
-            Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
-            Body::Accept => self.cancel_accept(index),
-            Body::Connect(_) => self.cancel_connect(index),
-            Body::SendDatagram(..) => self.core.cancel_in_kernel(index),
-            Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
-        }
-    }
-
-    pub(super) fn expire(&mut self, index: OperationIndex) {
-        if let Body::Timer { deadline_ns, .. } = self.core.operations[index].body {
-            self.core.counters.latency(LatencyKind::TimerLag, self.core.now_ns.saturating_sub(deadline_ns));
-        }
-        self.core.complete(index, Outcome::Expired);
-    }
-
-    /// The role of a socket that somebody else has made: a fresh one is a connection.
-    fn role_of(&self, endpoint: &AnySocket, is_fresh: bool) -> Result<Role, Error> {
-        self.core.check_open()?;
-        let class = if is_fresh { Class::Stream } else { endpoint.class()? };
-        Ok(match class {
-            Class::Listener => Role::Listener(Listener::default()),
-            Class::Stream => Role::Stream(Stream::default()),
-            Class::Datagram => {
-                let (has_peer, is_v6) = (endpoint.has_peer(), endpoint.is_v6());
-                Role::Datagram(Datagram { has_peer, is_v6, ..Datagram::default() })
-            }
-        })
-    }
-
-    /// Puts a socket into the mode that the back end needs.
-    fn prepare(&self, endpoint: &AnySocket, nonblocking: Option<bool>, role: &Role) -> Result<(), Error> {
-        // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
-        let wanted = matches!(role, Role::Listener(_)) || self.core.profile.is_nonblocking;
-        if nonblocking != Some(wanted) {
-            endpoint.set_nonblocking(wanted)?;
-        }
-        Ok(())
-    }
-
-    /// A socket that this driver has just made.
-    pub(super) fn attach_new(&mut self, endpoint: AnySocket, role: Role) -> Result<SocketId, Error> {
-        self.prepare(&endpoint, None, &role)?;
-        Ok(self.attach(endpoint, role, Origin::Own)?)
-    }
-
-    fn attach(&mut self, endpoint: AnySocket, role: Role, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
-        let index = match self.core.sockets.insert(Entry::new(endpoint, role)) {
-            Ok(index) => index,
-            Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
-        };
-        let endpoint = &self.core.sockets[index].endpoint;
-        match self.core.provider.attach(index.number(), endpoint, origin) {
-            Ok(()) => Ok(self.core.socket_id(index)),
-            Err(error) => {
-                let entry = self.core.sockets.remove(index).expect("inserted above");
-                Err(Refused { error, value: entry.endpoint })
-            }
-        }
     }
 }
 
