@@ -6,6 +6,7 @@ pub(crate) mod clauses;
 mod floors;
 mod links;
 mod markers;
+mod order;
 mod ratchet;
 mod size;
 pub(crate) mod tokens;
@@ -40,7 +41,7 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     syntax,
     cfg::check,
     unsafety::check,
@@ -49,6 +50,7 @@ const RULES: [Rule; 9] = [
     size::check,
     links::check,
     floors::check,
+    order::check,
     budget::check,
 ];
 
