@@ -55,7 +55,7 @@ impl<I: Index, T> Table<I, T> {
     }
 
     /// Puts a value into a free slot, or gives it back when the table is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> Result<I, T> {
         self.slots.insert(value).map(|key| I::of(key.index()))
     }
@@ -66,6 +66,7 @@ impl<I: Index, T> Table<I, T> {
     }
 
     /// As [`remove`](Self::remove) of an occupied slot, but drops the value in place.
+    #[inline(always)]
     pub(crate) fn clear(&mut self, index: I) {
         self.slots.clear(index.number());
     }

@@ -89,6 +89,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The error, if this is one.
+    #[inline]
     pub fn error(&self) -> Option<Error> {
         match self {
             Outcome::Failed { error, .. }

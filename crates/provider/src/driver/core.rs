@@ -137,6 +137,8 @@ impl Core {
     }
 
     /// Puts an operation into its table, after `check_operations`.
+    // What is made for every message is made in its place: a call would copy it twice.
+    #[inline(always)]
     pub(super) fn insert(&mut self, mut operation: Queued) -> OperationIndex {
         operation.submitted_ns = self.now_ns;
         if !operation.is_internal {
@@ -179,6 +181,8 @@ impl Core {
     }
 
     /// A report about an operation that goes on.
+    // As `insert`.
+    #[inline(always)]
     pub(super) fn item(&self, index: OperationIndex, outcome: Outcome) -> Completion {
         let operation = &self.operations[index];
         let (id, socket) = (self.id_of(index), self.socket_id(operation.socket()));
@@ -206,6 +210,7 @@ impl Core {
     }
 
     /// Frees the slot of a caller's operation that the kernel had, without a word.
+    #[inline]
     pub(super) fn clear_armed(&mut self, index: OperationIndex) {
         self.operations.clear(index);
         self.user_operations -= 1;
@@ -235,12 +240,14 @@ impl Core {
         self.complete(index, Outcome::Failed { error, payload, transferred });
     }
 
+    #[inline]
     pub(super) fn push(&mut self, completion: Completion) {
         self.count(&completion);
         self.ready.push_back(completion);
     }
 
     /// Counts a completion, once.
+    #[inline]
     pub(super) fn count(&mut self, completion: &Completion) {
         self.counters.totals.completions += 1;
         self.counters.totals.errors += u64::from(completion.outcome.error().is_some());

@@ -14,7 +14,7 @@ use crate::driver::datagram::{on_datagram, on_merged_datagrams};
 use crate::driver::parts::Parts;
 use crate::driver::queued::Body;
 use crate::driver::receive::on_received_into;
-use crate::driver::send::cancel_send;
+use crate::driver::send::{cancel_send, end_plain};
 use crate::driver::timer::{cancel_timer, expire};
 
 impl Parts {
@@ -41,6 +41,9 @@ impl Parts {
             }
             EventResult::ReceivedInto(length) => on_received_into(core, operation, Ok(length)),
             EventResult::Sent(bytes) => {
+                if end_plain(core, operation, bytes) {
+                    return;
+                }
                 if matches!(core.operations[operation].body, Body::SendDatagram(_)) {
                     self.datagrams.on_datagram_sent(core, operation, bytes)
                 } else {
@@ -92,8 +95,8 @@ impl Parts {
     /// Hands over all sends that were queued.
     pub(super) fn pump_sends(&mut self, core: &mut Core) {
         self.sends.begin_turn();
-        while let Some(after) = self.sends.pump_next(core) {
-            self.follow(core, after);
+        while let Some(emptied) = self.sends.pump_dirty(core) {
+            self.follow(core, After::Sent(emptied));
         }
     }
 

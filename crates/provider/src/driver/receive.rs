@@ -136,7 +136,7 @@ impl Receives {
         }
         if !core.operations[operation].is_internal {
             let item = core.item(operation, Outcome::Received(buffer));
-            self.deliver(core, index, is_holding, item);
+            if is_holding { self.held.hold(core, index, item) } else { core.push(item) }
         }
         if more { After::Nothing } else { self.stream_disarmed(core, operation) }
     }
@@ -157,7 +157,7 @@ impl Receives {
         let entry = &core.sockets[index];
         if !entry.is_closing() {
             let (is_holding, item) = (entry.receiving().is_holding(), core.item(operation, outcome));
-            self.deliver(core, index, is_holding, item);
+            if is_holding { self.held.hold(core, index, item) } else { core.push(item) }
         }
         if more { After::Nothing } else { self.stream_disarmed(core, operation) }
     }
@@ -278,10 +278,6 @@ impl Receives {
         operation
     }
 
-    fn deliver(&mut self, core: &mut Core, index: SocketIndex, is_held: bool, completion: Completion) {
-        if is_held { self.held.hold(core, index, completion) } else { core.push(completion) }
-    }
-
     /// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
     fn stream_disarmed(&mut self, core: &mut Core, operation: OperationIndex) -> After {
         let index = core.operations[operation].socket();
@@ -306,7 +302,7 @@ impl Receives {
             Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
         };
         if let Some(last) = core.end(operation, outcome) {
-            self.deliver(core, index, is_held, last);
+            if is_held { self.held.hold(core, index, last) } else { core.push(last) }
         }
         After::Ended(index)
     }

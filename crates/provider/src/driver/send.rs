@@ -12,7 +12,7 @@ use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::setting::Setting;
 use crate::contract::stats::LatencyKind;
 use crate::contract::{Action, GATHER_PIECES_MAX};
-use crate::driver::backlog::{Backlogs, Outgoing, has_room, refused};
+use crate::driver::backlog::{Backlogs, has_room, refused};
 use crate::driver::completion::Outcome;
 use crate::driver::core::{After, Core};
 use crate::driver::gather::Gathers;
@@ -46,9 +46,10 @@ impl Sends {
         core: &mut Core,
         backlogs: &mut Backlogs,
         index: SocketIndex,
-        send: Outgoing,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        let Outgoing { payload, is_quiet, token } = send;
         let backlog = match &core.sockets[index].role {
             Role::Stream(Stream { sending, .. }) if sending.write == WriteSide::Open => &sending.backlog,
             role => {
@@ -81,23 +82,24 @@ impl Sends {
         self.has_handed_over = false;
     }
 
-    /// Hands over the sends of one socket that has any; `None` when no socket is left.
-    pub(super) fn pump_next(&mut self, core: &mut Core) -> Option<After> {
-        let index = self.dirty.pop()?;
-        let is_dirty = core.sockets.get_mut(index).is_some_and(take_dirty);
-        Some(if is_dirty { self.pump_sends(core, index) } else { After::Nothing })
+    /// Hands over the sends of all sockets that have any, up to the next one of which none is left to be waited for, which is
+    /// returned: something may follow from that.
+    pub(super) fn pump_dirty(&mut self, core: &mut Core) -> Option<SocketIndex> {
+        while let Some(index) = self.dirty.pop() {
+            if core.sockets.get_mut(index).is_some_and(take_dirty) && self.pump_socket(core, index) {
+                return Some(index);
+            }
+        }
+        None
     }
 
     pub(super) fn has_handed_over(&self) -> bool {
         self.has_handed_over
     }
 
-    /// The batch of this head has ended with so many bytes out.
+    /// The batch of this head has ended with so many bytes out, and it is not that `end_plain` has done all.
     //= SEND-1
     pub(super) fn on_sent(&mut self, core: &mut Core, head: OperationIndex, bytes: usize) -> After {
-        if end_plain(core, head, bytes) {
-            return After::Nothing;
-        }
         let (index, batch) = self.end_batch(core, head);
         let Batch::InKernel { bytes: batch_bytes, is_cancelling, .. } = batch else {
             unreachable!("it was in the kernel")
@@ -135,6 +137,7 @@ impl Sends {
         std::mem::forget(std::mem::take(&mut self.gathers));
     }
 
+    #[inline(always)]
     fn link_send(&mut self, core: &mut Core, index: SocketIndex, operation: Queued) -> OperationId {
         let length = operation.length;
         let operation = core.insert(operation);
@@ -157,16 +160,17 @@ impl Sends {
         }
     }
 
-    fn pump_sends(&mut self, core: &mut Core, index: SocketIndex) -> After {
+    /// True if nothing is queued any more.
+    fn pump_socket(&mut self, core: &mut Core, index: SocketIndex) -> bool {
         while let Some(head) = core.sockets[index].sending().head {
             if matches!(core.operations[head].body, Body::ShutdownWrite) {
                 shut(core, index, head);
             } else {
                 self.hand_over_batch(core, index, head);
-                return After::Nothing;
+                return false;
             }
         }
-        After::Sent(index)
+        true
     }
 
     /// One request for as many queued sends as it takes. Exactly one is in the kernel per socket: two could reorder.
@@ -293,11 +297,12 @@ pub(super) fn abort_sends(core: &mut Core, index: SocketIndex) {
 
 /// The common case at the price of the common case: a quiet send, all that its socket had to send, has gone out whole
 /// and nothing else waits for it. False if it is not that.
-fn end_plain(core: &mut Core, head: OperationIndex, bytes: usize) -> bool {
+#[inline]
+pub(super) fn end_plain(core: &mut Core, head: OperationIndex, bytes: usize) -> bool {
     let operation = &core.operations[head];
     let entry = &mut core.sockets[operation.socket()];
     let is_open = !entry.is_closing();
-    let sending = entry.sending_mut();
+    let Role::Stream(Stream { sending, .. }) = &mut entry.role else { return false };
     let is_alone = operation.is_quiet && is_open && sending.is_plain();
     let is_whole = bytes == (operation.length - operation.done) as usize;
     if !is_alone || !is_whole {

@@ -219,10 +219,10 @@ impl Driver {
             Ok(index) => index,
             Err(error) => return Err(refused(core, error.kind(), payload)),
         };
-        let send = Outgoing { payload, is_quiet, token };
         if !core.sockets[index].is_datagram() {
-            return parts.sends.queue_send(core, &mut parts.backlogs, index, send);
+            return parts.sends.queue_send(core, &mut parts.backlogs, index, payload, is_quiet, token);
         }
+        let send = Outgoing { payload, is_quiet, token };
         let (id, after) = parts.datagrams.queue_datagram(core, &mut parts.backlogs, index, None, send)?;
         parts.follow(core, after);
         Ok(id)
