@@ -4,7 +4,7 @@ use socket2::SockAddr;
 
 use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::timer::TimerHandle;
-use crate::driver::operation::{Payload, Room};
+use crate::driver::operation::{Payload, ReceiveBuffer};
 use crate::memory::Span;
 
 /// A datagram and what it needs to be sent, in a place of its own: the kernel looks at it until the send has ended.
@@ -21,7 +21,7 @@ pub(crate) enum Body {
     /// The peer's address in the system's form; boxed, so that it stays in place.
     Connect(Box<SockAddr>),
     Receive,
-    ReceiveInto(Room),
+    ReceiveInto(ReceiveBuffer),
     Send(Payload),
     SendDatagram(Box<Envelope>),
     ShutdownWrite,
@@ -39,7 +39,7 @@ pub(crate) struct Queued {
     pub(crate) socket: Option<SocketIndex>,
     /// The operation behind it in its queue.
     pub(crate) next: Option<OperationIndex>,
-    /// Length of the payload or room, in bytes.
+    /// Length of the payload or buffer, in bytes.
     pub(crate) length: u32,
     /// Bytes transferred so far.
     pub(crate) done: u32,
@@ -82,7 +82,7 @@ impl Queued {
         match std::mem::replace(&mut self.body, Body::Accept) {
             Body::Send(payload) => Some(payload),
             Body::SendDatagram(envelope) => envelope.payload,
-            Body::ReceiveInto(room) => Some(room.into()),
+            Body::ReceiveInto(buffer) => Some(buffer.into()),
             other => {
                 self.body = other;
                 None

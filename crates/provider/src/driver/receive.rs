@@ -9,7 +9,7 @@ use crate::contract::stats::LatencyKind;
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::core::{After, Core};
 use crate::driver::held::Held;
-use crate::driver::operation::{REQUEST_BYTES_MAX, Room};
+use crate::driver::operation::{REQUEST_BYTES_MAX, ReceiveBuffer};
 use crate::driver::queued::{Body, Queued};
 use crate::driver::share::Shares;
 use crate::driver::socket::{Flow, Input, Receiving, Role};
@@ -44,25 +44,25 @@ impl Receives {
         Ok(core.id_of(operation))
     }
 
-    /// Queues a single receive, after `check_receive` and `check_operations`. Errors, with the room: `InvalidInput`,
+    /// Queues a single receive, after `check_receive` and `check_operations`. Errors, with the buffer: `InvalidInput`,
     /// `ReceiveActive`.
     pub(super) fn queue_receive_into(
         &mut self,
         core: &mut Core,
         index: SocketIndex,
-        room: Room,
+        buffer: ReceiveBuffer,
         token: u64,
-    ) -> Result<OperationId, Refused<Room>> {
-        if room.is_empty() || core.sockets[index].is_datagram() {
-            return Err(Refused::new(ErrorKind::InvalidInput, room));
+    ) -> Result<OperationId, Refused<ReceiveBuffer>> {
+        if buffer.is_empty() || core.sockets[index].is_datagram() {
+            return Err(Refused::new(ErrorKind::InvalidInput, buffer));
         }
         let queue = match core.sockets[index].receiving().input {
             Input::None(_) => None,
             Input::Queue { head, tail } => Some((head, tail)),
             //= ORDER-1
-            Input::Stream(_) => return Err(Refused::new(ErrorKind::ReceiveActive, room)),
+            Input::Stream(_) => return Err(Refused::new(ErrorKind::ReceiveActive, buffer)),
         };
-        let operation = core.insert(Queued::new(token, Some(index), Body::ReceiveInto(room)));
+        let operation = core.insert(Queued::new(token, Some(index), Body::ReceiveInto(buffer)));
         let head = queue.map_or(operation, |(head, _)| head);
         core.sockets[index].receiving_mut().input = Input::Queue { head, tail: operation };
         match queue {
@@ -350,9 +350,9 @@ pub(super) fn on_received_into(core: &mut Core, operation: OperationIndex, resul
             let waited_ns = core.now_ns.saturating_sub(operation_ended.submitted_ns);
             core.counters.latency(LatencyKind::ReceiveInto, waited_ns);
             let body = std::mem::replace(&mut operation_ended.body, Body::Accept);
-            let Body::ReceiveInto(mut room) = body else { unreachable!("the event is for a ReceiveInto") };
-            room.truncate(length);
-            core.complete(operation, Outcome::ReceivedInto(room));
+            let Body::ReceiveInto(mut buffer) = body else { unreachable!("the event is for a ReceiveInto") };
+            buffer.truncate(length);
+            core.complete(operation, Outcome::ReceivedInto(buffer));
         }
         Err(error) => {
             entry.note_reset(error);
@@ -370,8 +370,8 @@ pub(super) fn on_received_into(core: &mut Core, operation: OperationIndex, resul
 }
 
 fn hand_over_receive_into(core: &mut Core, operation: OperationIndex) {
-    if let Body::ReceiveInto(room) = &mut core.operations[operation].body {
-        let mut span = room.span();
+    if let Body::ReceiveInto(buffer) = &mut core.operations[operation].body {
+        let mut span = buffer.span();
         span.length = span.length.min(REQUEST_BYTES_MAX);
         core.hand_over(operation, Action::ReceiveInto(span));
     }

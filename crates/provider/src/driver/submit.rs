@@ -12,7 +12,7 @@ use crate::driver::backlog::{Outgoing, refused};
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::datagram::resolve_datagram;
 use crate::driver::mailbox::Message;
-use crate::driver::operation::{CloseMode, Operation, Payload, Room};
+use crate::driver::operation::{CloseMode, Operation, Payload, ReceiveBuffer};
 use crate::driver::receive::check_receive;
 use crate::driver::send::check_send;
 use crate::driver::timer::start_timer;
@@ -30,9 +30,9 @@ impl Driver {
                 refuse(self.connect(address.clone(), &options, token), || Operation::Connect { address, options })
             }
             Operation::Receive { socket } => refuse(self.receive(socket, token), || Operation::Receive { socket }),
-            Operation::ReceiveInto { socket, room } => {
-                let accepted = self.receive_into(socket, room, token);
-                accepted.map_err(|refused| refused.map(|room| Operation::ReceiveInto { socket, room }))
+            Operation::ReceiveInto { socket, buffer } => {
+                let accepted = self.receive_into(socket, buffer, token);
+                accepted.map_err(|refused| refused.map(|buffer| Operation::ReceiveInto { socket, buffer }))
             }
             Operation::Send { socket, payload, quiet } => {
                 let accepted = self.send_payload(socket, payload, quiet, token);
@@ -82,20 +82,20 @@ impl Driver {
         self.parts.receives.start_stream(&mut self.core, index, token)
     }
 
-    /// Receives once into the caller's room, at most its length. Several queue up in order.
+    /// Receives once into the caller's buffer, at most its length. Several queue up in order.
     ///
-    /// Errors, with the room: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
+    /// Errors, with the buffer: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
     pub fn receive_into(
         &mut self,
         socket: SocketId,
-        room: impl Into<Room>,
+        buffer: impl Into<ReceiveBuffer>,
         token: u64,
-    ) -> Result<OperationId, Refused<Room>> {
-        let room = room.into();
+    ) -> Result<OperationId, Refused<ReceiveBuffer>> {
+        let buffer = buffer.into();
         let checked = check_receive(&self.core, socket).and_then(|index| self.core.check_operations().map(|()| index));
         match checked {
-            Ok(index) => self.parts.receives.queue_receive_into(&mut self.core, index, room, token),
-            Err(error) => Err(Refused { error, value: room }),
+            Ok(index) => self.parts.receives.queue_receive_into(&mut self.core, index, buffer, token),
+            Err(error) => Err(Refused { error, value: buffer }),
         }
     }
 
