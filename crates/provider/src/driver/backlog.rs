@@ -1,7 +1,7 @@
 //! Bounds of what a socket has to send, and the `Writable` that is owed to who was refused.
 //!
 //! Streams and datagram sockets keep the same account. A socket that was refused though nothing of its own is queued wants a
-//! slot in the table of operations: no end of its own will tell it, so it waits in a line for any slot that becomes free.
+//! slot in the table of operations: no end of its own will tell it, so it waits in a queue for any slot that becomes free.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub(super) struct Outgoing {
     pub(super) token: u64,
 }
 
-/// Line of the sockets that wait for a slot in the table of operations.
+/// Queue of the sockets that wait for a slot in the table of operations.
 #[derive(Default)]
 pub(super) struct Backlogs {
     waiting_for_slot: VecDeque<SocketId>,

@@ -115,7 +115,7 @@ impl Parts {
         self.go_on_closing(core, index);
     }
 
-    /// Aborts a socket whose deadline, if it had one, is over. What follows from each end is done once, by the last line.
+    /// Aborts a socket whose deadline, if it had one, is over. What follows from each end is done once, at its end.
     fn abort_in_time(&mut self, core: &mut Core, index: SocketIndex, token: u64) {
         let entry = &mut core.sockets[index];
         entry.closing = Closing::Aborting { token };

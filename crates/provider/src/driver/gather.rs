@@ -6,12 +6,12 @@ use crate::memory::Span;
 
 /// All lists, of which each stays in place until its send has ended.
 #[derive(Default)]
-pub(super) struct Gathers {
+pub(super) struct GatherLists {
     lists: Vec<Vec<Span>>,
     free: Vec<GatherIndex>,
 }
 
-impl Gathers {
+impl GatherLists {
     /// An empty list.
     pub(super) fn take(&mut self) -> GatherIndex {
         self.free.pop().unwrap_or_else(|| {

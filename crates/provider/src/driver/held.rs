@@ -9,7 +9,7 @@ use crate::driver::socket::{HeldIndex, Receiving};
 
 /// The table of all that is held.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldCompletions {
     nodes: Vec<Node>,
     free: Vec<HeldIndex>,
 }
@@ -20,7 +20,7 @@ struct Node {
     next: HeldIndex,
 }
 
-impl Held {
+impl HeldCompletions {
     pub(super) fn hold(&mut self, core: &mut Core, index: SocketIndex, completion: Completion) {
         core.count(&completion);
         self.push(core.sockets[index].receiving_mut(), completion);

@@ -1,4 +1,5 @@
-//! Parts of a driver, side by side: each has its own state and knows the core, not the others.
+//! Parts of a driver, side by side. Each has its own state and is given the core; `xtask/src/tidy/order.rs` says which of
+//! them knows which.
 
 use crate::driver::accept::Accepts;
 use crate::driver::backlog::Backlogs;

@@ -8,7 +8,7 @@ use crate::contract::Action;
 use crate::contract::stats::LatencyKind;
 use crate::driver::completion::{Completion, Outcome};
 use crate::driver::core::{After, Core};
-use crate::driver::held::Held;
+use crate::driver::held::HeldCompletions;
 use crate::driver::operation::{REQUEST_BYTES_MAX, ReceiveBuffer};
 use crate::driver::queued::{Body, Queued};
 use crate::driver::share::Shares;
@@ -21,13 +21,13 @@ const SMALL_AFTER: u8 = 8;
 
 /// The receive sides of all sockets.
 pub(super) struct Receives {
-    held: Held,
+    held: HeldCompletions,
     shares: Shares,
 }
 
 impl Receives {
     pub(super) fn new(config: &Config) -> Self {
-        Receives { held: Held::default(), shares: Shares::new(config) }
+        Receives { held: HeldCompletions::default(), shares: Shares::new(config) }
     }
 
     /// Starts a stream, after `check_receive` and `check_operations`. Errors: `ReceiveActive`.
@@ -163,7 +163,7 @@ impl Receives {
     }
 
     /// Counts what a datagram socket has delivered in this turn. It is not rationed, one datagram at a time would lose the
-    /// others: it only takes its place in line.
+    /// others: it only takes its place in the queue.
     pub(super) fn note_delivery(&mut self, core: &mut Core, index: SocketIndex, bytes: usize) {
         let turn = core.turn_number();
         self.shares.use_share(core.sockets[index].receiving_mut(), turn, bytes);
@@ -254,7 +254,7 @@ impl Receives {
 
     /// Arms the streams for which there are buffers.
     pub(super) fn begin_turn(&mut self, core: &mut Core) {
-        self.shares.feed_lines(core);
+        self.shares.serve_queues(core);
     }
 
     pub(super) fn end_turn(&mut self, core: &Core) {

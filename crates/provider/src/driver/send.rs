@@ -15,7 +15,7 @@ use crate::contract::{Action, GATHER_PIECES_MAX};
 use crate::driver::backlog::{Backlogs, has_room, refused};
 use crate::driver::completion::Outcome;
 use crate::driver::core::{After, Core};
-use crate::driver::gather::Gathers;
+use crate::driver::gather::GatherLists;
 use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
 use crate::driver::queued::{Body, Queued};
 use crate::driver::socket::{Batch, Entry, GatherIndex, Owed, Role, Stream, WriteSide};
@@ -28,7 +28,7 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Sends {
     /// Sockets with sends to hand over.
     dirty: Vec<SocketIndex>,
-    gathers: Gathers,
+    gathers: GatherLists,
     /// Something was handed over in this turn.
     has_handed_over: bool,
 }
@@ -37,7 +37,7 @@ impl Sends {
     /// Send sides with places for so many dirty sockets at first. Errors: `OutOfMemory`.
     pub(super) fn new(dirty_first: usize) -> Result<Self, Error> {
         let dirty = capacity::vector(dirty_first, Setting::SocketsMax)?;
-        Ok(Sends { dirty, gathers: Gathers::default(), has_handed_over: false })
+        Ok(Sends { dirty, gathers: GatherLists::default(), has_handed_over: false })
     }
 
     /// Queues a send on a socket that is no datagram socket.

@@ -6,14 +6,14 @@
 //!    at a time. Rationed streams come after the starved ones, and get at most half of the buffers and
 //!    `RATION_BYTES_PER_TURN` in one turn. So a stream that was silent finds a buffer at once, or is starved, and comes first.
 //! 3. A rationed stream that does not fill its buffer has nothing more to say for now. It is armed like any other again.
-//! 4. While anybody waits, a stream that was served in this turn gets in line too, behind the rationed ones.
+//! 4. While anybody waits, a stream that was served in this turn joins the queue too, behind the rationed ones.
 //! 5. Streams with bulk buffers receive one at a time while there are more such streams than bulk buffers. A stream that
 //!    floods would otherwise bring megabytes in the turn in which its reader has had enough.
 //!
 //! The share is `turn_bytes_max`. In the turn after one that ran out of buffers it is an equal part of all receive buffers,
 //! at least one buffer.
 //!
-//! The lines hold keys: a socket that closes leaves its place behind, which is skipped, and cleared away when such places
+//! The queues hold keys: a socket that closes leaves its place behind, which is skipped, and cleared away when such places
 //! are the majority.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use crate::base::slots::Key;
 use crate::config::Config;
 use crate::contract::{Action, Arrival, Shots};
 use crate::driver::core::Core;
-use crate::driver::socket::{Entry, Flow, Line, Receiving, Role};
+use crate::driver::socket::{Entry, Flow, Receiving, Role, WaitQueue};
 use crate::memory::buffer::Section;
 
 /// Memory of the buffers that rationed streams may fill in one turn: what a readiness back end receives of one socket in a
@@ -32,12 +32,12 @@ const RATION_BYTES_PER_TURN: usize = 256 * 1024;
 /// Times in a row that a kernel may deny having the buffers that it was given. A back end that only fails now and then is
 /// believed: it must not wait for a buffer that nobody has.
 const DENIALS_MAX: u32 = 256;
-/// Places of closed sockets that a line may keep whatever its length.
+/// Places of closed sockets that a queue may keep whatever its length.
 const STALE_PLACES_MAX: usize = 64;
 
 const SECTIONS: [Section; 2] = [Section::Receive, Section::Bulk];
 
-/// Lines of streams, by section, and the size of a share.
+/// Queues of streams, by section, and the size of a share.
 pub(super) struct Shares {
     starved: [VecDeque<Key>; 2],
     rationed: [VecDeque<Key>; 2],
@@ -73,17 +73,17 @@ impl Shares {
         }
     }
 
-    /// Arms the streams that wait in line, as far as there are buffers. This is the one place where they are armed, and it
+    /// Arms the streams that wait in a queue, as far as there are buffers. This is the one place where they are armed, and it
     /// follows the return of buffers: no timer, no spinning.
     //= STARVE-1
-    pub(super) fn feed_lines(&mut self, core: &mut Core) {
+    pub(super) fn serve_queues(&mut self, core: &mut Core) {
         self.is_behind = false;
         let mut ration_bytes = RATION_BYTES_PER_TURN;
         for section in SECTIONS {
             if self.waiting(section) > 0 {
                 let available = self.available(core, section);
-                let left = self.feed_starved(core, section, available);
-                self.feed_rationed(core, section, left, &mut ration_bytes);
+                let left = self.serve_starved(core, section, available);
+                self.serve_rationed(core, section, left, &mut ration_bytes);
                 // Who was armed may have no bytes and use no buffer, and then nothing would come of it that starts a turn.
                 self.is_behind |= available > 0 && self.waiting(section) > 0;
             }
@@ -91,13 +91,13 @@ impl Shares {
         }
     }
 
-    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a line. A rationed one gets in line, and so
+    /// Asks the kernel for bytes, unless the stream is armed, paused, or waits in a queue. A rationed one joins its queue, and so
     /// does one that was served in this turn while others wait.
     pub(super) fn arm_stream(&mut self, core: &mut Core, index: SocketIndex) {
         let receiving = core.sockets[index].receiving();
         let is_served = receiving.turn == core.turn_number() && self.waiting(receiving.section) > 0;
         if is_served || receiving.is_rationed {
-            self.wait_in_line(core, index);
+            self.join_rationed(core, index);
         } else {
             self.ask(core, index, Shots::Many);
         }
@@ -114,10 +114,10 @@ impl Shares {
         self.denials[place] = if is_first { 1 } else { self.denials[place].saturating_add(1) };
         if receiving.turn == turn {
             // It has used buffers in this very turn: who has used none is served before it.
-            return self.wait_in_line(core, index);
+            return self.join_rationed(core, index);
         }
-        if receiving.line == Line::None {
-            receiving.line = Line::Starved;
+        if receiving.queue == WaitQueue::None {
+            receiving.queue = WaitQueue::Starved;
             enqueue(&mut self.starved[place], &core.sockets, index);
         }
     }
@@ -171,7 +171,7 @@ impl Shares {
         SECTIONS.iter().any(|section| self.waiting(*section) > 0)
     }
 
-    /// Buffers that streams in line can be armed for.
+    /// Buffers that streams in a queue can be armed for.
     fn available(&mut self, core: &mut Core, section: Section) -> usize {
         let place = section as usize;
         // The kernel has buffers and says again and again that it has none: it has bound them to receives that wait. Only
@@ -184,11 +184,11 @@ impl Shares {
     }
 
     /// Returns how many buffers are left for others.
-    fn feed_starved(&mut self, core: &mut Core, section: Section, mut available: usize) -> usize {
+    fn serve_starved(&mut self, core: &mut Core, section: Section, mut available: usize) -> usize {
         let place = section as usize;
         while available > 0 {
             let Some(key) = self.starved[place].pop_front() else { break };
-            let Some(index) = leave_line(core, key, Line::Starved) else { continue };
+            let Some(index) = leave_queue(core, key, WaitQueue::Starved) else { continue };
             if let Role::Stream(stream) = &mut core.sockets[index].role {
                 stream.receiving.is_rationed = true;
             }
@@ -199,14 +199,14 @@ impl Shares {
 
     /// Arms rationed streams with at most half of the available buffers, and as far as `ration_bytes` suffices, but one at
     /// least.
-    fn feed_rationed(&mut self, core: &mut Core, section: Section, available: usize, ration_bytes: &mut usize) {
+    fn serve_rationed(&mut self, core: &mut Core, section: Section, available: usize, ration_bytes: &mut usize) {
         let place = section as usize;
         let pool = &core.config.pool;
         let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes } as usize;
         let mut rations = if available > 0 { (available / 2).min(*ration_bytes / bytes).max(1) } else { 0 };
         while rations > 0 {
             let Some(key) = self.rationed[place].pop_front() else { return };
-            let Some(index) = leave_line(core, key, Line::Rationed) else { continue };
+            let Some(index) = leave_queue(core, key, WaitQueue::Rationed) else { continue };
             let is_rationed = core.sockets[index].receiving().is_rationed;
             let shots = if is_rationed { Shots::One } else { Shots::Many };
             if self.ask(core, index, shots) {
@@ -234,10 +234,10 @@ impl Shares {
         true
     }
 
-    fn wait_in_line(&mut self, core: &mut Core, index: SocketIndex) {
+    fn join_rationed(&mut self, core: &mut Core, index: SocketIndex) {
         if to_be_armed(core, index).is_some() {
             let receiving = core.sockets[index].receiving_mut();
-            receiving.line = Line::Rationed;
+            receiving.queue = WaitQueue::Rationed;
             let place = receiving.section as usize;
             enqueue(&mut self.rationed[place], &core.sockets, index);
         }
@@ -248,27 +248,27 @@ impl Shares {
     }
 }
 
-/// The socket whose place in a line this is, unless it has left the line meanwhile.
-fn leave_line(core: &mut Core, key: Key, line: Line) -> Option<SocketIndex> {
+/// The socket whose place in a queue this is, unless it has left the queue meanwhile.
+fn leave_queue(core: &mut Core, key: Key, queue: WaitQueue) -> Option<SocketIndex> {
     let index = core.sockets.resolve(key)?;
-    let receiving = core.sockets[index].find_receiving_mut().filter(|receiving| receiving.line == line)?;
-    receiving.line = Line::None;
+    let receiving = core.sockets[index].find_receiving_mut().filter(|receiving| receiving.queue == queue)?;
+    receiving.queue = WaitQueue::None;
     Some(index)
 }
 
 /// The stream, if nothing keeps it from being armed.
 fn to_be_armed(core: &Core, index: SocketIndex) -> Option<OperationIndex> {
     let receiving = core.sockets[index].receiving();
-    let waits = receiving.flow != Flow::Open || receiving.line != Line::None;
+    let waits = receiving.flow != Flow::Open || receiving.queue != WaitQueue::None;
     let stream = receiving.input.stream()?;
     (!waits && !core.operations[stream].is_armed).then_some(stream)
 }
 
-fn enqueue(line: &mut VecDeque<Key>, sockets: &Table<SocketIndex, Entry>, index: SocketIndex) {
-    if line.len() > 2 * sockets.len() + STALE_PLACES_MAX {
-        line.retain(|key| sockets.resolve(*key).is_some());
+fn enqueue(queue: &mut VecDeque<Key>, sockets: &Table<SocketIndex, Entry>, index: SocketIndex) {
+    if queue.len() > 2 * sockets.len() + STALE_PLACES_MAX {
+        queue.retain(|key| sockets.resolve(*key).is_some());
     }
-    line.push_back(sockets.key(index));
+    queue.push_back(sockets.key(index));
 }
 
 #[cfg(test)]

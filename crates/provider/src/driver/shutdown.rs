@@ -65,9 +65,7 @@ impl Driver {
                 std::thread::sleep(DRAIN_RETRY);
             }
             self.core.now_ns = self.core.profile.clock.now_ns();
-            let mut events = std::mem::take(&mut self.events);
-            events.drain(..).for_each(|event| self.parts.dispatch(&mut self.core, event));
-            self.events = events;
+            self.events.drain(..).for_each(|event| self.parts.dispatch(&mut self.core, event));
         }
     }
 }

@@ -114,7 +114,7 @@ pub(crate) struct Receiving {
     /// The last of the completions that are held; it leads to the first.
     pub(crate) held: Option<HeldIndex>,
     pub(crate) flow: Flow,
-    pub(crate) line: Line,
+    pub(crate) queue: WaitQueue,
     /// Size of the buffers into which its stream receives.
     pub(crate) section: Section,
     /// Full receives in a row, then small ones in a row: when to change the section.
@@ -161,14 +161,14 @@ pub(crate) enum Flow {
     Passing,
 }
 
-/// The line in which a receive stream waits.
+/// The queue in which a receive stream waits to be armed.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Line {
+pub(crate) enum WaitQueue {
     #[default]
     None,
-    /// That of the streams that found no buffer.
+    /// Streams that found no buffer wait here.
     Starved,
-    /// That of the streams that have had their share.
+    /// Streams that have had their share wait here.
     Rationed,
 }
 
@@ -195,7 +195,7 @@ pub(crate) struct Backlog {
 /// When a `Writable` is to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Owed {
-    /// Never: none is owed.
+    /// None is owed.
     #[default]
     Nothing,
     /// When there is room: a send was refused.
@@ -454,4 +454,4 @@ impl Default for Batch {
 }
 
 // What an idle connection costs; see docs/performance.md.
-const _: () = assert!(size_of::<Entry>() <= 112);
+const _: () = assert!(size_of::<Entry>() <= 112 && size_of::<Option<Entry>>() == size_of::<Entry>());

@@ -210,7 +210,7 @@ fn eight_buffers(config: &mut Config) {
 
 /// Streams that were armed may have no bytes, so that nothing would come of a wait.
 #[test]
-fn the_driver_does_not_sleep_while_streams_in_line_could_be_armed() {
+fn the_driver_does_not_sleep_while_streams_in_a_queue_could_be_armed() {
     let mut rig = Rig::new(20, eight_buffers);
     let denied: Vec<_> = (0..20).map(|place| (place, Say::NoBuffers)).collect();
     rig.turn(&denied);
