@@ -7,6 +7,7 @@ mod floors;
 mod growth;
 mod links;
 mod markers;
+mod order;
 mod ratchet;
 mod size;
 pub(crate) mod tokens;
@@ -41,7 +42,7 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     syntax,
     cfg::check,
     unsafety::check,
@@ -51,6 +52,7 @@ const RULES: [Rule; 10] = [
     links::check,
     floors::check,
     growth::check,
+    order::check,
     budget::check,
 ];
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{ErrorKind, Operation, Outcome, Room};
+use raon_provider::{ErrorKind, Operation, Outcome, ReceiveBuffer};
 
 use crate::peer::Peer;
 use crate::random::{assert_pattern, pattern};
@@ -253,7 +253,7 @@ pub fn cancelling_by_token_ends_them_all(setup: &Setup) {
     rig.receive(first, 7);
     rig.send(first, pattern(0, 1 << 20), 7);
     rig.receive_into(second, 10, 7);
-    rig.submit(Operation::ReceiveInto { socket: second, room: Room::Vec(vec![0; 5]) }, 7);
+    rig.submit(Operation::ReceiveInto { socket: second, buffer: ReceiveBuffer::Vec(vec![0; 5]) }, 7);
     rig.timer(Duration::from_secs(60), 7);
     let other = rig.timer(Duration::from_secs(60), 8);
     rig.settle();

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use raon_provider::{BindOptions, Completions, ErrorKind, Operation, Outcome, Payload, Room};
+use raon_provider::{BindOptions, Completions, ErrorKind, Operation, Outcome, Payload, ReceiveBuffer};
 
 use crate::allocator::allocations;
 use crate::rig::{ANY, Rig, refusal};
@@ -360,7 +360,7 @@ pub fn only_what_fits_the_socket_is_accepted(setup: &Setup) {
     let (socket, address) = rig.bind(&BindOptions::default());
     assert_eq!(refusal(rig.driver.accept(socket, 1)), ErrorKind::InvalidInput);
     assert_eq!(refusal(rig.driver.shutdown_write(socket, 1)), ErrorKind::InvalidInput);
-    assert_eq!(refusal(rig.driver.receive_into(socket, Room::Vec(vec![0; 10]), 1)), ErrorKind::InvalidInput);
+    assert_eq!(refusal(rig.driver.receive_into(socket, ReceiveBuffer::Vec(vec![0; 10]), 1)), ErrorKind::InvalidInput);
     let nested = Payload::Gather(vec![Payload::Gather(vec![Payload::Vec(vec![1])])]);
     assert_eq!(refusal(rig.driver.send_to(socket, address, nested, 1)), ErrorKind::InvalidInput);
     rig.receive(socket, 2);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raon_provider::{CloseMode, ErrorKind, Operation, Outcome, Payload, Room, SocketId};
+use raon_provider::{CloseMode, ErrorKind, Operation, Outcome, Payload, ReceiveBuffer, SocketId};
 
 use crate::random::{assert_pattern, pattern};
 use crate::rig::Rig;
@@ -101,9 +101,11 @@ pub fn a_buffer_never_shows_what_others_left(setup: &Setup) {
     assert_eq!(peer.read(&mut rig, 3), b"o\0\0");
     let mut room = rig.driver.buffer().expect("one was given back");
     room.set_len(10);
-    rig.submit(Operation::ReceiveInto { socket, room: room.into() }, 2);
+    rig.submit(Operation::ReceiveInto { socket, buffer: room.into() }, 2);
     peer.write(&mut rig, b"raon");
-    let Outcome::ReceivedInto(Room::Buffer(mut room)) = rig.wait(2).outcome else { panic!("the room was due") };
+    let Outcome::ReceivedInto(ReceiveBuffer::Buffer(mut room)) = rig.wait(2).outcome else {
+        panic!("the room was due")
+    };
     room.set_len(10);
     assert_eq!(&room[..], b"raon\0\0\0\0\0\0");
     rig.receive(socket, 3);
@@ -120,10 +122,10 @@ pub fn a_room_comes_back_from_success_and_from_failure(setup: &Setup) {
     rig.receive_into(socket, 100, 1);
     let mut buffer = rig.driver.buffer().unwrap();
     buffer.set_len(64);
-    let second = rig.submit(Operation::ReceiveInto { socket, room: Room::Buffer(buffer) }, 2);
+    let second = rig.submit(Operation::ReceiveInto { socket, buffer: ReceiveBuffer::Buffer(buffer) }, 2);
     peer.write(&mut rig, b"raon");
     match rig.wait(1).outcome {
-        Outcome::ReceivedInto(Room::Vec(bytes)) => assert_eq!(bytes, b"raon"),
+        Outcome::ReceivedInto(ReceiveBuffer::Vec(bytes)) => assert_eq!(bytes, b"raon"),
         other => panic!("{other:?}"),
     }
     rig.turns(2);
@@ -154,13 +156,13 @@ pub fn a_refused_operation_comes_back_whole(setup: &Setup) {
     let refused = rig.try_send(none, payload, 1).unwrap_err();
     assert_eq!(refused.error.kind(), ErrorKind::Stale);
     assert!(matches!(&refused.value, Payload::Vec(vector) if vector.as_ptr() == address && vector.len() == 32));
-    let room = Room::Vec(vec![1; 8]);
+    let room = ReceiveBuffer::Vec(vec![1; 8]);
     let refused = rig.driver.receive_into(none, room, 1).unwrap_err();
     assert_eq!((refused.error.kind(), refused.value.len()), (ErrorKind::Stale, 8));
     for operation in [
         Operation::Accept { socket: none },
         Operation::Receive { socket: none },
-        Operation::ReceiveInto { socket: none, room: Room::Vec(vec![1; 8]) },
+        Operation::ReceiveInto { socket: none, buffer: ReceiveBuffer::Vec(vec![1; 8]) },
         Operation::Send { socket: none, payload: refused.value.into(), quiet: true },
         Operation::ShutdownWrite { socket: none },
         Operation::Close { socket: none, mode: CloseMode::Abort },

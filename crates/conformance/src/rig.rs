@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use raon_provider::{
     AcceptedSocket, Address, BindOptions, CloseMode, Completion, Completions, Config, Driver, Error, ErrorKind,
-    ListenOptions, Operation, OperationId, Outcome, Payload, Refused, Room, SocketId,
+    ListenOptions, Operation, OperationId, Outcome, Payload, ReceiveBuffer, Refused, SocketId,
 };
 
 use crate::ledger::{Ledger, Manner};
@@ -213,8 +213,8 @@ impl Rig {
 
     /// `Driver::receive_into` a vector of so many bytes.
     pub fn receive_into(&mut self, socket: SocketId, length: usize, token: u64) -> OperationId {
-        let room = Room::Vec(vec![0; length]);
-        self.submit(Operation::ReceiveInto { socket, room }, token)
+        let room = ReceiveBuffer::Vec(vec![0; length]);
+        self.submit(Operation::ReceiveInto { socket, buffer: room }, token)
     }
 
     /// `Driver::send`, which may be refused.

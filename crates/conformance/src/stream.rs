@@ -2,7 +2,7 @@
 
 //= SEND-1, EOF-1, HALF-1
 
-use raon_provider::{ErrorKind, Outcome, Payload, Room};
+use raon_provider::{ErrorKind, Outcome, Payload, ReceiveBuffer};
 
 use crate::random::{assert_pattern, pattern};
 use crate::rig::{Rig, refusal};
@@ -234,7 +234,7 @@ pub fn bulk_bytes_arrive_exact(setup: &Setup) {
     let (near, far) = rig.pair();
     rig.receive_into(far, 1 << 20, 3);
     rig.send(near, pattern(0, 5), 4);
-    let Outcome::ReceivedInto(Room::Vec(bytes)) = rig.wait(3).outcome else { panic!("bytes were due") };
+    let Outcome::ReceivedInto(ReceiveBuffer::Vec(bytes)) = rig.wait(3).outcome else { panic!("bytes were due") };
     assert!((1..=5).contains(&bytes.len()), "{} bytes", bytes.len());
     assert_pattern(0, &bytes);
 }

@@ -5,6 +5,7 @@ pub(crate) mod attempt;
 pub(crate) mod capacity;
 pub(crate) mod error;
 pub(crate) mod id;
+pub(crate) mod index;
 pub(crate) mod kind;
 pub(crate) mod random;
 pub(crate) mod range;

@@ -6,54 +6,56 @@
 //! 3. hand everything to the back end and wait there, at most until the next deadline;
 //! 4. turn its events into completions, then fire the timers that are due.
 //!
+//! What a turn does is done by parts, each with its own state (`driver/parts.rs`), that are given what all share
+//! (`driver/core.rs`). A part does not know another: what follows from an end goes back as a value to `driver/dispatch.rs`.
+//!
 //! Submitting only queues (TURN-1), so user code never runs inside a submit and completions never come from one.
 //!
 //! On drop: every operation is cancelled, the back end is turned until it holds nothing (at most `drain_deadline`), then
-//! memory is freed; what the kernel still holds is leaked and counted (`driver/close.rs`).
+//! memory is freed; what the kernel still holds is leaked and counted (`driver/shutdown.rs`).
 
 mod accept;
+mod attach;
+mod backlog;
 mod close;
 pub(crate) mod completion;
 mod connect;
+mod control;
+mod core;
 mod datagram;
 mod dispatch;
+mod gather;
 mod held;
 pub(crate) mod info;
 pub(crate) mod mailbox;
 mod open;
 pub(crate) mod operation;
+mod parts;
+mod queued;
 mod receive;
 mod send;
 mod share;
+mod shutdown;
 pub(crate) mod socket;
 mod submit;
 pub(crate) mod submitter;
+mod timer;
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::address::Address;
-use crate::base::error::{Error, ErrorKind};
-use crate::base::id::{DriverNumber, OperationId, SocketId};
-use crate::base::slots::{Key, NONE, Slots};
+use crate::base::error::Error;
 use crate::base::time;
-use crate::base::timer::{Due, Timers};
-use crate::config::Config;
-use crate::contract::stats::{Counters, Stats};
-use crate::contract::{Event, Profile, Provider, Request};
-use crate::driver::completion::{Completion, Completions, Outcome};
+use crate::contract::Event;
+use crate::contract::stats::Stats;
+use crate::driver::completion::Completions;
+use crate::driver::core::Core;
 use crate::driver::info::Info;
 use crate::driver::mailbox::Mailbox;
-use crate::driver::socket::{Entry, Envelope, Flags, Operation};
+use crate::driver::parts::Parts;
 use crate::driver::submitter::Submitter;
-use crate::memory::Span;
-use crate::memory::buffer::{Buffer, BufferPool, PoolState};
-use crate::socket::AnySocket;
-
-use held::Held;
-use share::Shares;
+use crate::memory::buffer::{Buffer, PoolState};
 
 /// A completion-based I/O engine on one back end, owned by one thread.
 ///
@@ -72,42 +74,12 @@ use share::Shares;
 /// An echo server that loses nothing, whatever its clients do:
 #[doc = concat!("```no_run\n", include_str!("../examples/echo.rs"), "\n```")]
 pub struct Driver {
-    provider: Box<dyn Provider>,
-    profile: Profile,
-    pool: BufferPool,
-    config: Config,
-    number: DriverNumber,
-    sockets: Slots<Entry>,
-    operations: Slots<Operation>,
-    requests: Vec<Request>,
+    core: Core,
+    parts: Parts,
     events: Vec<Event>,
-    /// Completions that the next `poll` delivers.
-    ready: VecDeque<Completion>,
-    /// Sockets with sends to hand over.
-    dirty: Vec<u32>,
-    /// Streams that wait for a receive buffer, or for their next share.
-    shares: Shares,
-    /// Sockets that are owed `Writable` because the table of operations was full.
-    crowded: VecDeque<SocketId>,
-    held: Held,
-    gathers: Gathers,
-    /// Empty ones, to be used again: as many as datagrams were ever under way at once.
-    #[allow(clippy::vec_box, reason = "an envelope stays in its place while the kernel looks at it")]
-    envelopes: Vec<Box<Envelope>>,
-    timers: Timers,
     mailbox: Arc<Mailbox>,
-    counters: Counters,
-    now_ns: u64,
-    /// Operations of callers, without the driver's own.
-    user_operations: usize,
-    in_kernel: usize,
-    /// Sends handed over in this turn.
-    batches: usize,
-    /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
-    reserve: Option<AnySocket>,
     /// Error of the last turn, if that had completions to deliver first.
     trouble: Option<Error>,
-    is_shut: bool,
     _pinned: PhantomData<*const ()>,
 }
 
@@ -122,18 +94,18 @@ impl Driver {
         let deadline_ns = match timeout {
             None => Some(time::NEVER_NS),
             Some(Duration::ZERO) => None,
-            Some(timeout) => Some(time::after(self.profile.clock.now_ns(), timeout)),
+            Some(timeout) => Some(time::after(self.core.profile.clock.now_ns(), timeout)),
         };
         loop {
             let room = completions.capacity().saturating_sub(completions.len());
-            if self.ready.len() < room.max(1) {
+            if self.core.ready.len() < room.max(1) {
                 let wait = if completions.is_empty() { deadline_ns } else { None };
                 // What has ended is delivered first, and the error by the next call.
-                let is_told = self.trouble.is_some() && self.ready.is_empty() && completions.is_empty();
+                let is_told = self.trouble.is_some() && self.core.ready.is_empty() && completions.is_empty();
                 if !is_told && let Err(error) = self.turn(wait) {
                     self.trouble = Some(error);
                 }
-                if self.ready.is_empty()
+                if self.core.ready.is_empty()
                     && completions.is_empty()
                     && let Some(error) = self.trouble.take()
                 {
@@ -141,7 +113,7 @@ impl Driver {
                 }
             }
             self.deliver(completions);
-            let is_over = deadline_ns.is_none_or(|deadline_ns| self.now_ns >= deadline_ns);
+            let is_over = deadline_ns.is_none_or(|deadline_ns| self.core.now_ns >= deadline_ns);
             //= WAKE-1
             let is_woken = self.mailbox.take_wake();
             if is_over || is_woken || !completions.is_empty() {
@@ -160,12 +132,12 @@ impl Driver {
     /// A buffer of the pool's send quota, or `None` when all are lent.
     #[inline]
     pub fn buffer(&mut self) -> Option<Buffer> {
-        self.pool.lend_send()
+        self.core.pool.lend_send()
     }
 
     /// How many buffers are lent and free.
     pub fn pool_state(&mut self) -> PoolState {
-        self.pool.state()
+        self.core.pool.state()
     }
 
     /// A front door for other threads.
@@ -175,75 +147,51 @@ impl Driver {
 
     /// Counters and latencies so far.
     pub fn stats(&mut self) -> Stats {
-        let mut stats = self.counters.snapshot(&self.profile.counters, self.user_operations, self.sockets.len());
+        let mut stats = self.core.counters.snapshot(
+            &self.core.profile.counters,
+            self.core.user_operations,
+            self.core.sockets.len(),
+        );
         stats.wakes = self.mailbox.wakes();
         stats
     }
 
     /// What this driver runs on.
     pub fn info(&self) -> Info {
-        Info::new(&self.profile, &self.config)
+        Info::new(&self.core.profile, &self.core.config)
     }
 
     /// The driver's clock, in nanoseconds since some start: that of the last turn.
     pub fn now_ns(&self) -> u64 {
-        self.now_ns
+        self.core.now_ns
     }
 
     /// The same clock, read now.
     pub fn clock_ns(&self) -> u64 {
-        self.profile.clock.now_ns()
+        self.core.profile.clock.now_ns()
     }
 
     /// When the earliest timer or deadline of this driver is due, on its clock: for whoever waits in its place.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.timers.next_ns()
-    }
-
-    /// The address of this end of a socket. Errors: `Stale`, or what the system says.
-    pub fn local_address(&self, socket: SocketId) -> Result<Address, Error> {
-        let index = self.resolve(socket)?;
-        self.sockets[index].endpoint.local_address()
-    }
-
-    /// The address of the other end of a socket. Errors: `Stale`, `NotConnected`, or what the system says.
-    pub fn peer_address(&self, socket: SocketId) -> Result<Address, Error> {
-        let index = self.resolve(socket)?;
-        self.sockets[index].endpoint.peer_address()
-    }
-
-    /// True if input of this socket has come that no completion has brought yet: bytes, the peer's end or an error, here or
-    /// in the system. Whoever sets deadlines that a peer meets by speaking asks before he calls it silent: a driver that was
-    /// held up finds what had come in time only after the deadline. One system call.
-    ///
-    /// Errors: `Stale`.
-    //= TIME-2
-    pub fn has_unread(&self, socket: SocketId) -> Result<bool, Error> {
-        let index = self.resolve(socket)?;
-        let entry = &self.sockets[index];
-        let is_held = entry.held_head != NONE || self.has_undelivered(entry.stream);
-        Ok(is_held || (!entry.is(Flags::ENDED) && entry.endpoint.has_input()))
+        self.core.timers.next_ns()
     }
 
     fn turn(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         self.take_mail();
-        self.pool.collect();
-        self.feed_lines();
-        self.batches = 0;
-        self.pump_dirty();
+        self.core.pool.collect();
+        self.parts.receives.begin_turn(&mut self.core);
+        self.parts.pump_sends(&mut self.core);
         let wait = self.wait_for(deadline_ns);
-        let turned = self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events);
+        let turned = self.core.provider.turn(&mut self.core.requests, wait, &mut self.core.pool, &mut self.events);
         self.mailbox.awake();
-        self.now_ns = self.profile.clock.now_ns();
-        self.counters.totals.turns += 1;
-        let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
-            self.dispatch(event);
+        self.core.now_ns = self.core.profile.clock.now_ns();
+        self.core.counters.totals.turns += 1;
+        for event in self.events.drain(..) {
+            self.parts.dispatch(&mut self.core, event);
         }
-        self.events = events;
-        self.settle_shares();
-        self.fire_timers();
-        self.tell_crowded();
+        self.parts.receives.end_turn(&self.core);
+        self.parts.fire_timers(&mut self.core);
+        self.parts.backlogs.tell_waiting(&mut self.core);
         turned
     }
 
@@ -252,129 +200,28 @@ impl Driver {
         let idle = Some(Duration::ZERO);
         let Some(deadline_ns) = deadline_ns else { return idle };
         // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
-        let is_short_of_buffers = self.shares.is_short_of_buffers();
-        if !self.ready.is_empty() || self.shares.is_behind() || (is_short_of_buffers && self.batches > 0) {
+        let is_short_of_buffers = self.parts.receives.is_short_of_buffers();
+        if !self.core.ready.is_empty()
+            || self.parts.receives.is_behind()
+            || (is_short_of_buffers && self.parts.sends.has_handed_over())
+        {
             return idle;
         }
-        let until_ns = self.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
+        let until_ns = self.core.timers.next_ns().map_or(deadline_ns, |next_ns| next_ns.min(deadline_ns));
         let has_end = until_ns != time::NEVER_NS;
-        let wait_ns = until_ns.saturating_sub(if has_end { self.profile.clock.now_ns() } else { 0 });
-        if wait_ns == 0 || (is_short_of_buffers && !self.pool.mark_starving()) || !self.mailbox.fall_asleep() {
+        let wait_ns = until_ns.saturating_sub(if has_end { self.core.profile.clock.now_ns() } else { 0 });
+        if wait_ns == 0 || (is_short_of_buffers && !self.core.pool.mark_starving()) || !self.mailbox.fall_asleep() {
             return idle;
         }
         has_end.then(|| Duration::from_nanos(wait_ns.min(time::WAIT_NS_MAX)))
     }
 
     fn deliver(&mut self, completions: &mut Completions) {
-        if completions.is_empty() && self.ready.len() <= completions.capacity() {
-            std::mem::swap(&mut self.ready, &mut completions.queue);
+        if completions.is_empty() && self.core.ready.len() <= completions.capacity() {
+            std::mem::swap(&mut self.core.ready, &mut completions.queue);
             return;
         }
-        let room = completions.capacity().saturating_sub(completions.len()).min(self.ready.len());
-        completions.queue.extend(self.ready.drain(..room));
-    }
-
-    fn fire_timers(&mut self) {
-        while let Some(due) = self.timers.pop_due(self.now_ns) {
-            match due {
-                Due::Operation(index) => self.expire(index),
-                Due::Close(index) => self.close_deadline_passed(index),
-                Due::Accept(index) => self.accept_again(index),
-                Due::Connect(index) => self.connect_again(index),
-            }
-        }
-    }
-
-    //= STALE-1
-    fn resolve(&self, socket: SocketId) -> Result<u32, Error> {
-        let stale = Error::new(ErrorKind::Stale);
-        if socket.driver() != self.number.number {
-            return Err(stale);
-        }
-        let index = self.sockets.resolve(socket.key()).ok_or(stale)?;
-        if self.sockets[index].is(Flags::CLOSING) { Err(stale) } else { Ok(index) }
-    }
-
-    fn resolve_operation(&self, operation: OperationId) -> Option<u32> {
-        let is_own = operation.driver() == self.number.number;
-        let index = is_own.then(|| self.operations.resolve(operation.key())).flatten();
-        index.filter(|index| !self.operations[*index].is_internal)
-    }
-
-    fn socket_id(&self, index: u32) -> SocketId {
-        SocketId::new(self.number.number, self.sockets.key(index))
-    }
-
-    fn operation_id(&self, key: Key) -> OperationId {
-        OperationId::new(self.number.number, key)
-    }
-
-    /// A report about an operation that goes on.
-    fn item(&self, index: u32, outcome: Outcome) -> Completion {
-        let operation = &self.operations[index];
-        let (id, socket) = (self.operation_id(self.operations.key(index)), self.socket_id(operation.socket));
-        Completion { token: operation.token, operation: id, socket, more: true, outcome }
-    }
-
-    fn report(&mut self, index: u32, outcome: Outcome) {
-        let completion = self.item(index, outcome);
-        self.push(completion);
-    }
-
-    /// Ends an operation: its slot is free, and its one last completion is on its way.
-    fn complete(&mut self, index: u32, outcome: Outcome) {
-        if let Some(completion) = self.end(index, outcome) {
-            self.push(completion);
-        }
-    }
-
-    /// Frees an operation's slot and makes its last completion, unless nobody is to hear of it.
-    //= ONCE-1
-    fn end(&mut self, index: u32, outcome: Outcome) -> Option<Completion> {
-        let id = self.operation_id(self.operations.key(index));
-        let operation = self.operations.remove(index).expect("an operation ends once");
-        if operation.is_internal {
-            return None;
-        }
-        self.user_operations -= 1;
-        if operation.is_quiet && outcome.error().is_none() {
-            return None;
-        }
-        let socket = self.sockets.get(operation.socket).map_or(SocketId::NONE, |_| self.socket_id(operation.socket));
-        Some(Completion { token: operation.token, operation: id, socket, more: false, outcome })
-    }
-
-    fn push(&mut self, completion: Completion) {
-        self.counters.totals.completions += 1;
-        self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
-        self.ready.push_back(completion);
-    }
-
-    /// Ends an operation that failed, with the buffer it carried.
-    fn fail(&mut self, index: u32, error: Error) {
-        let operation = &mut self.operations[index];
-        let (payload, transferred) = (operation.take_payload(), operation.done);
-        self.complete(index, Outcome::Failed { error, payload, transferred });
-    }
-}
-
-/// Span lists of sends that leave in several pieces; each stays in place until its send has ended.
-#[derive(Default)]
-struct Gathers {
-    lists: Vec<Vec<Span>>,
-    free: Vec<u32>,
-}
-
-impl Gathers {
-    fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.lists.push(Vec::with_capacity(16));
-            self.lists.len() as u32 - 1
-        })
-    }
-
-    fn give_back(&mut self, index: u32) {
-        self.lists[index as usize].clear();
-        self.free.push(index);
+        let room = completions.capacity().saturating_sub(completions.len()).min(self.core.ready.len());
+        completions.queue.extend(self.core.ready.drain(..room));
     }
 }

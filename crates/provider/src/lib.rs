@@ -53,7 +53,7 @@ pub use contract::stats::{Latency, Stats, leaked_operations};
 pub use driver::Driver;
 pub use driver::completion::{Completion, Completions, Outcome};
 pub use driver::info::Info;
-pub use driver::operation::{CloseMode, Operation, Payload, Room};
+pub use driver::operation::{CloseMode, Operation, Payload, ReceiveBuffer};
 pub use driver::submitter::Submitter;
 pub use memory::buffer::{Buffer, PoolState};
 pub use memory::config::PoolConfig;

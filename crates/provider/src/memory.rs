@@ -79,9 +79,10 @@ impl Drop for Region {
 }
 
 /// The parts of the pool. Receive slots and send slots never mix: that is the quota.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Section {
     /// Ordinary receive buffers.
+    #[default]
     Receive = 0,
     /// Larger receive buffers, for sockets whose bytes come in bulk.
     Bulk = 1,

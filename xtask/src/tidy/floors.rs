@@ -137,7 +137,7 @@ impl House {
                 findings.push(Finding::new(&file.path, 1, RULE, message));
                 continue;
             };
-            for (known, at) in known_rooms(&file.tokens) {
+            for (known, at) in known_names(&file.tokens, &["crate"]) {
                 let is_below = self.floor(&known).is_some_and(|floor| floor <= own);
                 if is_below && !self.are_apart(room, &known) {
                     continue;
@@ -179,10 +179,10 @@ fn is_test(path: &str) -> bool {
     path.split(['/', '.']).any(|part| part == "tests")
 }
 
-/// First names of all paths from the crate's root, with their lines. Code for tests only may know everything.
-fn known_rooms(tokens: &TokenStream) -> Vec<(String, usize)> {
+/// First names behind `prefix` in all paths that begin with it, with their lines. Code for tests only may know everything.
+pub(super) fn known_names(tokens: &TokenStream, prefix: &[&str]) -> Vec<(String, usize)> {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
-    let (mut rooms, mut at) = (Vec::new(), 0);
+    let (mut names, mut at) = (Vec::new(), 0);
     while at < tokens.len() {
         let rest = &tokens[at..];
         match rest {
@@ -190,21 +190,26 @@ fn known_rooms(tokens: &TokenStream) -> Vec<(String, usize)> {
                 at += rest.iter().position(|token| is_brace(token) || is_punct(token, ';')).unwrap_or(0);
             }
             [dollar, name, ..] if is_punct(dollar, '$') && is_ident(name, "crate") => at += 1,
-            [name, first, second, target, ..]
-                if is_ident(name, "crate") && is_punct(first, ':') && is_punct(second, ':') =>
-            {
-                match target {
-                    TokenTree::Ident(room) => rooms.push((room.to_string(), line(target))),
-                    TokenTree::Group(group) => rooms.extend(first_names(group.stream())),
-                    _ => {}
-                }
-            }
-            [TokenTree::Group(group), ..] => rooms.extend(known_rooms(&group.stream())),
+            _ if begins_with(rest, prefix) => match rest.get(3 * prefix.len()) {
+                Some(TokenTree::Ident(name)) => names.push((name.to_string(), line(&rest[0]))),
+                Some(TokenTree::Group(group)) => names.extend(first_names(group.stream())),
+                _ => {}
+            },
+            [TokenTree::Group(group), ..] => names.extend(known_names(&group.stream(), prefix)),
             _ => {}
         }
         at += 1;
     }
-    rooms
+    names
+}
+
+/// Whether a path begins here that consists of these names and goes on.
+fn begins_with(tokens: &[TokenTree], prefix: &[&str]) -> bool {
+    prefix.iter().zip(tokens.chunks(3)).filter(|(name, part)| is_step(part, name)).count() == prefix.len()
+}
+
+fn is_step(part: &[TokenTree], name: &str) -> bool {
+    matches!(part, [step, first, second] if is_ident(step, name) && is_punct(first, ':') && is_punct(second, ':'))
 }
 
 fn is_for_tests(attribute: &proc_macro2::Group) -> bool {

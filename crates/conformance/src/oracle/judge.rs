@@ -1,7 +1,8 @@
 //! Each completion against the model: is it one that the clauses allow now.
 
 use raon_provider::{
-    AcceptedSocket, Buffer, Completion, Error, ErrorKind, Operation, OperationId, Outcome, Payload, Room, SocketId,
+    AcceptedSocket, Buffer, Completion, Error, ErrorKind, Operation, OperationId, Outcome, Payload, ReceiveBuffer,
+    SocketId,
 };
 
 use super::material::form_of;
@@ -140,9 +141,9 @@ impl Model {
         Left::Bytes(bytes)
     }
 
-    fn take_received_into(&mut self, op: &Op, room: Room) -> Left {
+    fn take_received_into(&mut self, op: &Op, room: ReceiveBuffer) -> Left {
         assert!(room.len() <= op.length, "{} bytes in a room of {}", room.len(), op.length);
-        assert_eq!(matches!(room, Room::Buffer(_)), op.form == 1, "the room is another");
+        assert_eq!(matches!(room, ReceiveBuffer::Buffer(_)), op.form == 1, "the room is another");
         self.deliver(op, &Payload::from(room).to_vec());
         Left::Nothing
     }
@@ -264,8 +265,12 @@ pub(super) fn check_whole(token: u64, op: &Op, value: Operation) {
             assert_eq!(is_quiet, quiet);
             check_payload(token, op, &payload);
         }
-        (Kind::ReceiveInto, Operation::ReceiveInto { room, .. }) => {
-            assert_eq!((room.len(), matches!(room, Room::Buffer(_))), (op.length, op.form == 1), "the room of {token}");
+        (Kind::ReceiveInto, Operation::ReceiveInto { buffer: room, .. }) => {
+            assert_eq!(
+                (room.len(), matches!(room, ReceiveBuffer::Buffer(_))),
+                (op.length, op.form == 1),
+                "the room of {token}"
+            );
         }
         (Kind::Close(mode), Operation::Close { mode: back, .. }) => assert_eq!(mode, back),
         (Kind::ShutdownWrite, Operation::ShutdownWrite { .. })

@@ -1,7 +1,7 @@
 //! The operations of a plan, with payloads and rooms of every form.
 
 use bytes::Bytes;
-use raon_provider::{Buffer, Driver, Operation, Payload, Room};
+use raon_provider::{Buffer, Driver, Operation, Payload, ReceiveBuffer};
 
 use super::model::{Kind, Op};
 use super::pipe::content;
@@ -22,8 +22,8 @@ impl Player {
             }
             Kind::ReceiveInto => {
                 let room = self.room(step);
-                (op.length, op.form) = (room.len(), usize::from(matches!(room, Room::Buffer(_))));
-                Operation::ReceiveInto { socket, room }
+                (op.length, op.form) = (room.len(), usize::from(matches!(room, ReceiveBuffer::Buffer(_))));
+                Operation::ReceiveInto { socket, buffer: room }
             }
             Kind::ShutdownWrite => Operation::ShutdownWrite { socket },
             Kind::Receive => Operation::Receive { socket },
@@ -34,7 +34,7 @@ impl Player {
         (token, op, operation)
     }
 
-    fn room(&mut self, step: &Step) -> Room {
+    fn room(&mut self, step: &Step) -> ReceiveBuffer {
         if let (1, Some(mut buffer)) = (step.form % 2, self.rig.driver.buffer()) {
             buffer.set_len(step.size);
             return buffer.into();

@@ -76,6 +76,7 @@ impl<T> Slots<T> {
     }
 
     /// Puts a value into a free slot, or gives it back when the table is full.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
         if self.free_head != NONE {
             let index = self.free_head;
@@ -102,6 +103,7 @@ impl<T> Slots<T> {
     }
 
     /// As [`remove`](Self::remove) of an occupied slot, but drops the value in place.
+    #[inline(always)]
     pub(crate) fn clear(&mut self, index: u32) {
         debug_assert!(self.get(index).is_some());
         self.slots[index as usize].value = None;
@@ -126,6 +128,10 @@ impl<T> Slots<T> {
 
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)?.value.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
     /// The key under which an occupied slot is known.

@@ -1,19 +1,25 @@
 //! Deadlines in an indexed binary heap: set, move and cancel in O(log n), and a cancelled one leaves nothing behind.
 
+use crate::base::index::{Index, OperationIndex, SocketIndex, index};
 use crate::base::slots::NONE;
 
 /// What a deadline is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Due {
-    /// A timer operation, by its index.
-    Operation(u32),
-    /// A socket's graceful close, by its index.
-    Close(u32),
-    /// A listener's next try to accept, by its index.
-    Accept(u32),
-    /// A connecting socket's next try, by its index.
-    Connect(u32),
+    /// A timer operation.
+    Operation(OperationIndex),
+    /// A socket's graceful close.
+    Close(SocketIndex),
+    /// A listener's next try to accept.
+    Accept(SocketIndex),
+    /// A connecting socket's next try.
+    Connect(SocketIndex),
 }
+
+index!(
+    /// Name of a deadline that is set.
+    pub(crate) TimerHandle
+);
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -33,7 +39,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// Sets a deadline. The number of entries is bounded by the tables of those who set them.
-    pub(crate) fn insert(&mut self, deadline_ns: u64, due: Due) -> u32 {
+    pub(crate) fn insert(&mut self, deadline_ns: u64, due: Due) -> TimerHandle {
         let place = self.heap.len() as u32;
         let entry = Entry { due, deadline_ns, place };
         let handle = match self.free {
@@ -50,21 +56,12 @@ impl Timers {
         };
         self.heap.push(handle);
         self.sift_up(place as usize);
-        handle
+        TimerHandle::of(handle)
     }
 
     /// Takes a deadline away.
-    pub(crate) fn remove(&mut self, handle: u32) {
-        let place = self.entries[handle as usize].place as usize;
-        let last = self.heap.len() - 1;
-        self.swap(place, last);
-        self.heap.pop();
-        if place < last {
-            self.sift_up(place);
-            self.sift_down(place);
-        }
-        self.entries[handle as usize].place = self.free.unwrap_or(NONE);
-        self.free = Some(handle);
+    pub(crate) fn remove(&mut self, handle: TimerHandle) {
+        self.take_out(handle.number());
     }
 
     /// The earliest deadline.
@@ -77,9 +74,22 @@ impl Timers {
         let handle = *self.heap.first()?;
         let Entry { due, deadline_ns, .. } = self.entries[handle as usize];
         (deadline_ns <= now_ns).then(|| {
-            self.remove(handle);
+            self.take_out(handle);
             due
         })
+    }
+
+    fn take_out(&mut self, handle: u32) {
+        let place = self.entries[handle as usize].place as usize;
+        let last = self.heap.len() - 1;
+        self.swap(place, last);
+        self.heap.pop();
+        if place < last {
+            self.sift_up(place);
+            self.sift_down(place);
+        }
+        self.entries[handle as usize].place = self.free.unwrap_or(NONE);
+        self.free = Some(handle);
     }
 
     fn deadline(&self, place: usize) -> u64 {
@@ -124,8 +134,10 @@ mod tests {
         let mut timers = Timers::default();
         // A fixed scramble of 0..1000 with handles remembered.
         let handles: Vec<_> = (0..1000u64).map(|n| (n * 7919 % 1000, n)).collect();
-        let handles: Vec<_> =
-            handles.into_iter().map(|(at, n)| (at, timers.insert(at, Due::Operation(n as u32)))).collect();
+        let handles: Vec<_> = handles
+            .into_iter()
+            .map(|(at, n)| (at, timers.insert(at, Due::Operation(OperationIndex::of(n as u32)))))
+            .collect();
         for (_, handle) in handles.iter().filter(|(at, _)| at % 3 == 0) {
             timers.remove(*handle);
         }
@@ -137,7 +149,7 @@ mod tests {
         }
         assert_eq!(expected.next(), None);
         assert_eq!(timers.entries.len(), 1000);
-        timers.insert(5, Due::Close(1));
+        timers.insert(5, Due::Close(SocketIndex::of(1)));
         assert_eq!(timers.entries.len(), 1000, "entries are used again");
     }
 }

@@ -2,192 +2,179 @@
 
 use std::time::Duration;
 
-use super::Driver;
 use crate::base::error::{Error, ErrorKind};
-use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::id::OperationId;
+use crate::base::index::{OperationIndex, SocketIndex};
 use crate::base::time;
 use crate::base::timer::Due;
 use crate::contract::Action;
 use crate::driver::completion::Outcome;
-use crate::driver::socket::{Body, Flags, Operation};
-use crate::socket::AcceptedSocket;
+use crate::driver::core::{After, Core};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Attempt, Listener, Role, Trouble};
+use crate::socket::{AcceptedSocket, AnySocket};
 
 /// First and longest pause of an accept stream that fails, in milliseconds; it doubles from one to the other.
-const BACKOFF_MS_MIN: u16 = 10;
-const BACKOFF_MS_MAX: u16 = 1000;
+const PAUSE_MS_MIN: u16 = 10;
+const PAUSE_MS_MAX: u16 = 1000;
 /// Connections that are taken out of a listener at once, at most: the largest backlog that Linux gives by default
 /// (net.core.somaxconn).
 const WAITING_MAX: u32 = 4096;
 
-impl Driver {
-    /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
-    ///
-    /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
-    ///
-    /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
-    pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
-        let index = self.resolve(listener)?;
-        self.check_operations()?;
-        if !self.sockets[index].is(Flags::LISTENER) {
-            return Err(Error::new(ErrorKind::InvalidInput));
-        }
-        if self.sockets[index].receive_head != NONE {
-            return Err(Error::new(ErrorKind::ReceiveActive));
-        }
-        let operation = self.insert(Operation::new(token, index, Body::Accept));
-        self.sockets[index].receive_head = operation;
-        self.hand_over(operation, Action::Accept);
-        Ok(self.operation_id(self.operations.key(operation)))
+/// The accept streams of all listeners.
+pub(super) struct Accepts {
+    /// Given up for a moment when descriptors run out, so that a waiting connection can be taken and closed.
+    reserve: Option<AnySocket>,
+}
+
+impl Accepts {
+    pub(super) fn new(reserve: Option<AnySocket>) -> Self {
+        Accepts { reserve }
     }
 
-    /// Another handle of a listener, for another driver: both accept on it, and it listens until both are closed.
-    ///
-    /// Errors: `Stale`; `InvalidInput` if it is no listener, or one of a simulated network; what the system says, for example
-    /// `DescriptorLimit`.
-    pub fn clone_listener(&self, listener: SocketId) -> Result<AcceptedSocket, Error> {
-        let index = self.resolve(listener)?;
-        if !self.sockets[index].is(Flags::LISTENER) {
-            return Err(Error::new(ErrorKind::InvalidInput));
-        }
-        let socket = self.sockets[index].endpoint.try_clone()?;
-        Ok(AcceptedSocket { socket, nonblocking: None, is_fresh: false })
-    }
-
-    /// Times that accept streams have paused, and connections that were closed at once because descriptors ran out, so
-    /// far: those of [`Stats`](crate::Stats), for whoever looks at them in each turn.
-    pub fn accept_troubles(&self) -> (u64, u64) {
-        (self.counters.totals.accept_pauses, self.counters.totals.shed)
-    }
-
-    pub(super) fn on_accepted(&mut self, operation: u32, socket: AcceptedSocket, more: bool) {
-        let index = self.operations[operation].socket;
-        self.counters.totals.accepted += 1;
-        self.sockets[index].backoff_ms = 0;
-        self.report(operation, Outcome::Accepted(socket));
-        if !more {
-            self.taken_back(operation);
-            self.accept_disarmed(operation);
-        }
-    }
-
-    pub(super) fn on_accept_failed(&mut self, operation: u32, error: Error) {
-        self.taken_back(operation);
-        let index = self.operations[operation].socket;
+    pub(super) fn on_accept_failed(&mut self, core: &mut Core, operation: OperationIndex, error: Error) -> After {
+        core.taken_back(operation);
+        let index = core.operations[operation].socket();
         match error.kind() {
-            ErrorKind::Cancelled => self.accept_disarmed(operation),
-            ErrorKind::InvalidInput => self.end_accept(operation, error),
+            ErrorKind::Cancelled => accept_disarmed(core, index, operation),
+            ErrorKind::InvalidInput => end_accept(core, index, operation, error),
             // The connection ended while it waited to be accepted, or the network under it failed (accept(2)): next one.
             ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::TimedOut
-                if self.sockets[index].backoff_ms == 0 =>
+                if listener(core, index).trouble == Trouble::None =>
             {
-                self.sockets[index].backoff_ms = 1;
-                self.accept_disarmed(operation);
+                listener(core, index).trouble = Trouble::Skipped;
+                accept_disarmed(core, index, operation)
             }
-            _ => self.back_off(operation, error),
+            _ if core.operations[operation].is_cancelled => end_cancelled_accept(core, index, operation),
+            _ => {
+                self.back_off(core, index, operation, error);
+                After::Nothing
+            }
         }
     }
 
-    fn accept_disarmed(&mut self, operation: u32) {
-        if self.operations[operation].is_cancelled {
-            self.end_cancelled_accept(operation);
-        } else {
-            self.hand_over(operation, Action::Accept);
+    /// The pause of an accept stream is over.
+    pub(super) fn accept_again(&mut self, core: &mut Core, index: SocketIndex) {
+        if self.reserve.is_none() {
+            self.reserve = core.profile.network.reserve();
+        }
+        if let Attempt::Pausing(operation, _) = listener(core, index).accepting {
+            ask_for_connections(core, index, operation);
         }
     }
 
-    fn end_cancelled_accept(&mut self, operation: u32) {
-        self.accept_left_over(operation);
-        self.end_accept(operation, Error::new(ErrorKind::Cancelled));
-    }
-
-    /// Takes what this stream was told of and could not take before it was cancelled: nobody else who accepts on the
-    /// listener, such as the process that takes it over, would hear of it until the next connection comes.
-    //= CANCEL-1
-    fn accept_left_over(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
-        if self.sockets[index].is(Flags::CLOSING) || !self.profile.is_told_alone {
-            return;
-        }
-        for _ in 0..WAITING_MAX {
-            let waiting = self.sockets[index].endpoint.accept_waiting();
-            let Some(endpoint) = waiting else { return };
-            self.counters.totals.accepted += 1;
-            let socket = AcceptedSocket { socket: endpoint, nonblocking: None, is_fresh: true };
-            self.report(operation, Outcome::Accepted(socket));
-        }
-    }
-
-    fn end_accept(&mut self, operation: u32, error: Error) {
-        let index = self.operations[operation].socket;
-        self.sockets[index].receive_head = NONE;
-        self.fail(operation, error);
-        if self.sockets[index].is(Flags::CLOSING) {
-            self.go_on_closing(index);
-        }
-    }
-
-    fn back_off(&mut self, operation: u32, error: Error) {
-        if self.operations[operation].is_cancelled {
-            return self.end_cancelled_accept(operation);
-        }
-        let index = self.operations[operation].socket;
-        self.counters.totals.accept_pauses += 1;
-        if self.sockets[index].backoff_ms <= 1 {
-            self.report(operation, Outcome::AcceptPaused(error));
-        }
+    fn back_off(&mut self, core: &mut Core, index: SocketIndex, operation: OperationIndex, error: Error) {
+        core.counters.totals.accept_pauses += 1;
+        let last_ms = match listener(core, index).trouble {
+            Trouble::Paused { ms } => ms,
+            Trouble::None | Trouble::Skipped => {
+                core.report(operation, Outcome::AcceptPaused(error));
+                0
+            }
+        };
         if matches!(error.kind(), ErrorKind::DescriptorLimit | ErrorKind::SystemDescriptorLimit) {
-            self.shed(index);
+            self.accept_and_close(core, index);
         }
-        let entry = &mut self.sockets[index];
-        entry.backoff_ms = (entry.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
-        entry.set(Flags::BACKING_OFF, true);
-        let after = Duration::from_millis(u64::from(entry.backoff_ms));
-        entry.timer = self.timers.insert(time::after(self.now_ns, after), Due::Accept(index));
+        let ms = (last_ms * 2).clamp(PAUSE_MS_MIN, PAUSE_MS_MAX);
+        let due_ns = time::after(core.now_ns, Duration::from_millis(u64::from(ms)));
+        let timer = core.timers.insert(due_ns, Due::Accept(index));
+        *listener(core, index) =
+            Listener { accepting: Attempt::Pausing(operation, timer), trouble: Trouble::Paused { ms } };
     }
 
     /// Gives the reserve descriptor up to take the waiting connections, one after the other, and close them: their peers
     /// learn at once that there is no place, instead of hanging in the backlog.
-    fn shed(&mut self, index: u32) {
+    fn accept_and_close(&mut self, core: &mut Core, index: SocketIndex) {
         if self.reserve.take().is_none() {
             return;
         }
         for _ in 0..WAITING_MAX {
-            if self.sockets[index].endpoint.accept_waiting().is_none() {
+            if core.sockets[index].endpoint.accept_waiting().is_none() {
                 break;
             }
-            self.counters.totals.shed += 1;
+            core.counters.totals.shed += 1;
         }
-        self.reserve = self.profile.network.reserve();
+        self.reserve = core.profile.network.reserve();
     }
+}
 
-    pub(super) fn accept_again(&mut self, index: u32) {
-        let entry = &mut self.sockets[index];
-        entry.timer = NONE;
-        entry.set(Flags::BACKING_OFF, false);
-        let operation = entry.receive_head;
-        if self.reserve.is_none() {
-            self.reserve = self.profile.network.reserve();
-        }
-        if operation != NONE {
-            self.hand_over(operation, Action::Accept);
-        }
+/// Starts an accept stream, after `check_operations`. Errors: `InvalidInput` (no listener), `ReceiveActive`.
+pub(super) fn start_accept(core: &mut Core, index: SocketIndex, token: u64) -> Result<OperationId, Error> {
+    let Role::Listener(Listener { accepting, .. }) = &core.sockets[index].role else {
+        return Err(Error::new(ErrorKind::InvalidInput));
+    };
+    if accepting.operation().is_some() {
+        return Err(Error::new(ErrorKind::ReceiveActive));
     }
+    let operation = core.insert(Queued::new(token, Some(index), Body::Accept));
+    ask_for_connections(core, index, operation);
+    Ok(core.id_of(operation))
+}
 
-    pub(super) fn cancel_accept(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
-        if self.operations[operation].is_armed {
-            return self.cancel_in_kernel(operation);
-        }
-        self.stop_timer(index);
-        self.sockets[index].set(Flags::BACKING_OFF, false);
-        self.end_cancelled_accept(operation);
+pub(super) fn on_accepted(core: &mut Core, operation: OperationIndex, socket: AcceptedSocket, more: bool) -> After {
+    let index = core.operations[operation].socket();
+    core.counters.totals.accepted += 1;
+    listener(core, index).trouble = Trouble::None;
+    core.report(operation, Outcome::Accepted(socket));
+    if more {
+        return After::Nothing;
     }
+    core.taken_back(operation);
+    accept_disarmed(core, index, operation)
+}
 
-    pub(super) fn stop_timer(&mut self, index: u32) {
-        let timer = std::mem::replace(&mut self.sockets[index].timer, NONE);
-        if timer != NONE {
-            self.timers.remove(timer);
-        }
+pub(super) fn cancel_accept(core: &mut Core, operation: OperationIndex) -> After {
+    let index = core.operations[operation].socket();
+    if let Attempt::Pausing(_, timer) = listener(core, index).accepting {
+        core.timers.remove(timer);
+        return end_cancelled_accept(core, index, operation);
     }
+    core.cancel_in_kernel(operation);
+    After::Nothing
+}
+
+/// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
+fn accept_disarmed(core: &mut Core, index: SocketIndex, operation: OperationIndex) -> After {
+    if core.operations[operation].is_cancelled {
+        return end_cancelled_accept(core, index, operation);
+    }
+    ask_for_connections(core, index, operation);
+    After::Nothing
+}
+
+fn ask_for_connections(core: &mut Core, index: SocketIndex, operation: OperationIndex) {
+    listener(core, index).accepting = Attempt::InKernel(operation);
+    core.hand_over(operation, Action::Accept);
+}
+
+fn end_cancelled_accept(core: &mut Core, index: SocketIndex, operation: OperationIndex) -> After {
+    accept_left_over(core, index, operation);
+    end_accept(core, index, operation, Error::new(ErrorKind::Cancelled))
+}
+
+/// Takes what this stream was told of and could not take before it was cancelled: nobody else who accepts on the
+/// listener, such as the process that takes it over, would hear of it until the next connection comes.
+//= CANCEL-1
+fn accept_left_over(core: &mut Core, index: SocketIndex, operation: OperationIndex) {
+    if core.sockets[index].is_closing() || !core.profile.is_told_alone {
+        return;
+    }
+    for _ in 0..WAITING_MAX {
+        let waiting = core.sockets[index].endpoint.accept_waiting();
+        let Some(endpoint) = waiting else { return };
+        core.counters.totals.accepted += 1;
+        let socket = AcceptedSocket { socket: endpoint, nonblocking: None, is_fresh: true };
+        core.report(operation, Outcome::Accepted(socket));
+    }
+}
+
+fn end_accept(core: &mut Core, index: SocketIndex, operation: OperationIndex, error: Error) -> After {
+    listener(core, index).accepting = Attempt::None;
+    core.fail(operation, error);
+    After::Ended(index)
+}
+
+fn listener(core: &mut Core, index: SocketIndex) -> &mut Listener {
+    let Role::Listener(listener) = &mut core.sockets[index].role else { unreachable!("only listeners accept") };
+    listener
 }

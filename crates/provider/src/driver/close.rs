@@ -1,266 +1,162 @@
-//! How sockets and drivers end.
+//! The end of a socket.
 //!
 //! A graceful close: 1. the id is stale, the caller's receives end; 2. queued sends finish; 3. the write side is shut;
 //! 4. input is discarded, from 1 on, until the peer's end; 5. `Closed`, detach, close the handle. Its deadline, and every abort, cancel
 //! what is left at 2 to 4 and set linger 0, so that the peer sees a reset.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Driver;
-use crate::base::error::{Error, ErrorKind};
-use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::id::OperationId;
+use crate::base::index::SocketIndex;
 use crate::base::time;
 use crate::base::timer::Due;
-use crate::contract::stats;
-use crate::driver::completion::{Completion, Completions, Outcome};
-use crate::driver::mailbox::Message;
+use crate::driver::accept::cancel_accept;
+use crate::driver::completion::{Completion, Outcome};
+use crate::driver::connect::cancel_connect;
+use crate::driver::core::Core;
+use crate::driver::datagram::cancel_datagrams;
 use crate::driver::operation::CloseMode;
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::parts::Parts;
+use crate::driver::send::abort_sends;
+use crate::driver::socket::{Closing, Connecting, Listener, Role, WriteSide};
 
 /// Turns that a graceful close waits after its deadline for the peer's end to come out of what had arrived. A thousand
 /// flooding sockets leave a quiet one waiting for no more (STARVE-1).
 const PUT_OFF_TURNS_MAX: u8 = 128;
-/// Pause of a drain whose turns fail.
-const DRAIN_RETRY: Duration = Duration::from_millis(1);
 
-impl Driver {
-    /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
-    /// token, the socket's last completion.
-    ///
-    /// Errors: `Stale` if it is closing or closed already.
-    //= CLOSE-1
-    pub fn close(&mut self, socket: SocketId, mode: CloseMode, token: u64) -> Result<(), Error> {
-        let index = self.resolve(socket)?;
-        let entry = &mut self.sockets[index];
-        entry.set(Flags::CLOSING, true);
-        entry.close_token = token;
-        let is_stream = !entry.is(Flags::LISTENER) && !entry.is(Flags::CONNECTING);
-        match mode {
-            CloseMode::Graceful { deadline } if entry.is(Flags::DATAGRAM) => self.close_datagrams(index, deadline),
+impl Parts {
+    /// Begins the end of an open socket.
+    pub(super) fn begin_close(&mut self, core: &mut Core, index: SocketIndex, mode: CloseMode, token: u64) {
+        match (mode, &core.sockets[index].role) {
             //= CLOSE-2
-            CloseMode::Graceful { deadline } if is_stream => self.close_gracefully(index, deadline),
-            _ => self.abort(index),
-        }
-        Ok(())
-    }
-
-    /// Ends everything: refuses what comes, cancels what is there, waits (at most `Config::drain_deadline`) until the
-    /// kernel has let go, and adds all that ended to `completions`, whose capacity does not bound it here. Whatever was
-    /// accepted, also by submitters, is then reported there. A peer is never waited for.
-    //= DROP-1
-    pub fn shutdown(&mut self, completions: &mut Completions) {
-        self.shut_down();
-        completions.queue.append(&mut self.ready);
-    }
-
-    fn close_gracefully(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
-        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
-        self.sockets[index].set(Flags::PAUSED, false);
-        self.discard_held(index);
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
-            match &self.operations[head].body {
-                Body::Receive => self.stream_becomes_internal(index, head),
-                _ => {
-                    self.cancel_in_kernel(head);
-                    self.fail_queued_receives(index, head);
-                }
+            (CloseMode::Graceful { deadline }, Role::Stream(_) | Role::Datagram(_)) => {
+                self.close_gracefully(core, index, deadline, token);
             }
+            _ => self.abort(core, index, token),
         }
-        self.go_on_closing(index);
     }
 
-    /// The caller's stream ends; its request in the kernel, if any, goes on to discard input.
-    fn stream_becomes_internal(&mut self, index: u32, head: u32) {
-        let id = self.operation_id(self.operations.key(head));
-        let operation = &mut self.operations[head];
-        let (token, socket) = (operation.token, SocketId::new(self.number.number, self.sockets.key(index)));
-        operation.is_internal = true;
-        operation.is_cancelled = false;
-        self.user_operations -= 1;
-        let outcome = Outcome::Failed { error: Error::new(ErrorKind::Cancelled), payload: None, transferred: 0 };
-        self.push(Completion { token, operation: id, socket, more: false, outcome });
-        self.arm_stream(index);
-    }
-
-    fn fail_queued_receives(&mut self, index: u32, head: u32) {
-        while self.operations[head].next != NONE {
-            let next = self.operations[head].next;
-            self.operations[head].next = self.operations[next].next;
-            self.fail(next, Error::new(ErrorKind::Cancelled));
+    /// Cancels everything of a socket, also of one that is closing gracefully.
+    pub(super) fn abort(&mut self, core: &mut Core, index: SocketIndex, token: u64) {
+        if let Closing::Graceful { deadline, .. } = core.sockets[index].closing {
+            core.timers.remove(deadline);
         }
-        self.sockets[index].receive_tail = head;
-    }
-
-    fn abort(&mut self, index: u32) {
-        self.stop_timer(index);
-        let entry = &mut self.sockets[index];
-        entry.set(Flags::ABORT, true);
-        entry.set(Flags::PAUSED, false);
-        let in_batch = entry.batch_count > 0;
-        if entry.is(Flags::DATAGRAM) {
-            self.cancel_datagrams(index);
-        } else if in_batch {
-            // Bytes that the network still reads without a copy are let go of by a reset only.
-            entry.endpoint.reset();
-            let head = entry.send_head;
-            self.request_cancel(head);
-        } else {
-            self.fail_sends(index, Error::new(ErrorKind::Cancelled));
-        }
-        // Last: with nothing else left, the end of the receive side ends the socket.
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
-            self.abort_receive(index, head);
-        }
-        self.go_on_closing(index);
-    }
-
-    fn abort_receive(&mut self, index: u32, head: u32) {
-        match self.operations[head].body {
-            Body::Accept => self.cancel_accept(head),
-            Body::Connect(_) => self.cancel_connect(head),
-            Body::ReceiveInto(_) => {
-                self.cancel_in_kernel(head);
-                self.fail_queued_receives(index, head);
-            }
-            _ => self.cancel_receive(head),
-        }
+        self.abort_in_time(core, index, token);
     }
 
     //= TIME-2
-    pub(super) fn close_deadline_passed(&mut self, index: u32) {
-        let entry = &mut self.sockets[index];
-        entry.timer = NONE;
-        if entry.put_off < PUT_OFF_TURNS_MAX && !entry.is(Flags::ENDED) && entry.endpoint.has_input() {
-            entry.put_off += 1;
-            entry.timer = self.timers.insert(self.now_ns.saturating_add(1), Due::Close(index));
+    pub(super) fn close_deadline_passed(&mut self, core: &mut Core, index: SocketIndex) {
+        let entry = &mut core.sockets[index];
+        let has_ended = entry.receiving().has_ended;
+        let Closing::Graceful { token, deadline, put_off } = &mut entry.closing else {
+            unreachable!("only a graceful close has a deadline")
+        };
+        if *put_off < PUT_OFF_TURNS_MAX && !has_ended && entry.endpoint.has_input() {
+            *put_off += 1;
+            *deadline = core.timers.insert(core.now_ns.saturating_add(1), Due::Close(index));
             return;
         }
-        self.abort(index);
+        let token = *token;
+        self.abort_in_time(core, index, token);
     }
 
     /// The next step of a close, whenever something of it has ended.
-    pub(super) fn go_on_closing(&mut self, index: u32) {
-        let Some(entry) = self.sockets.get(index) else { return };
-        if entry.is(Flags::ABORT) || entry.is(Flags::DATAGRAM) {
-            if entry.is_quiet() {
-                self.finish_close(index);
+    pub(super) fn go_on_closing(&mut self, core: &mut Core, index: SocketIndex) {
+        let entry = &core.sockets[index];
+        let stream = match &entry.role {
+            Role::Stream(stream) if !entry.is_aborting() => stream,
+            _ => {
+                if entry.is_quiet() {
+                    self.finish_close(core, index);
+                }
+                return;
             }
-            return;
-        }
+        };
         // From the start, not only after the last send: a peer that waits for us to read may not read either.
-        if entry.receive_head == NONE && !entry.is(Flags::ENDED) {
-            self.discard_input(index);
+        if stream.receiving.input.head().is_none() && !stream.receiving.has_ended {
+            self.receives.discard_input(core, index);
         }
-        let entry = &self.sockets[index];
-        if entry.send_head != NONE {
+        let entry = &mut core.sockets[index];
+        let sending = entry.sending_mut();
+        if sending.head.is_some() {
             return;
         }
-        if !entry.is(Flags::FIN_SENT) {
-            self.sockets[index].set(Flags::FIN_SENT, true);
+        if sending.write != WriteSide::FinSent {
+            sending.write = WriteSide::FinSent;
             // An error means that the connection is gone already: the receive side will say so.
-            let _ = self.sockets[index].endpoint.shut_write();
+            let _ = entry.endpoint.shut_write();
         }
-        let entry = &self.sockets[index];
-        if entry.is(Flags::ENDED) && entry.is_quiet() {
-            self.finish_close(index);
+        if entry.receiving().has_ended && entry.is_quiet() {
+            self.finish_close(core, index);
         }
-    }
-
-    /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
-    fn discard_input(&mut self, index: u32) {
-        let mut operation = Operation::new(0, index, Body::Receive);
-        operation.is_internal = true;
-        let operation = self.insert(operation);
-        self.sockets[index].receive_head = operation;
-        self.arm_stream(index);
-    }
-
-    fn finish_close(&mut self, index: u32) {
-        self.stop_timer(index);
-        self.discard_held(index);
-        let socket = self.socket_id(index);
-        let (token, is_abort) = (self.sockets[index].close_token, self.sockets[index].is(Flags::ABORT));
-        let is_stream = !self.sockets[index].is(Flags::LISTENER) && !self.sockets[index].is(Flags::DATAGRAM);
-        if is_abort && is_stream {
-            self.sockets[index].endpoint.reset_on_close();
-        }
-        let operation = OperationId::NONE;
-        self.push(Completion { token, operation, socket, more: false, outcome: Outcome::Closed });
-        self.release(index);
     }
 
     /// The socket leaves the back end, its handle is closed, its slot may be used again.
-    pub(super) fn release(&mut self, index: u32) {
-        let entry = &self.sockets[index];
-        debug_assert!(entry.is_quiet() && entry.held_head == NONE && entry.timer == NONE);
-        let is_owed = entry.is(Flags::WRITABLE_OWED);
-        self.provider.detach(index);
-        if is_owed {
-            let id = self.socket_id(index);
-            self.crowded.retain(|crowded| *crowded != id);
-        }
-        self.set_bulk(index, false);
-        self.sockets.remove(index);
+    pub(super) fn release(&mut self, core: &mut Core, index: SocketIndex) {
+        let entry = &core.sockets[index];
+        debug_assert!(entry.is_quiet() && entry.find_receiving().is_none_or(|receiving| receiving.held.is_none()));
+        core.detach(index);
+        self.backlogs.forget_owed(core, index);
+        self.receives.forget_stream(core, index);
+        core.sockets.remove(index);
     }
 
-    fn shut_down(&mut self) {
-        if std::mem::replace(&mut self.is_shut, true) {
-            return;
+    fn close_gracefully(&mut self, core: &mut Core, index: SocketIndex, deadline: Duration, token: u64) {
+        let deadline_ns = time::after(core.profile.clock.now_ns(), deadline);
+        let deadline = core.timers.insert(deadline_ns, Due::Close(index));
+        let entry = &mut core.sockets[index];
+        entry.closing = Closing::Graceful { token, deadline, put_off: 0 };
+        if entry.is_datagram() {
+            // Datagrams that are under way go out; nothing is received any more.
+            self.receives.abort_receives(core, index);
+        } else {
+            self.receives.close_receives(core, index);
         }
-        self.mailbox.close();
-        while let Some(message) = self.mailbox.pop() {
-            if let Message::Submit(operation, token) = message {
-                self.submit_mailed(operation, token);
-            }
-        }
-        let timers: Vec<u32> = self
-            .operations
-            .indices()
-            .filter(|index| matches!(self.operations[*index].body, Body::Timer { .. }))
-            .collect();
-        timers.into_iter().for_each(|index| self.cancel_index(index));
-        let sockets: Vec<u32> = self.sockets.indices().collect();
-        for index in sockets {
-            if self.sockets.get(index).is_some() && !self.sockets[index].is(Flags::ABORT) {
-                self.sockets[index].set(Flags::CLOSING, true);
-                self.abort(index);
-            }
-        }
-        self.drain();
+        self.go_on_closing(core, index);
     }
 
-    /// Turns the back end until it holds nothing of ours, or the deadline has passed.
-    fn drain(&mut self) {
-        let deadline = self.config.drain_deadline.min(time::DRAIN_MAX);
-        let start = Instant::now();
-        while self.in_kernel > 0 && start.elapsed() < deadline {
-            let wait = Some(Duration::from_millis(10).min(deadline));
-            // An error here is no reason to free what the kernel may still hold: try again until the deadline.
-            if self.provider.turn(&mut self.requests, wait, &mut self.pool, &mut self.events).is_err() {
-                std::thread::sleep(DRAIN_RETRY);
+    /// Aborts a socket whose deadline, if it had one, is over. What follows from each end is done once, at its end.
+    fn abort_in_time(&mut self, core: &mut Core, index: SocketIndex, token: u64) {
+        let entry = &mut core.sockets[index];
+        entry.closing = Closing::Aborting { token };
+        match entry.role {
+            Role::Listener(Listener { accepting, .. }) => {
+                let _ = accepting.operation().map(|operation| cancel_accept(core, operation));
             }
-            self.now_ns = self.profile.clock.now_ns();
-            let mut events = std::mem::take(&mut self.events);
-            events.drain(..).for_each(|event| self.dispatch(event));
-            self.events = events;
+            Role::Connecting(Connecting { attempt, .. }) => {
+                let _ = attempt.operation().map(|operation| cancel_connect(core, operation));
+            }
+            Role::Stream(_) => {
+                abort_sends(core, index);
+                self.receives.abort_receives(core, index);
+            }
+            Role::Datagram(_) => {
+                cancel_datagrams(core, index);
+                self.receives.abort_receives(core, index);
+            }
         }
+        self.go_on_closing(core, index);
     }
-}
 
-impl Drop for Driver {
-    //= DROP-1
-    fn drop(&mut self) {
-        self.shut_down();
-        if self.in_kernel > 0 {
-            stats::count_leaked(self.in_kernel as u64);
-            let empty = crate::base::slots::Slots::new(0, 1);
-            std::mem::forget(std::mem::replace(&mut self.operations, empty));
-            std::mem::forget(std::mem::take(&mut self.gathers));
-            self.pool.leak();
-        }
+    fn finish_close(&mut self, core: &mut Core, index: SocketIndex) {
+        self.receives.discard_held(core, index);
+        let socket = core.socket_id(index);
+        let entry = &mut core.sockets[index];
+        let token = match entry.closing {
+            Closing::No => unreachable!("it is closing"),
+            Closing::Graceful { token, deadline, .. } => {
+                core.timers.remove(deadline);
+                token
+            }
+            Closing::Aborting { token } => {
+                if matches!(entry.role, Role::Stream(_) | Role::Connecting(_)) {
+                    entry.endpoint.reset_on_close();
+                }
+                token
+            }
+        };
+        let operation = OperationId::NONE;
+        core.push(Completion { token, operation, socket, more: false, outcome: Outcome::Closed });
+        self.release(core, index);
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::base::error::Error;
 use crate::base::id::{OperationId, SocketId};
-use crate::driver::operation::{Operation, Payload, Room};
+use crate::driver::operation::{Operation, Payload, ReceiveBuffer};
 use crate::memory::buffer::Buffer;
 use crate::socket::AcceptedSocket;
 
@@ -53,8 +53,8 @@ pub enum Outcome {
     },
     /// The network says that an earlier datagram did not reach its peer (ICMP); the stream goes on (`more` is set).
     Undelivered(Error),
-    /// The room, cut to the bytes received; empty at the peer's orderly end.
-    ReceivedInto(Room),
+    /// The caller's buffer, cut to the bytes received; empty at the peer's orderly end.
+    ReceivedInto(ReceiveBuffer),
     /// All bytes of the payload were sent.
     Sent(Payload),
     /// The write side is shut, after all that was queued.
@@ -89,6 +89,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The error, if this is one.
+    #[inline]
     pub fn error(&self) -> Option<Error> {
         match self {
             Outcome::Failed { error, .. }

@@ -4,276 +4,187 @@
 //! 2. The kernel takes it, or has no room: then it is asked again, this time waiting for room.
 //! 3. A receive stream reports one datagram at a time. What the network says about earlier sends is reported in between.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use super::Driver;
-use crate::base::address::{Address, destination};
+use crate::base::address::destination;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::range::holds;
-use crate::base::setting::Setting;
-use crate::base::slots::NONE;
-use crate::base::time;
-use crate::base::timer::Due;
-use crate::contract::merge::MERGED_BYTES_MAX;
+use crate::base::index::{OperationIndex, SocketIndex};
+use crate::config::Config;
 use crate::contract::stats::LatencyKind;
 use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice};
+use crate::driver::backlog::{Backlogs, Outgoing, has_room, refused};
 use crate::driver::completion::Outcome;
+use crate::driver::core::{After, Core};
 use crate::driver::operation::Payload;
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::queued::{Body, Envelope, Queued};
+use crate::driver::receive::Receives;
+use crate::driver::socket::Owed;
 use crate::memory::buffer::{Buffer, Section};
 use crate::memory::{SpanList, Target};
-use crate::socket::BindOptions;
 
-impl Driver {
-    /// Opens a datagram (UDP) socket, with a peer of its own if the options name one.
-    ///
-    /// Errors: `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `DescriptorLimit`, `Busy` (`sockets_max`),
-    /// `InvalidInput` (no IP address, a peer of another family or with port 0, or `datagram_bytes_max` above what a bulk buffer holds, or `coalesce` with bulk
-    /// buffers below 64 KiB), or what the system says.
-    pub fn bind(&mut self, address: impl Into<Address>, options: &BindOptions) -> Result<SocketId, Error> {
-        self.check_open()?;
-        let mut flags = Flags::DATAGRAM;
-        flags.set_if(Flags::HAS_PEER, options.peer.is_some());
-        flags.set_if(Flags::BULK, options.datagram_bytes_max > self.datagram_limit(Section::Receive));
-        if options.coalesce {
-            flags.set_if(Flags::COALESCE, true);
-            flags.set_if(Flags::BULK, true);
-        }
-        let is_large_enough = self.config.pool.bulk_bytes as usize >= MERGED_BYTES_MAX;
-        holds(Setting::Coalesce, !options.coalesce || is_large_enough)?;
-        holds(Setting::DatagramBytesMax, options.datagram_bytes_max <= self.datagram_limit(Section::Bulk))?;
-        let coalesce = options.coalesce && self.config.datagrams.coalesce;
-        let address = address.into().unmapped();
-        let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
-        flags.set_if(Flags::V6, is_v6);
-        let peer = options.peer.map(|peer| destination(peer, is_v6)).transpose()?;
-        let options = &BindOptions { coalesce, peer, ..*options };
-        let endpoint = self.profile.network.datagram(&address, options)?;
-        self.attach_new(endpoint, flags)
-    }
+/// The datagrams of all sockets.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    /// Empty ones, to be used again: as many as datagrams were ever under way at once.
+    #[allow(clippy::vec_box, reason = "an envelope stays in its place while the kernel looks at it")]
+    envelopes: Vec<Box<Envelope>>,
+}
 
-    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
-    /// IPv4 socket to an IPv6 address, completes with `InvalidInput`.
-    ///
-    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces, 2 GiB or more), `Busy` (a `Writable`
-    /// completion with this token follows when there is room again).
-    pub fn send_to(
-        &mut self,
-        socket: SocketId,
-        to: SocketAddr,
-        payload: impl Into<Payload>,
-        token: u64,
-    ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_datagram(socket, Some(to), payload.into(), false, token)
-    }
-
-    /// As [`send_to`](Self::send_to), but completes only if it fails.
-    pub fn send_to_quiet(
-        &mut self,
-        socket: SocketId,
-        to: SocketAddr,
-        payload: impl Into<Payload>,
-        token: u64,
-    ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_datagram(socket, Some(to), payload.into(), true, token)
-    }
-
-    /// Receives what is sent to a multicast group, on the interface of that index (0: the system's choice).
-    ///
-    /// Errors: `Stale`, `InvalidInput` (not a datagram socket, no multicast address, wrong family), or what the system says.
-    pub fn join_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
-        let index = self.resolve_datagram(socket)?;
-        self.sockets[index].endpoint.set_membership(group, interface, true)
-    }
-
-    /// Undoes [`join_multicast`](Self::join_multicast). Errors: the same.
-    pub fn leave_multicast(&mut self, socket: SocketId, group: IpAddr, interface: u32) -> Result<(), Error> {
-        let index = self.resolve_datagram(socket)?;
-        self.sockets[index].endpoint.set_membership(group, interface, false)
-    }
-
-    pub(super) fn is_datagram(&self, socket: SocketId) -> bool {
-        self.resolve_datagram(socket).is_ok()
-    }
-
-    fn resolve_datagram(&self, socket: SocketId) -> Result<u32, Error> {
-        let index = self.resolve(socket)?;
-        let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
-        if is_datagram { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
-    }
-
-    /// The longest datagram that every back end can put into a buffer of the section, in bytes.
-    fn datagram_limit(&self, section: Section) -> u32 {
-        let pool = &self.config.pool;
-        let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes };
-        bytes - DATAGRAM_OVERHEAD_BYTES
-    }
-
-    /// `to` of `None`: to the socket's own peer.
+impl Datagrams {
+    /// Hands a datagram over, on a datagram socket. `to` of `None`: to the socket's own peer.
     pub(super) fn queue_datagram(
         &mut self,
-        socket: SocketId,
+        core: &mut Core,
+        backlogs: &mut Backlogs,
+        index: SocketIndex,
         to: Option<SocketAddr>,
-        payload: Payload,
-        is_quiet: bool,
-        token: u64,
-    ) -> Result<OperationId, Refused<Payload>> {
-        let index = match self.resolve_datagram(socket) {
-            Ok(index) => index,
-            Err(error) => return Err(self.refused(error.kind(), payload)),
-        };
-        if to.is_none() && !self.sockets[index].is(Flags::HAS_PEER) {
-            return Err(self.refused(ErrorKind::NotConnected, payload));
+        send: Outgoing,
+    ) -> Result<(OperationId, After), Refused<Payload>> {
+        let Outgoing { payload, is_quiet, token } = send;
+        let datagram = core.sockets[index].datagram();
+        if to.is_none() && !datagram.has_peer {
+            return Err(refused(core, ErrorKind::NotConnected, payload));
         }
         let Some(length) = payload.datagram_length() else {
-            return Err(self.refused(ErrorKind::InvalidInput, payload));
+            return Err(refused(core, ErrorKind::InvalidInput, payload));
         };
-        if !self.has_room(index, length) {
-            self.owe_writable(index, token);
-            return Err(self.refused(ErrorKind::Busy, payload));
+        if !has_room(core, &datagram.backlog, length) {
+            backlogs.owe_writable(core, index, Owed::Room, token);
+            return Err(refused(core, ErrorKind::Busy, payload));
         }
+        let is_v6 = datagram.is_v6;
         let mut envelope = self.envelopes.pop().unwrap_or_default();
-        let to = to.map(|to| destination(to, self.sockets[index].is(Flags::V6))).transpose();
+        let to = to.map(|to| destination(to, is_v6)).transpose();
         envelope.address = to.unwrap_or_default().map(Into::into);
         payload.append_spans(0, &mut envelope.spans, usize::MAX);
         envelope.payload = Some(payload);
-        let mut operation = Operation::new(token, index, Body::SendDatagram(envelope));
+        let mut operation = Queued::new(token, Some(index), Body::SendDatagram(envelope));
         (operation.is_quiet, operation.length) = (is_quiet, length);
-        let operation = self.insert(operation);
-        let entry = &mut self.sockets[index];
-        (entry.send_bytes, entry.send_count) = (entry.send_bytes + length, entry.send_count + 1);
-        let notice = if is_quiet && !entry.is(Flags::WRITABLE_OWED) { Notice::Lazy } else { Notice::Prompt };
-        let id = self.operation_id(self.operations.key(operation));
-        match to {
-            Ok(_) => self.hand_over_datagram(operation, notice),
-            // Systems answer in many ways, and some only after they have tried to send it together with others.
-            Err(error) => self.end_datagram(operation, Err(error)),
+        let operation = core.insert(operation);
+        let backlog = &mut core.sockets[index].datagram_mut().backlog;
+        (backlog.bytes, backlog.count) = (backlog.bytes + length, backlog.count + 1);
+        let notice = if is_quiet && backlog.owed == Owed::Nothing { Notice::Lazy } else { Notice::Prompt };
+        let id = core.id_of(operation);
+        // Systems answer to such an address in many ways, and some only after they have tried to send to it with others.
+        if let Err(error) = to {
+            return Ok((id, self.end_datagram(core, operation, Err(error))));
         }
-        Ok(id)
-    }
-
-    fn hand_over_datagram(&mut self, operation: u32, notice: Notice) {
-        let Operation { body, length, .. } = &self.operations[operation];
-        let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
-        let list = SpanList::of(&envelope.spans, *length as usize);
-        let target = Target::of(envelope.address.as_ref());
-        self.batches += 1;
-        self.hand_over(operation, Action::SendDatagram(list, target, notice));
+        hand_over_datagram(core, operation, notice);
+        Ok((id, After::Nothing))
     }
 
     /// A datagram has gone, or found no room at all: then again, waiting for room.
-    pub(super) fn on_datagram_sent(&mut self, operation: u32, bytes: usize) {
-        self.taken_back(operation);
-        let Operation { length, is_cancelled, submitted_ns, socket, .. } = self.operations[operation];
+    pub(super) fn on_datagram_sent(&mut self, core: &mut Core, operation: OperationIndex, bytes: usize) -> After {
+        core.taken_back(operation);
+        let Queued { length, is_cancelled, submitted_ns, .. } = core.operations[operation];
+        let index = core.operations[operation].socket();
         if bytes < length as usize {
-            if is_cancelled || self.sockets[socket].is(Flags::ABORT) {
-                return self.end_datagram(operation, Err(Error::new(ErrorKind::Cancelled)));
+            if is_cancelled || core.sockets[index].is_aborting() {
+                return self.end_datagram(core, operation, Err(Error::new(ErrorKind::Cancelled)));
             }
-            return self.hand_over_datagram(operation, Notice::Prompt);
+            hand_over_datagram(core, operation, Notice::Prompt);
+            return After::Nothing;
         }
-        self.counters.totals.sent_bytes += bytes as u64;
-        self.counters.latency(LatencyKind::Send, self.now_ns.saturating_sub(submitted_ns));
-        self.end_datagram(operation, Ok(()));
+        core.counters.totals.sent_bytes += bytes as u64;
+        core.counters.latency(LatencyKind::Send, core.now_ns.saturating_sub(submitted_ns));
+        self.end_datagram(core, operation, Ok(()))
     }
 
-    pub(super) fn on_datagram_failed(&mut self, operation: u32, error: Error) {
-        self.taken_back(operation);
-        let is_abort = self.sockets[self.operations[operation].socket].is(Flags::ABORT);
-        self.end_datagram(operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }));
+    pub(super) fn on_datagram_failed(&mut self, core: &mut Core, operation: OperationIndex, error: Error) -> After {
+        core.taken_back(operation);
+        let is_abort = core.sockets[core.operations[operation].socket()].is_aborting();
+        self.end_datagram(core, operation, Err(if is_abort { Error::new(ErrorKind::Cancelled) } else { error }))
     }
 
-    fn end_datagram(&mut self, operation: u32, result: Result<(), Error>) {
-        let Operation { socket: index, length, .. } = self.operations[operation];
-        let body = std::mem::replace(&mut self.operations[operation].body, Body::Receive);
+    fn end_datagram(&mut self, core: &mut Core, operation: OperationIndex, result: Result<(), Error>) -> After {
+        let (index, length) = (core.operations[operation].socket(), core.operations[operation].length);
+        let body = std::mem::replace(&mut core.operations[operation].body, Body::Receive);
         let Body::SendDatagram(mut envelope) = body else { unreachable!("only datagrams come here") };
         let payload = envelope.payload.take().expect("taken once");
         envelope.spans.clear();
         self.envelopes.push(envelope);
-        let entry = &mut self.sockets[index];
-        (entry.send_bytes, entry.send_count) = (entry.send_bytes - length, entry.send_count - 1);
-        self.complete(
+        let backlog = &mut core.sockets[index].datagram_mut().backlog;
+        (backlog.bytes, backlog.count) = (backlog.bytes - length, backlog.count - 1);
+        core.complete(
             operation,
             match result {
                 Ok(()) => Outcome::Sent(payload),
                 Err(error) => Outcome::Failed { error, payload: Some(payload), transferred: 0 },
             },
         );
-        self.tell_writable(index);
-        if self.sockets[index].is(Flags::CLOSING) {
-            self.go_on_closing(index);
-        }
+        After::Sent(index)
     }
+}
 
-    //= DGRAM-1
-    pub(super) fn on_datagram(&mut self, operation: u32, bytes: Buffer, from: SocketAddr, more: bool) {
-        let index = self.operations[operation].socket;
-        let section = if self.sockets[index].is(Flags::BULK) { Section::Bulk } else { Section::Receive };
-        self.counters.totals.received_bytes += bytes.len() as u64;
-        // A datagram socket is not rationed, one datagram at a time would lose the others. It only takes its place in line.
-        self.use_share(index, bytes.len());
-        let fits = bytes.len() <= self.datagram_limit(section) as usize;
-        let outcome = if fits { Outcome::Datagram { bytes, from } } else { Outcome::Truncated { from } };
-        self.on_datagram_item(operation, outcome, more);
-    }
+/// The datagram socket of this id. Errors: `Stale`, `InvalidInput` (another role).
+pub(super) fn resolve_datagram(core: &Core, socket: SocketId) -> Result<SocketIndex, Error> {
+    let index = core.resolve(socket)?;
+    if core.sockets[index].is_datagram() { Ok(index) } else { Err(Error::new(ErrorKind::InvalidInput)) }
+}
 
-    /// Several that the system has merged: each becomes a report of its own, on its own part of the buffer.
-    //= DGRAM-1
-    pub(super) fn on_merged_datagrams(
-        &mut self,
-        operation: u32,
-        mut bytes: Buffer,
-        from: SocketAddr,
-        segment_bytes: u16,
-        more: bool,
-    ) {
-        let segment_bytes = usize::from(segment_bytes.max(1));
-        while bytes.len() > segment_bytes {
-            let rest = bytes.split_off(segment_bytes);
-            let datagram = std::mem::replace(&mut bytes, rest);
-            self.counters.totals.merged_received += 1;
-            self.on_datagram(operation, datagram, from, true);
-        }
-        self.counters.totals.merged_received += 1;
-        self.on_datagram(operation, bytes, from, more);
-    }
+/// The longest datagram that every back end can put into a buffer of the section, in bytes.
+pub(super) fn datagram_limit(config: &Config, section: Section) -> u32 {
+    let pool = &config.pool;
+    let bytes = if section == Section::Bulk { pool.bulk_bytes } else { pool.buffer_bytes };
+    bytes - DATAGRAM_OVERHEAD_BYTES
+}
 
-    /// One report of a stream of datagrams.
-    pub(super) fn on_datagram_item(&mut self, operation: u32, outcome: Outcome, more: bool) {
-        let index = self.operations[operation].socket;
-        if !more {
-            self.taken_back(operation);
-            self.sockets[index].set(Flags::DISARMING, false);
-        }
-        if !self.sockets[index].is(Flags::CLOSING) {
-            let item = self.item(operation, outcome);
-            if self.sockets[index].is_holding() { self.hold(index, item) } else { self.push(item) }
-        }
-        if !more {
-            self.stream_disarmed(operation);
-        }
-    }
+//= DGRAM-1
+pub(super) fn on_datagram(
+    core: &mut Core,
+    receives: &mut Receives,
+    operation: OperationIndex,
+    bytes: Buffer,
+    from: SocketAddr,
+    more: bool,
+) -> After {
+    let index = core.operations[operation].socket();
+    let section = core.sockets[index].receiving().section;
+    core.counters.totals.received_bytes += bytes.len() as u64;
+    receives.note_delivery(core, index, bytes.len());
+    let fits = bytes.len() <= datagram_limit(&core.config, section) as usize;
+    let outcome = if fits { Outcome::Datagram { bytes, from } } else { Outcome::Truncated { from } };
+    receives.on_datagram_item(core, operation, outcome, more)
+}
 
-    /// Datagrams that are under way go out; nothing is received any more.
-    pub(super) fn close_datagrams(&mut self, index: u32, deadline: Duration) {
-        let deadline_ns = time::after(self.profile.clock.now_ns(), deadline);
-        self.sockets[index].timer = self.timers.insert(deadline_ns, Due::Close(index));
-        self.sockets[index].set(Flags::PAUSED, false);
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
-            self.cancel_receive(head);
-        }
-        self.go_on_closing(index);
+/// Several that the system has merged: each becomes a report of its own, on its own part of the buffer.
+//= DGRAM-1
+pub(super) fn on_merged_datagrams(
+    core: &mut Core,
+    receives: &mut Receives,
+    operation: OperationIndex,
+    mut bytes: Buffer,
+    from: SocketAddr,
+    segment_bytes: u16,
+    more: bool,
+) -> After {
+    let segment_bytes = usize::from(segment_bytes.max(1));
+    while bytes.len() > segment_bytes {
+        let rest = bytes.split_off(segment_bytes);
+        let datagram = std::mem::replace(&mut bytes, rest);
+        core.counters.totals.merged_received += 1;
+        // The stream goes on: nothing follows.
+        let _ = on_datagram(core, receives, operation, datagram, from, true);
     }
+    core.counters.totals.merged_received += 1;
+    on_datagram(core, receives, operation, bytes, from, more)
+}
 
-    /// Aborting: the rare case, and the only one in which somebody asks which datagrams a socket has under way.
-    pub(super) fn cancel_datagrams(&mut self, index: u32) {
-        let is_its_own = |at: &u32| {
-            let operation = &self.operations[*at];
-            operation.socket == index && matches!(operation.body, Body::SendDatagram(..))
-        };
-        let under_way: Vec<u32> = self.operations.indices().filter(is_its_own).collect();
-        under_way.into_iter().for_each(|operation| self.cancel_in_kernel(operation));
-    }
+/// Aborting: the rare case, and the only one in which somebody asks which datagrams a socket has under way.
+pub(super) fn cancel_datagrams(core: &mut Core, index: SocketIndex) {
+    let is_its_own = |at: &OperationIndex| {
+        let operation = &core.operations[*at];
+        operation.socket == Some(index) && matches!(operation.body, Body::SendDatagram(..))
+    };
+    let under_way: Vec<OperationIndex> = core.operations.indices().filter(is_its_own).collect();
+    under_way.into_iter().for_each(|operation| core.cancel_in_kernel(operation));
+}
+
+fn hand_over_datagram(core: &mut Core, operation: OperationIndex, notice: Notice) {
+    let Queued { body, length, .. } = &core.operations[operation];
+    let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
+    let list = SpanList::of(&envelope.spans, *length as usize);
+    let target = Target::of(envelope.address.as_ref());
+    core.hand_over(operation, Action::SendDatagram(list, target, notice));
 }

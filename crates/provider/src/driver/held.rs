@@ -1,87 +1,62 @@
-//! Completions of paused streams, kept back in order: one linked list per socket in one table. Bounded by the pool (a
+//! Completions of streams that are paused, kept back in order: one ring per socket, all in one table. Bounded by the pool (a
 //! completion with bytes holds a buffer, or one of the few parts of a buffer) and one end per socket.
 
-use super::Driver;
 use crate::base::error::{Error, ErrorKind};
-use crate::base::id::OperationId;
-use crate::base::slots::NONE;
+use crate::base::index::{Index, SocketIndex};
 use crate::driver::completion::{Completion, Outcome};
-use crate::driver::socket::Entry;
+use crate::driver::core::Core;
+use crate::driver::socket::{HeldIndex, Receiving};
 
+/// The table of all that is held.
 #[derive(Default)]
-pub(super) struct Held {
-    nodes: Vec<(Option<Completion>, u32)>,
-    free: Vec<u32>,
+pub(super) struct HeldCompletions {
+    nodes: Vec<Node>,
+    free: Vec<HeldIndex>,
 }
 
-impl Held {
-    fn push(&mut self, entry: &mut Entry, completion: Completion) {
-        let node = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push((None, NONE));
-            self.nodes.len() as u32 - 1
-        });
-        self.nodes[node as usize] = (Some(completion), NONE);
-        if entry.held_tail == NONE {
-            entry.held_head = node;
-        } else {
-            self.nodes[entry.held_tail as usize].1 = node;
-        }
-        entry.held_tail = node;
-    }
-
-    fn pop(&mut self, entry: &mut Entry) -> Option<Completion> {
-        let (completion, next) = self.nodes.get_mut(entry.held_head as usize).map(std::mem::take)?;
-        self.free.push(entry.held_head);
-        entry.held_head = if entry.held_head == entry.held_tail { NONE } else { next };
-        if entry.held_head == NONE {
-            entry.held_tail = NONE;
-        }
-        completion
-    }
+/// One completion, and the place of the one behind it: behind the last is the first.
+struct Node {
+    completion: Option<Completion>,
+    next: HeldIndex,
 }
 
-impl Driver {
-    pub(super) fn hold(&mut self, index: u32, completion: Completion) {
-        self.counters.totals.completions += 1;
-        self.counters.totals.errors += u64::from(completion.outcome.error().is_some());
-        self.held.push(&mut self.sockets[index], completion);
+impl HeldCompletions {
+    pub(super) fn hold(&mut self, core: &mut Core, index: SocketIndex, completion: Completion) {
+        core.count(&completion);
+        self.push(core.sockets[index].receiving_mut(), completion);
     }
 
     /// What has come for the socket's stream and was not polled yet: held from now on.
-    pub(super) fn hold_undelivered(&mut self, index: u32) {
+    pub(super) fn hold_undelivered(&mut self, core: &mut Core, index: SocketIndex) {
         // Bytes and the end of one stream: they carry its id.
-        let stream = self.sockets[index].stream;
-        if !self.has_undelivered(stream) {
-            return;
-        }
-        for _ in 0..self.ready.len() {
-            match self.ready.pop_front() {
-                Some(completion) if completion.operation == stream => {
-                    self.held.push(&mut self.sockets[index], completion);
+        let stream = core.sockets[index].receiving().input.last_stream();
+        let Some(stream) = stream.filter(|stream| core.has_undelivered(*stream)) else { return };
+        let id = core.stream_id(stream);
+        for _ in 0..core.ready.len() {
+            match core.ready.pop_front() {
+                Some(completion) if completion.operation == id => {
+                    self.push(core.sockets[index].receiving_mut(), completion);
                 }
-                Some(other) => self.ready.push_back(other),
+                Some(other) => core.ready.push_back(other),
                 None => {}
             }
         }
     }
 
-    pub(super) fn has_undelivered(&self, stream: OperationId) -> bool {
-        stream != OperationId::NONE && self.ready.iter().any(|completion| completion.operation == stream)
-    }
-
     /// What is held is delivered by the next poll.
-    pub(super) fn release_held(&mut self, index: u32) {
-        while let Some(completion) = self.held.pop(&mut self.sockets[index]) {
-            self.ready.push_back(completion);
+    pub(super) fn release_held(&mut self, core: &mut Core, index: SocketIndex) {
+        while let Some(completion) = self.pop(core.sockets[index].receiving_mut()) {
+            core.ready.push_back(completion);
         }
     }
 
     /// The socket closes: its bytes are discarded, the end of its stream is told all the same. An orderly end would say
     /// that all bytes have been delivered: without them it is a cancelled stream.
     //= EOF-1
-    pub(super) fn discard_held(&mut self, index: u32) {
+    pub(super) fn discard_held(&mut self, core: &mut Core, index: SocketIndex) {
+        let Some(receiving) = core.sockets[index].find_receiving_mut() else { return };
         let mut has_discarded = false;
-        while let Some(mut completion) = self.held.pop(&mut self.sockets[index]) {
+        while let Some(mut completion) = self.pop(receiving) {
             if completion.more {
                 has_discarded = true;
                 continue;
@@ -90,7 +65,34 @@ impl Driver {
                 let error = Error::new(ErrorKind::Cancelled);
                 completion.outcome = Outcome::Failed { error, payload: None, transferred: 0 };
             }
-            self.ready.push_back(completion);
+            core.ready.push_back(completion);
         }
+    }
+
+    fn push(&mut self, receiving: &mut Receiving, completion: Completion) {
+        let place = self.free.pop().unwrap_or(HeldIndex::of(self.nodes.len() as u32));
+        let next = match receiving.held.replace(place) {
+            Some(last) => std::mem::replace(&mut self.nodes[last.number() as usize].next, place),
+            None => place,
+        };
+        let node = Node { completion: Some(completion), next };
+        match self.nodes.get_mut(place.number() as usize) {
+            Some(used) => *used = node,
+            None => self.nodes.push(node),
+        }
+    }
+
+    fn pop(&mut self, receiving: &mut Receiving) -> Option<Completion> {
+        let last = receiving.held?;
+        let first = self.nodes[last.number() as usize].next;
+        let Node { completion, next } = &mut self.nodes[first.number() as usize];
+        let (completion, next) = (completion.take(), *next);
+        self.free.push(first);
+        if first == last {
+            receiving.held = None;
+        } else {
+            self.nodes[last.number() as usize].next = next;
+        }
+        completion
     }
 }

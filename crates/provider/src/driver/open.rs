@@ -1,20 +1,25 @@
 //! Opening a driver.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use super::held::Held;
-use super::share::Shares;
-use super::{Driver, Gathers};
+use super::Driver;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::id::DriverNumber;
+use crate::base::index::Table;
 use crate::base::setting::Setting;
 use crate::base::timer::Timers;
 use crate::config::Config;
 use crate::contract::Opened;
 use crate::contract::stats::Counters;
+use crate::driver::accept::Accepts;
+use crate::driver::backlog::Backlogs;
+use crate::driver::core::Core;
+use crate::driver::datagram::Datagrams;
 use crate::driver::mailbox::Mailbox;
+use crate::driver::parts::Parts;
+use crate::driver::receive::Receives;
+use crate::driver::send::Sends;
 use crate::memory::buffer::BufferPool;
 
 /// What a turn has places for at first: requests, events, completions, sockets to send on.
@@ -37,35 +42,39 @@ impl Driver {
         // Operations: the callers', and one of the driver's own per socket, to discard input while it closes.
         let operations =
             capacity::table(operations_max + sockets_max, number.first_generation, Setting::OperationsMax)?;
+        let sockets = capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?;
         let now_ns = profile.clock.now_ns();
         let reserve = profile.network.reserve();
-        Ok(Driver {
+        let core = Core {
             provider,
             profile,
             pool,
             config: config.clone(),
-            sockets: capacity::table(sockets_max, number.first_generation, Setting::SocketsMax)?,
-            operations,
             number,
+            sockets: Table::of(sockets),
+            operations: Table::of(operations),
             requests: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
-            events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
             ready: capacity::queue(TURN_FIRST, Setting::OperationsMax)?,
-            dirty: capacity::vector(TURN_FIRST, Setting::SocketsMax)?,
-            shares: Shares::new(config),
-            crowded: VecDeque::new(),
-            held: Held::default(),
-            gathers: Gathers::default(),
-            envelopes: Vec::new(),
             timers: Timers::default(),
-            mailbox,
             counters: Counters::new(),
             now_ns,
             user_operations: 0,
             in_kernel: 0,
-            batches: 0,
-            reserve,
-            trouble: None,
             is_shut: false,
+        };
+        let parts = Parts {
+            accepts: Accepts::new(reserve),
+            receives: Receives::new(config),
+            sends: Sends::new(TURN_FIRST)?,
+            datagrams: Datagrams::default(),
+            backlogs: Backlogs::default(),
+        };
+        Ok(Driver {
+            core,
+            parts,
+            events: capacity::vector(TURN_FIRST, Setting::OperationsMax)?,
+            mailbox,
+            trouble: None,
             _pinned: PhantomData,
         })
     }

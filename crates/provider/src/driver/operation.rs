@@ -148,20 +148,20 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// Room to receive into, owned by the driver from acceptance to completion; its present length is what is asked for.
-pub enum Room {
+/// Memory to receive into, owned by the driver from acceptance to completion; its present length is what is asked for.
+pub enum ReceiveBuffer {
     /// A pool buffer.
     Buffer(Buffer),
     /// A vector of one's own.
     Vec(Vec<u8>),
 }
 
-impl Room {
+impl ReceiveBuffer {
     /// How many bytes may come, in bytes.
     pub fn len(&self) -> usize {
         match self {
-            Room::Buffer(buffer) => buffer.len(),
-            Room::Vec(bytes) => bytes.len(),
+            ReceiveBuffer::Buffer(buffer) => buffer.len(),
+            ReceiveBuffer::Vec(bytes) => bytes.len(),
         }
     }
 
@@ -172,44 +172,44 @@ impl Room {
 
     pub(crate) fn span(&mut self) -> SpanMut {
         match self {
-            Room::Buffer(buffer) => SpanMut::of(buffer),
-            Room::Vec(bytes) => SpanMut::of(bytes),
+            ReceiveBuffer::Buffer(buffer) => SpanMut::of(buffer),
+            ReceiveBuffer::Vec(bytes) => SpanMut::of(bytes),
         }
     }
 
     /// Cuts it to what was received.
     pub(crate) fn truncate(&mut self, length: usize) {
         match self {
-            Room::Buffer(buffer) => buffer.set_len(length),
-            Room::Vec(bytes) => bytes.truncate(length),
+            ReceiveBuffer::Buffer(buffer) => buffer.set_len(length),
+            ReceiveBuffer::Vec(bytes) => bytes.truncate(length),
         }
     }
 }
 
-impl From<Buffer> for Room {
+impl From<Buffer> for ReceiveBuffer {
     fn from(buffer: Buffer) -> Self {
-        Room::Buffer(buffer)
+        ReceiveBuffer::Buffer(buffer)
     }
 }
 
-impl From<Vec<u8>> for Room {
+impl From<Vec<u8>> for ReceiveBuffer {
     fn from(bytes: Vec<u8>) -> Self {
-        Room::Vec(bytes)
+        ReceiveBuffer::Vec(bytes)
     }
 }
 
-impl From<Room> for Payload {
-    fn from(room: Room) -> Self {
-        match room {
-            Room::Buffer(buffer) => Payload::Buffer(buffer),
-            Room::Vec(bytes) => Payload::Vec(bytes),
+impl From<ReceiveBuffer> for Payload {
+    fn from(buffer: ReceiveBuffer) -> Self {
+        match buffer {
+            ReceiveBuffer::Buffer(buffer) => Payload::Buffer(buffer),
+            ReceiveBuffer::Vec(bytes) => Payload::Vec(bytes),
         }
     }
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for ReceiveBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Room({} bytes)", self.len())
+        write!(f, "ReceiveBuffer({} bytes)", self.len())
     }
 }
 
@@ -249,12 +249,12 @@ pub enum Operation {
         /// The connection.
         socket: SocketId,
     },
-    /// One receive into the caller's room.
+    /// One receive into the caller's buffer.
     ReceiveInto {
         /// The connection.
         socket: SocketId,
         /// Where the bytes go.
-        room: Room,
+        buffer: ReceiveBuffer,
     },
     /// All bytes of the payload, in order.
     Send {

@@ -1,373 +1,450 @@
 //! The receive side of a socket: one stream, or a FIFO of single receives of which the head is in the kernel.
 
-use super::Driver;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
+use crate::base::index::{OperationIndex, SocketIndex};
+use crate::config::Config;
 use crate::contract::Action;
-use crate::contract::is_about_the_past;
 use crate::contract::stats::LatencyKind;
-use crate::driver::completion::Outcome;
-use crate::driver::operation::{REQUEST_BYTES_MAX, Room};
-use crate::driver::socket::{Body, Flags, Operation};
-use crate::memory::buffer::Buffer;
+use crate::driver::completion::{Completion, Outcome};
+use crate::driver::core::{After, Core};
+use crate::driver::held::HeldCompletions;
+use crate::driver::operation::{REQUEST_BYTES_MAX, ReceiveBuffer};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::share::Shares;
+use crate::driver::socket::{Flow, Input, Receiving, Role};
+use crate::memory::buffer::{Buffer, Section};
 
 /// Full receives in a row before a socket gets larger buffers, and small ones in a row before it loses them.
 const BULK_AFTER: u8 = 2;
 const SMALL_AFTER: u8 = 8;
 
-impl Driver {
-    /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
-    /// connection holds no buffer. On a datagram socket each report is one datagram, and only a cancel or a close ends it.
-    ///
-    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `ReceiveActive`, `Busy` (`operations_max`).
-    pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
-        let index = self.check_receive(socket)?;
-        self.check_operations()?;
-        if self.sockets[index].receive_head != NONE {
+/// The receive sides of all sockets.
+pub(super) struct Receives {
+    held: HeldCompletions,
+    shares: Shares,
+}
+
+impl Receives {
+    pub(super) fn new(config: &Config) -> Self {
+        Receives { held: HeldCompletions::default(), shares: Shares::new(config) }
+    }
+
+    /// Starts a stream, after `check_receive` and `check_operations`. Errors: `ReceiveActive`.
+    pub(super) fn start_stream(
+        &mut self,
+        core: &mut Core,
+        index: SocketIndex,
+        token: u64,
+    ) -> Result<OperationId, Error> {
+        if core.sockets[index].receiving().input.head().is_some() {
             return Err(Error::new(ErrorKind::ReceiveActive));
         }
-        let operation = self.insert(Operation::new(token, index, Body::Receive));
-        let id = self.operation_id(self.operations.key(operation));
-        (self.sockets[index].receive_head, self.sockets[index].stream) = (operation, id);
-        self.arm_stream(index);
-        Ok(id)
+        let operation = self.link_stream(core, index, Queued::new(token, Some(index), Body::Receive));
+        Ok(core.id_of(operation))
     }
 
-    /// Stops delivery on the socket's receive stream, also of what has not been polled yet. What the kernel has already
-    /// handed out is kept in order and delivered first after [`resume`](Self::resume). It keeps its buffers of the pool: whoever
-    /// pauses many sockets calls [`pause_intake`](Self::pause_intake). Errors: `Stale`.
-    //= PAUSE-1
-    pub fn pause(&mut self, socket: SocketId) -> Result<(), Error> {
-        let index = self.resolve(socket)?;
-        if !self.sockets[index].is_holding() {
-            self.sockets[index].set(Flags::PASSING, false);
-            self.sockets[index].set(Flags::PAUSED, true);
-            self.hold_undelivered(index);
-            self.disarm(index);
-        }
-        Ok(())
-    }
-
-    /// Stops taking bytes from the kernel for the socket's receive stream. What the kernel has already handed out is still
-    /// delivered, its end included, so that no buffer of the pool waits for [`resume`](Self::resume). Errors: `Stale`.
-    //= PAUSE-2
-    pub fn pause_intake(&mut self, socket: SocketId) -> Result<(), Error> {
-        let index = self.resolve(socket)?;
-        self.sockets[index].set(Flags::PASSING, true);
-        if self.sockets[index].is(Flags::PAUSED) {
-            self.release_held(index);
-        } else {
-            // It brings more than the caller can use: after this one buffer at a time, until it has nothing more to say.
-            let is_stream = !self.sockets[index].is(Flags::DATAGRAM);
-            self.sockets[index].set(Flags::RATIONED, is_stream);
-            self.sockets[index].set(Flags::PAUSED, true);
-            self.disarm(index);
-        }
-        Ok(())
-    }
-
-    /// Undoes [`pause`](Self::pause) and [`pause_intake`](Self::pause_intake). Errors: `Stale`.
-    pub fn resume(&mut self, socket: SocketId) -> Result<(), Error> {
-        let index = self.resolve(socket)?;
-        if self.sockets[index].is(Flags::PAUSED) {
-            self.sockets[index].set(Flags::PAUSED, false);
-            self.release_held(index);
-            if self.is_streaming(index) {
-                self.arm_stream(index);
-            }
-        }
-        Ok(())
-    }
-
+    /// Queues a single receive, after `check_receive` and `check_operations`. Errors, with the buffer: `InvalidInput`,
+    /// `ReceiveActive`.
     pub(super) fn queue_receive_into(
         &mut self,
-        socket: SocketId,
-        room: Room,
+        core: &mut Core,
+        index: SocketIndex,
+        buffer: ReceiveBuffer,
         token: u64,
-    ) -> Result<OperationId, Refused<Room>> {
-        let checked = self.check_receive(socket).and_then(|index| self.check_operations().map(|()| index));
-        let index = match checked {
-            Ok(_) if room.is_empty() => return Err(Refused::new(ErrorKind::InvalidInput, room)),
-            Ok(index) => index,
-            Err(error) => return Err(Refused { error, value: room }),
-        };
-        if self.sockets[index].is(Flags::DATAGRAM) {
-            return Err(Refused::new(ErrorKind::InvalidInput, room));
+    ) -> Result<OperationId, Refused<ReceiveBuffer>> {
+        if buffer.is_empty() || core.sockets[index].is_datagram() {
+            return Err(Refused::new(ErrorKind::InvalidInput, buffer));
         }
-        let head = self.sockets[index].receive_head;
-        //= ORDER-1
-        if head != NONE && matches!(self.operations[head].body, Body::Receive) {
-            return Err(Refused::new(ErrorKind::ReceiveActive, room));
-        }
-        let operation = self.insert(Operation::new(token, index, Body::ReceiveInto(room)));
-        if head == NONE {
-            self.sockets[index].receive_head = operation;
-            self.sockets[index].receive_tail = operation;
-            self.hand_over_receive_into(operation);
-        } else {
-            let tail = std::mem::replace(&mut self.sockets[index].receive_tail, operation);
-            self.operations[tail].next = operation;
-        }
-        Ok(self.operation_id(self.operations.key(operation)))
-    }
-
-    fn check_receive(&self, socket: SocketId) -> Result<u32, Error> {
-        let index = self.resolve(socket)?;
-        let entry = &self.sockets[index];
-        match () {
-            () if entry.is(Flags::LISTENER) => Err(Error::new(ErrorKind::InvalidInput)),
-            () if entry.is(Flags::CONNECTING) => Err(Error::new(ErrorKind::NotConnected)),
+        let queue = match core.sockets[index].receiving().input {
+            Input::None(_) => None,
+            Input::Queue { head, tail } => Some((head, tail)),
             //= ORDER-1
-            // A stream is active until its last completion has been delivered: what came after it could overtake it.
-            () if entry.held_head != NONE || (entry.receive_head == NONE && self.has_undelivered(entry.stream)) => {
-                Err(Error::new(ErrorKind::ReceiveActive))
-            }
-            () => Ok(index),
-        }
-    }
-
-    fn hand_over_receive_into(&mut self, operation: u32) {
-        if let Body::ReceiveInto(room) = &mut self.operations[operation].body {
-            let mut span = room.span();
-            span.length = span.length.min(REQUEST_BYTES_MAX);
-            self.hand_over(operation, Action::ReceiveInto(span));
-        }
-    }
-
-    /// Takes the request back from the kernel, to arm it again later.
-    fn disarm(&mut self, index: u32) {
-        let entry = &self.sockets[index];
-        let head = entry.receive_head;
-        if head == NONE || entry.is(Flags::DISARMING) {
-            return;
-        }
-        let operation = &self.operations[head];
-        if self.is_streaming(index) && operation.is_armed && !operation.is_cancelled {
-            self.sockets[index].set(Flags::DISARMING, true);
-            self.request_cancel(head);
-        }
-    }
-
-    pub(super) fn on_received(&mut self, operation: u32, buffer: Buffer, more: bool) {
-        let index = self.operations[operation].socket;
-        if !more {
-            self.taken_back(operation);
-            self.sockets[index].set(Flags::DISARMING, false);
-        }
-        if buffer.is_empty() {
-            let end = self.end_of_input(index);
-            return self.end_stream(operation, end);
-        }
-        self.counters.totals.received_bytes += buffer.len() as u64;
-        let is_over = self.use_share(index, buffer.len());
-        self.watch_size(index, &buffer, more);
-        self.ration(index, is_over, buffer.len() == buffer.capacity(), more);
-        if !self.operations[operation].is_internal {
-            let item = self.item(operation, Outcome::Received(buffer));
-            if self.sockets[index].is_holding() { self.hold(index, item) } else { self.push(item) }
-        }
-        if !more {
-            self.stream_disarmed(operation);
-        }
-    }
-
-    /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
-    /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
-    fn end_of_input(&mut self, index: u32) -> Result<(), Error> {
-        let entry = &mut self.sockets[index];
-        if entry.is(Flags::ABORT) {
-            return Err(Error::new(ErrorKind::Cancelled));
-        }
-        let had_ended = entry.is(Flags::ENDED) || entry.is(Flags::WRITE_CLOSED) || entry.is(Flags::FIN_SENT);
-        entry.set(Flags::ENDED, true);
-        let is_broken = entry.is(Flags::BROKEN) || !(had_ended || entry.endpoint.has_peer());
-        entry.set(Flags::BROKEN, is_broken);
-        if is_broken { Err(Error::new(ErrorKind::ConnectionReset)) } else { Ok(()) }
-    }
-
-    /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps
-    /// it to itself: then the next one hears of a broken pipe. The driver remembers.
-    pub(super) fn note_reset(&mut self, index: u32, error: Error) {
-        let entry = &mut self.sockets[index];
-        let is_broken = match error.kind() {
-            ErrorKind::ConnectionReset => true,
-            ErrorKind::BrokenPipe => !entry.endpoint.has_peer(),
-            _ => false,
+            Input::Stream(_) => return Err(Refused::new(ErrorKind::ReceiveActive, buffer)),
         };
-        if is_broken {
-            entry.set(Flags::BROKEN, true);
+        let operation = core.insert(Queued::new(token, Some(index), Body::ReceiveInto(buffer)));
+        let head = queue.map_or(operation, |(head, _)| head);
+        core.sockets[index].receiving_mut().input = Input::Queue { head, tail: operation };
+        match queue {
+            Some((_, tail)) => core.operations[tail].next = Some(operation),
+            None => hand_over_receive_into(core, operation),
+        }
+        Ok(core.id_of(operation))
+    }
+
+    pub(super) fn pause(&mut self, core: &mut Core, index: SocketIndex) {
+        let Some(receiving) = core.sockets[index].find_receiving_mut() else { return };
+        if !receiving.is_holding() {
+            receiving.flow = Flow::Holding;
+            self.held.hold_undelivered(core, index);
+            disarm(core, index);
         }
     }
 
-    pub(super) fn on_receive_failed(&mut self, operation: u32, error: Error) {
-        let index = self.operations[operation].socket;
-        let is_datagram = self.sockets[index].is(Flags::DATAGRAM);
-        if is_datagram && is_about_the_past(error) {
-            return self.on_datagram_item(operation, Outcome::Undelivered(error), false);
+    pub(super) fn pause_intake(&mut self, core: &mut Core, index: SocketIndex) {
+        let is_datagram = core.sockets[index].is_datagram();
+        let Some(receiving) = core.sockets[index].find_receiving_mut() else { return };
+        if std::mem::replace(&mut receiving.flow, Flow::Passing) == Flow::Open {
+            // It brings more than the caller can use: after this one buffer at a time, until it has nothing more to say.
+            receiving.is_rationed = !is_datagram;
+            disarm(core, index);
+        } else {
+            self.held.release_held(core, index);
         }
-        self.taken_back(operation);
-        self.sockets[index].set(Flags::DISARMING, false);
+    }
+
+    pub(super) fn resume(&mut self, core: &mut Core, index: SocketIndex) {
+        let Some(receiving) = core.sockets[index].find_receiving_mut() else { return };
+        if std::mem::replace(&mut receiving.flow, Flow::Open) != Flow::Open {
+            let is_streaming = receiving.input.stream().is_some();
+            self.held.release_held(core, index);
+            if is_streaming {
+                self.shares.arm_stream(core, index);
+            }
+        }
+    }
+
+    pub(super) fn on_received(
+        &mut self,
+        core: &mut Core,
+        operation: OperationIndex,
+        buffer: Buffer,
+        more: bool,
+    ) -> After {
+        let index = core.operations[operation].socket();
+        if !more {
+            core.taken_back(operation);
+        }
+        let turn = core.turn_number();
+        let entry = &mut core.sockets[index];
+        let receiving = entry.receiving_mut();
+        receiving.is_disarming &= more;
+        if buffer.is_empty() {
+            let end = entry.end_of_input();
+            return self.end_stream(core, operation, end);
+        }
+        core.counters.totals.received_bytes += buffer.len() as u64;
+        let is_over = self.shares.use_share(receiving, turn, buffer.len());
+        let section = watch_size(receiving, &buffer, core.config.pool.buffer_bytes as usize);
+        let is_slowed = ration(receiving, is_over, buffer.len() == buffer.capacity(), more);
+        let (is_holding, is_changed) = (receiving.is_holding(), section != receiving.section);
+        if is_changed {
+            self.shares.set_section(core, index, section);
+        }
+        if more && (is_changed || is_slowed) {
+            disarm(core, index);
+        }
+        if !core.operations[operation].is_internal {
+            let item = core.item(operation, Outcome::Received(buffer));
+            if is_holding { self.held.hold(core, index, item) } else { core.push(item) }
+        }
+        if more { After::Nothing } else { self.stream_disarmed(core, operation) }
+    }
+
+    /// One report of a stream of datagrams.
+    pub(super) fn on_datagram_item(
+        &mut self,
+        core: &mut Core,
+        operation: OperationIndex,
+        outcome: Outcome,
+        more: bool,
+    ) -> After {
+        let index = core.operations[operation].socket();
+        if !more {
+            core.taken_back(operation);
+            core.sockets[index].receiving_mut().is_disarming = false;
+        }
+        let entry = &core.sockets[index];
+        if !entry.is_closing() {
+            let (is_holding, item) = (entry.receiving().is_holding(), core.item(operation, outcome));
+            if is_holding { self.held.hold(core, index, item) } else { core.push(item) }
+        }
+        if more { After::Nothing } else { self.stream_disarmed(core, operation) }
+    }
+
+    /// Counts what a datagram socket has delivered in this turn. It is not rationed, one datagram at a time would lose the
+    /// others: it only takes its place in the queue.
+    pub(super) fn note_delivery(&mut self, core: &mut Core, index: SocketIndex, bytes: usize) {
+        let turn = core.turn_number();
+        self.shares.use_share(core.sockets[index].receiving_mut(), turn, bytes);
+    }
+
+    pub(super) fn on_receive_failed(&mut self, core: &mut Core, operation: OperationIndex, error: Error) -> After {
+        core.taken_back(operation);
+        let index = core.operations[operation].socket();
+        let entry = &mut core.sockets[index];
+        let (is_datagram, is_abort) = (entry.is_datagram(), entry.is_aborting());
+        let receiving = entry.receiving_mut();
+        receiving.is_disarming = false;
         match error.kind() {
             ErrorKind::NoBuffers => {
-                if self.sockets[index].is(Flags::BULK) && !is_datagram {
-                    self.set_bulk(index, false);
-                    self.sockets[index].streak = 0;
+                if receiving.section == Section::Bulk && !is_datagram {
+                    receiving.streak = 0;
+                    self.shares.set_section(core, index, Section::Receive);
                 } else {
-                    self.starve(index);
+                    self.shares.starve(core, index);
                 }
-                self.note_shortage();
-                self.stream_disarmed(operation);
+                self.shares.note_shortage();
+                self.stream_disarmed(core, operation)
             }
-            ErrorKind::Cancelled => self.stream_disarmed(operation),
+            ErrorKind::Cancelled => self.stream_disarmed(core, operation),
             // An abort resets the connection itself: that is what its receive would report.
-            _ if self.sockets[index].is(Flags::ABORT) => self.stream_disarmed(operation),
+            _ if is_abort => self.stream_disarmed(core, operation),
             _ => {
-                self.sockets[index].set(Flags::ENDED, true);
-                self.note_reset(index, error);
-                self.end_stream(operation, Err(error));
+                receiving.has_ended = true;
+                entry.note_reset(error);
+                self.end_stream(core, operation, Err(error))
             }
         }
+    }
+
+    pub(super) fn cancel_receive(&mut self, core: &mut Core, operation: OperationIndex) -> After {
+        if core.operations[operation].is_armed {
+            core.cancel_in_kernel(operation);
+            return After::Nothing;
+        }
+        if matches!(core.operations[operation].body, Body::Receive) {
+            core.operations[operation].is_cancelled = true;
+            return self.end_stream(core, operation, Err(Error::new(ErrorKind::Cancelled)));
+        }
+        unlink_queued(core, operation);
+        core.fail(operation, Error::new(ErrorKind::Cancelled));
+        After::Nothing
+    }
+
+    /// A graceful close begins: the caller's receives end, and a stream goes on for the driver, to discard input.
+    pub(super) fn close_receives(&mut self, core: &mut Core, index: SocketIndex) {
+        core.sockets[index].receiving_mut().flow = Flow::Open;
+        self.held.discard_held(core, index);
+        match core.sockets[index].receiving().input {
+            Input::None(_) => {}
+            Input::Stream(stream) => self.stream_becomes_internal(core, index, stream.operation),
+            Input::Queue { head, .. } => cancel_queue(core, index, head),
+        }
+    }
+
+    /// All receives end. What follows is for the caller to do in any case: the socket is closing.
+    pub(super) fn abort_receives(&mut self, core: &mut Core, index: SocketIndex) {
+        let receiving = core.sockets[index].receiving_mut();
+        receiving.flow = Flow::Open;
+        match receiving.input {
+            Input::None(_) => {}
+            Input::Stream(stream) => {
+                let _ = self.cancel_receive(core, stream.operation);
+            }
+            Input::Queue { head, .. } => cancel_queue(core, index, head),
+        }
+    }
+
+    /// Input that nobody reads would turn the close into a reset and destroy what was just sent.
+    pub(super) fn discard_input(&mut self, core: &mut Core, index: SocketIndex) {
+        let mut operation = Queued::new(0, Some(index), Body::Receive);
+        operation.is_internal = true;
+        self.link_stream(core, index, operation);
+    }
+
+    pub(super) fn discard_held(&mut self, core: &mut Core, index: SocketIndex) {
+        self.held.discard_held(core, index);
+    }
+
+    /// The socket is about to leave.
+    pub(super) fn forget_stream(&mut self, core: &mut Core, index: SocketIndex) {
+        self.shares.set_section(core, index, Section::Receive);
+    }
+
+    /// Arms the streams for which there are buffers.
+    pub(super) fn begin_turn(&mut self, core: &mut Core) {
+        self.shares.serve_queues(core);
+    }
+
+    pub(super) fn end_turn(&mut self, core: &Core) {
+        self.shares.settle_shares(core);
+    }
+
+    /// True if the next turn has streams to arm, without anything happening before.
+    pub(super) fn is_behind(&self) -> bool {
+        self.shares.is_behind()
+    }
+
+    /// True if streams wait for a buffer to come back.
+    pub(super) fn is_short_of_buffers(&self) -> bool {
+        self.shares.is_short_of_buffers()
+    }
+
+    fn link_stream(&mut self, core: &mut Core, index: SocketIndex, operation: Queued) -> OperationIndex {
+        let operation = core.insert(operation);
+        core.sockets[index].receiving_mut().input = Input::Stream(core.stream_name(operation));
+        self.shares.arm_stream(core, index);
+        operation
     }
 
     /// The kernel has ended the request though the stream has not ended: ends it if the caller wants that, else goes on.
-    pub(super) fn stream_disarmed(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
-        if self.operations[operation].is_cancelled {
-            self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
-        } else {
-            self.arm_stream(index);
+    fn stream_disarmed(&mut self, core: &mut Core, operation: OperationIndex) -> After {
+        let index = core.operations[operation].socket();
+        if core.operations[operation].is_cancelled {
+            return self.end_stream(core, operation, Err(Error::new(ErrorKind::Cancelled)));
         }
+        self.shares.arm_stream(core, index);
+        After::Nothing
     }
 
     /// The stream's last report, held like its bytes if it is paused; a cancel delivers what is held.
-    fn end_stream(&mut self, operation: u32, end: Result<(), Error>) {
-        let (index, is_cancelled) = (self.operations[operation].socket, self.operations[operation].is_cancelled);
+    fn end_stream(&mut self, core: &mut Core, operation: OperationIndex, end: Result<(), Error>) -> After {
+        let (index, is_cancelled) = (core.operations[operation].socket(), core.operations[operation].is_cancelled);
         if is_cancelled {
-            self.release_held(index);
+            self.held.release_held(core, index);
         }
-        self.sockets[index].receive_head = NONE;
+        let receiving = core.sockets[index].receiving_mut();
+        receiving.input = Input::None(receiving.input.last_stream());
+        let is_held = receiving.is_holding() && !is_cancelled;
         let outcome = match end {
             Ok(()) => Outcome::Received(Buffer::empty()),
             Err(error) => Outcome::Failed { error, payload: None, transferred: 0 },
         };
-        if let Some(last) = self.end(operation, outcome) {
-            let is_held = self.sockets[index].is_holding() && !is_cancelled;
-            if is_held { self.hold(index, last) } else { self.push(last) }
+        if let Some(last) = core.end(operation, outcome) {
+            if is_held { self.held.hold(core, index, last) } else { core.push(last) }
         }
-        if self.sockets[index].is(Flags::CLOSING) {
-            self.go_on_closing(index);
-        }
+        After::Ended(index)
     }
 
-    /// Sockets whose receives fill their buffer get larger ones; those that no longer need them lose them.
-    fn watch_size(&mut self, index: u32, buffer: &Buffer, more: bool) {
-        let small = self.config.pool.buffer_bytes as usize;
-        let entry = &mut self.sockets[index];
-        if entry.is(Flags::BULK) {
-            entry.streak = if buffer.len() > small { 0 } else { entry.streak.saturating_add(1) };
-        } else {
-            entry.streak = if buffer.len() < small { 0 } else { entry.streak.saturating_add(1) };
-        }
-        let is_bulk = entry.is(Flags::BULK);
-        if entry.streak >= if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
-            entry.streak = 0;
-            self.set_bulk(index, !is_bulk);
-            if more {
-                self.disarm(index);
-            }
-        }
+    /// The caller's stream ends; its request in the kernel, if any, goes on to discard input.
+    fn stream_becomes_internal(&mut self, core: &mut Core, index: SocketIndex, stream: OperationIndex) {
+        let (operation, socket) = (core.id_of(stream), core.socket_id(index));
+        let token = core.disown(stream);
+        let outcome = Outcome::Failed { error: Error::new(ErrorKind::Cancelled), payload: None, transferred: 0 };
+        core.push(Completion { token, operation, socket, more: false, outcome });
+        self.shares.arm_stream(core, index);
     }
+}
 
-    /// A stream that uses more than a share receives one buffer at a time, until it leaves room in one.
-    //= STARVE-1
-    #[inline]
-    fn ration(&mut self, index: u32, is_over: bool, is_full: bool, more: bool) {
-        let is_rationed = self.sockets[index].is(Flags::RATIONED);
-        if is_over && !is_rationed {
-            self.sockets[index].set(Flags::RATIONED, true);
-            if more {
-                self.disarm(index);
-            }
-        } else if is_rationed && !is_full && !more {
-            self.sockets[index].set(Flags::RATIONED, false);
-        }
-    }
+/// The socket of which a receive side is there and idle, as far as streams are concerned.
+pub(super) fn check_receive(core: &Core, socket: SocketId) -> Result<SocketIndex, Error> {
+    let index = core.resolve(socket)?;
+    let receiving = match &core.sockets[index].role {
+        Role::Listener(_) => return Err(Error::new(ErrorKind::InvalidInput)),
+        Role::Connecting(_) => return Err(Error::new(ErrorKind::NotConnected)),
+        Role::Stream(stream) => &stream.receiving,
+        Role::Datagram(datagram) => &datagram.receiving,
+    };
+    //= ORDER-1
+    // A stream is active until its last completion has been delivered: what came after it could overtake it.
+    let is_ending = matches!(receiving.input, Input::None(Some(stream)) if core.has_undelivered(stream));
+    if is_ending || receiving.held.is_some() { Err(Error::new(ErrorKind::ReceiveActive)) } else { Ok(index) }
+}
 
-    pub(super) fn on_received_into(&mut self, operation: u32, result: Result<usize, Error>) {
-        self.taken_back(operation);
-        let index = self.operations[operation].socket;
-        self.unlink_receive_head(index);
-        let result = match result {
-            Ok(0) => self.end_of_input(index).map(|()| 0),
-            Err(_) if self.sockets[index].is(Flags::ABORT) => Err(Error::new(ErrorKind::Cancelled)),
-            result => result,
-        };
-        match result {
-            Ok(length) => {
-                self.counters.totals.received_bytes += length as u64;
-                let waited_ns = self.now_ns.saturating_sub(self.operations[operation].submitted_ns);
-                self.counters.latency(LatencyKind::ReceiveInto, waited_ns);
-                let body = std::mem::replace(&mut self.operations[operation].body, Body::Accept);
-                let Body::ReceiveInto(mut room) = body else { unreachable!("the event is for a ReceiveInto") };
-                room.truncate(length);
-                self.complete(operation, Outcome::ReceivedInto(room));
-            }
-            Err(error) => {
-                self.note_reset(index, error);
-                self.fail(operation, error);
-            }
+/// The end of a single receive; the next one is handed over.
+pub(super) fn on_received_into(core: &mut Core, operation: OperationIndex, result: Result<usize, Error>) -> After {
+    core.taken_back(operation);
+    let index = core.operations[operation].socket();
+    unlink_head(core, index);
+    let entry = &mut core.sockets[index];
+    let result = match result {
+        Ok(0) => entry.end_of_input().map(|()| 0),
+        Err(_) if entry.is_aborting() => Err(Error::new(ErrorKind::Cancelled)),
+        result => result,
+    };
+    match result {
+        Ok(length) => {
+            core.counters.totals.received_bytes += length as u64;
+            let operation_ended = &mut core.operations[operation];
+            let waited_ns = core.now_ns.saturating_sub(operation_ended.submitted_ns);
+            core.counters.latency(LatencyKind::ReceiveInto, waited_ns);
+            let body = std::mem::replace(&mut operation_ended.body, Body::Accept);
+            let Body::ReceiveInto(mut buffer) = body else { unreachable!("the event is for a ReceiveInto") };
+            buffer.truncate(length);
+            core.complete(operation, Outcome::ReceivedInto(buffer));
         }
-        if self.sockets[index].is(Flags::CLOSING) {
-            self.fail_receives(index);
-            return self.go_on_closing(index);
-        }
-        let head = self.sockets[index].receive_head;
-        if head != NONE {
-            self.hand_over_receive_into(head);
+        Err(error) => {
+            entry.note_reset(error);
+            core.fail(operation, error);
         }
     }
+    if core.sockets[index].is_closing() {
+        while let Some(head) = unlink_head(core, index) {
+            core.fail(head, Error::new(ErrorKind::Cancelled));
+        }
+    } else if let Some(head) = core.sockets[index].receiving().input.head() {
+        hand_over_receive_into(core, head);
+    }
+    After::Ended(index)
+}
 
-    fn unlink_receive_head(&mut self, index: u32) -> u32 {
-        let entry = &mut self.sockets[index];
-        let head = entry.receive_head;
-        entry.receive_head = self.operations[head].next;
-        if entry.receive_head == NONE {
-            entry.receive_tail = NONE;
-        }
-        head
+fn hand_over_receive_into(core: &mut Core, operation: OperationIndex) {
+    if let Body::ReceiveInto(buffer) = &mut core.operations[operation].body {
+        let mut span = buffer.span();
+        span.length = span.length.min(REQUEST_BYTES_MAX);
+        core.hand_over(operation, Action::ReceiveInto(span));
     }
+}
 
-    /// Ends the receives that only wait in the queue.
-    pub(super) fn fail_receives(&mut self, index: u32) {
-        while self.sockets[index].receive_head != NONE {
-            let head = self.unlink_receive_head(index);
-            self.fail(head, Error::new(ErrorKind::Cancelled));
-        }
+/// Takes the request back from the kernel, to arm it again later.
+fn disarm(core: &mut Core, index: SocketIndex) {
+    let receiving = core.sockets[index].receiving_mut();
+    let Some(stream) = receiving.input.stream() else { return };
+    let operation = &core.operations[stream];
+    if !receiving.is_disarming && operation.is_armed && !operation.is_cancelled {
+        receiving.is_disarming = true;
+        core.request_cancel(stream);
     }
+}
 
-    pub(super) fn cancel_receive(&mut self, operation: u32) {
-        if self.operations[operation].is_armed {
-            return self.cancel_in_kernel(operation);
-        }
-        if matches!(self.operations[operation].body, Body::Receive) {
-            self.operations[operation].is_cancelled = true;
-            return self.end_stream(operation, Err(Error::new(ErrorKind::Cancelled)));
-        }
-        let index = self.operations[operation].socket;
-        let mut previous = self.sockets[index].receive_head;
-        while self.operations[previous].next != operation {
-            previous = self.operations[previous].next;
-        }
-        self.operations[previous].next = self.operations[operation].next;
-        if self.sockets[index].receive_tail == operation {
-            self.sockets[index].receive_tail = previous;
-        }
-        self.fail(operation, Error::new(ErrorKind::Cancelled));
+/// The section that a stream is to receive into from now on: if its receives fill their buffers it gets larger ones, and if
+/// it no longer needs them it loses them.
+#[inline]
+fn watch_size(receiving: &mut Receiving, buffer: &Buffer, small: usize) -> Section {
+    let is_bulk = receiving.section == Section::Bulk;
+    let is_unlike = if is_bulk { buffer.len() > small } else { buffer.len() < small };
+    receiving.streak = if is_unlike { 0 } else { receiving.streak.saturating_add(1) };
+    if receiving.streak < if is_bulk { SMALL_AFTER } else { BULK_AFTER } {
+        return receiving.section;
     }
+    receiving.streak = 0;
+    if is_bulk { Section::Receive } else { Section::Bulk }
+}
 
-    fn is_streaming(&self, index: u32) -> bool {
-        let head = self.sockets[index].receive_head;
-        head != NONE && matches!(self.operations[head].body, Body::Receive)
+/// A stream that uses more than a share receives one buffer at a time, until it leaves room in one. True if that begins.
+//= STARVE-1
+#[inline]
+fn ration(receiving: &mut Receiving, is_over: bool, is_full: bool, more: bool) -> bool {
+    if is_over && !receiving.is_rationed {
+        receiving.is_rationed = true;
+        return true;
     }
+    receiving.is_rationed &= is_full || more;
+    false
+}
+
+fn unlink_head(core: &mut Core, index: SocketIndex) -> Option<OperationIndex> {
+    let input = &mut core.sockets[index].receiving_mut().input;
+    let Input::Queue { head, tail } = *input else { return None };
+    *input = match core.operations[head].next {
+        Some(head) => Input::Queue { head, tail },
+        None => Input::None(None),
+    };
+    Some(head)
+}
+
+/// Takes a receive out of the queue that is not its head.
+fn unlink_queued(core: &mut Core, operation: OperationIndex) {
+    let index = core.operations[operation].socket();
+    let input = &mut core.sockets[index].receiving_mut().input;
+    let Input::Queue { head, tail } = *input else { unreachable!("the operation is in the queue") };
+    let mut previous = head;
+    while let Some(next) = core.operations[previous].next.filter(|next| *next != operation) {
+        previous = next;
+    }
+    core.operations[previous].next = core.operations[operation].next;
+    if tail == operation {
+        *input = Input::Queue { head, tail: previous };
+    }
+}
+
+/// Asks the kernel for the head, and ends those behind it.
+fn cancel_queue(core: &mut Core, index: SocketIndex, head: OperationIndex) {
+    core.cancel_in_kernel(head);
+    while let Some(next) = core.operations[head].next {
+        core.operations[head].next = core.operations[next].next;
+        core.fail(next, Error::new(ErrorKind::Cancelled));
+    }
+    core.sockets[index].receiving_mut().input = Input::Queue { head, tail: head };
 }

@@ -1,243 +1,211 @@
-//! The send side of a socket: a FIFO of which at most one batch, from the head on, is in the kernel.
+//! The send side of a stream: a FIFO of which at most one batch, from the head on, is in the kernel.
 //!
-//! 1. `queue_send` links an operation in and marks the socket dirty.
-//! 2. At the turn, `pump_sends` makes one request of as many queued sends as one `writev` takes.
+//! 1. `queue` links an operation in and marks the socket dirty.
+//! 2. At the turn, `pump_next` makes one request of as many queued sends as one `writev` takes.
 //! 3. The request ends: bytes are credited to the operations in order, those that are whole complete, the rest is handed
 //!    over again, this time waiting for room.
 
-use super::Driver;
+use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
-use crate::contract::GATHER_PIECES_MAX;
+use crate::base::index::{OperationIndex, SocketIndex};
+use crate::base::setting::Setting;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Notice};
-use crate::driver::completion::{Completion, Outcome};
+use crate::contract::{Action, GATHER_PIECES_MAX};
+use crate::driver::backlog::{Backlogs, has_room, refused};
+use crate::driver::completion::Outcome;
+use crate::driver::core::{After, Core};
+use crate::driver::gather::GatherLists;
 use crate::driver::operation::{Payload, REQUEST_BYTES_MAX};
-use crate::driver::socket::{Body, Flags, Operation};
+use crate::driver::queued::{Body, Queued};
+use crate::driver::socket::{Batch, Entry, GatherIndex, Owed, Role, Stream, WriteSide};
 use crate::memory::{Span, SpanList};
 
 /// Most bytes in one request. Enough to fill a socket's buffer at once, and a batch ends in bounded time.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-impl Driver {
-    /// Ends the write side once everything queued before has been sent; receiving goes on.
-    ///
-    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `WriteClosed`, `Busy` (`operations_max`).
-    //= HALF-1
-    pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
-        let index = self.check_send(socket)?;
-        self.check_operations()?;
-        self.sockets[index].set(Flags::WRITE_CLOSED, true);
-        Ok(self.link_send(index, Operation::new(token, index, Body::ShutdownWrite)))
+/// The send sides of all streams.
+pub(super) struct Sends {
+    /// Sockets with sends to hand over.
+    dirty: Vec<SocketIndex>,
+    gathers: GatherLists,
+    /// Something was handed over in this turn.
+    has_handed_over: bool,
+}
+
+impl Sends {
+    /// Send sides with places for so many dirty sockets at first. Errors: `OutOfMemory`.
+    pub(super) fn new(dirty_first: usize) -> Result<Self, Error> {
+        let dirty = capacity::vector(dirty_first, Setting::SocketsMax)?;
+        Ok(Sends { dirty, gathers: GatherLists::default(), has_handed_over: false })
     }
 
-    /// Whether nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
-    /// comes once all of them have ended, unless the socket closes first. At most one `Writable` is owed to a socket: the
-    /// last token counts, and what this asks for also holds for a refused send's.
-    ///
-    /// A quiet send that the kernel takes at once has ended with the turn that hands it over.
-    ///
-    /// Errors: `Stale`, `InvalidInput` (no stream), `NotConnected`, `WriteClosed`.
-    //= LIMIT-1
-    pub fn writable(&mut self, socket: SocketId, token: u64) -> Result<bool, Error> {
-        let index = self.check_send(socket)?;
-        if self.sockets[index].send_head == NONE {
-            return Ok(true);
-        }
-        self.owe_writable(index, token);
-        self.sockets[index].set(Flags::EMPTY_AWAITED, true);
-        Ok(false)
-    }
-
+    /// Queues a send on a socket that is no datagram socket.
     pub(super) fn queue_send(
         &mut self,
-        socket: SocketId,
+        core: &mut Core,
+        backlogs: &mut Backlogs,
+        index: SocketIndex,
         payload: Payload,
         is_quiet: bool,
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        let index = match self.check_send(socket) {
-            Ok(index) => index,
-            Err(_) if self.is_datagram(socket) => {
-                return self.queue_datagram(socket, None, payload, is_quiet, token);
+        let backlog = match &core.sockets[index].role {
+            Role::Stream(Stream { sending, .. }) if sending.write == WriteSide::Open => &sending.backlog,
+            role => {
+                let kind = refusal(role);
+                return Err(refused(core, kind, payload));
             }
-            Err(error) => return Err(self.refused(error.kind(), payload)),
         };
         let Some(length) = payload.sendable_length() else {
-            return Err(self.refused(ErrorKind::InvalidInput, payload));
+            return Err(refused(core, ErrorKind::InvalidInput, payload));
         };
-        if !self.has_room(index, length) {
-            self.owe_writable(index, token);
-            return Err(self.refused(ErrorKind::Busy, payload));
+        if !has_room(core, backlog, length) {
+            backlogs.owe_writable(core, index, Owed::Room, token);
+            return Err(refused(core, ErrorKind::Busy, payload));
         }
-        let mut operation = Operation::new(token, index, Body::Send(payload));
+        let mut operation = Queued::new(token, Some(index), Body::Send(payload));
         operation.is_quiet = is_quiet;
         operation.length = length;
-        Ok(self.link_send(index, operation))
+        Ok(self.link_send(core, index, operation))
     }
 
-    pub(super) fn refused(&mut self, kind: ErrorKind, payload: Payload) -> Refused<Payload> {
-        self.counters.totals.refused += 1;
-        Refused::new(kind, payload)
+    /// Queues the end of the write side, after `check_operations`.
+    //= HALF-1
+    pub(super) fn queue_shutdown(&mut self, core: &mut Core, index: SocketIndex, token: u64) -> OperationId {
+        core.sockets[index].sending_mut().write = WriteSide::Shut;
+        self.link_send(core, index, Queued::new(token, Some(index), Body::ShutdownWrite))
     }
 
-    fn check_send(&self, socket: SocketId) -> Result<u32, Error> {
-        let index = self.resolve(socket)?;
-        let entry = &self.sockets[index];
-        if !entry.is(Flags::NOT_SENDING) {
-            return Ok(index);
+    /// Forgets what was handed over before.
+    pub(super) fn begin_turn(&mut self) {
+        self.has_handed_over = false;
+    }
+
+    /// Hands over the sends of all sockets that have any, up to the next one of which none is left to be waited for, which is
+    /// returned: something may follow from that.
+    pub(super) fn pump_dirty(&mut self, core: &mut Core) -> Option<SocketIndex> {
+        while let Some(index) = self.dirty.pop() {
+            if core.sockets.get_mut(index).is_some_and(take_dirty) && self.pump_socket(core, index) {
+                return Some(index);
+            }
         }
-        let kind = match () {
-            () if entry.is(Flags::LISTENER) || entry.is(Flags::DATAGRAM) => ErrorKind::InvalidInput,
-            () if entry.is(Flags::CONNECTING) => ErrorKind::NotConnected,
-            () => ErrorKind::WriteClosed,
+        None
+    }
+
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.has_handed_over
+    }
+
+    /// The batch of this head has ended with so many bytes out, and it is not that `end_plain` has done all.
+    //= SEND-1
+    pub(super) fn on_sent(&mut self, core: &mut Core, head: OperationIndex, bytes: usize) -> After {
+        let (index, batch) = self.end_batch(core, head);
+        let Batch::InKernel { bytes: batch_bytes, is_cancelling, .. } = batch else {
+            unreachable!("it was in the kernel")
         };
-        Err(Error::new(kind))
-    }
-
-    //= LIMIT-1
-    pub(super) fn has_room(&self, index: u32, length: u32) -> bool {
-        let entry = &self.sockets[index];
-        // An empty queue takes one send of any size: otherwise a large message could never go.
-        let fits = entry.send_bytes.checked_add(length).is_some_and(|bytes| bytes <= self.config.send_queue_bytes_max);
-        let has_bytes = fits || entry.send_count == 0;
-        has_bytes && entry.send_count < self.config.send_queue_count_max && self.check_operations().is_ok()
-    }
-
-    pub(super) fn owe_writable(&mut self, index: u32, token: u64) {
-        let id = self.socket_id(index);
-        let entry = &mut self.sockets[index];
-        entry.writable_token = token;
-        if !entry.is(Flags::WRITABLE_OWED) {
-            entry.set(Flags::WRITABLE_OWED, true);
-            if entry.send_count == 0 {
-                self.crowded.push_back(id);
-            }
+        core.counters.totals.sent_bytes += bytes as u64;
+        let was_short = bytes < batch_bytes as usize;
+        credit(core, index, bytes as u32);
+        if core.sockets[index].is_aborting() {
+            fail_sends(core, index, Error::new(ErrorKind::Cancelled));
+        } else if is_cancelling {
+            sweep_cancelled(core, index);
         }
+        core.sockets[index].sending_mut().batch = Batch::None { is_dirty: false, was_short };
+        self.go_on_sending(core, index)
     }
 
-    /// Sockets that were refused for want of an operation slot, while slots are free.
-    pub(super) fn tell_crowded(&mut self) {
-        while !self.crowded.is_empty() && self.check_operations().is_ok() {
-            let id = self.crowded.pop_front().unwrap_or(SocketId::NONE);
-            if let Ok(index) = self.resolve(id) {
-                self.tell_writable(index);
-            }
-        }
-    }
-
-    pub(super) fn tell_writable(&mut self, index: u32) {
-        let entry = &mut self.sockets[index];
-        let low = self.config.send_queue_bytes_max / 2;
-        let is_low = entry.send_bytes <= low && entry.send_count <= self.config.send_queue_count_max / 2;
-        let has_room = if entry.is(Flags::EMPTY_AWAITED) { entry.send_head == NONE } else { is_low };
-        if !entry.is(Flags::WRITABLE_OWED) || entry.is(Flags::CLOSING) || !has_room {
-            return;
-        }
-        entry.set(Flags::WRITABLE_OWED, false);
-        entry.set(Flags::EMPTY_AWAITED, false);
-        let token = entry.writable_token;
-        let socket = self.socket_id(index);
-        let (operation, outcome) = (OperationId::NONE, Outcome::Writable);
-        self.push(Completion { token, operation, socket, more: false, outcome });
-    }
-
-    fn link_send(&mut self, index: u32, operation: Operation) -> OperationId {
-        let length = operation.length;
-        let operation = self.insert(operation);
-        let entry = &mut self.sockets[index];
-        entry.send_bytes += length;
-        let tail = std::mem::replace(&mut entry.send_tail, operation);
-        if tail == NONE {
-            entry.send_head = operation;
+    pub(super) fn on_send_failed(&mut self, core: &mut Core, head: OperationIndex, error: Error) -> After {
+        let (index, batch) = self.end_batch(core, head);
+        let entry = &mut core.sockets[index];
+        let is_abort = entry.is_aborting();
+        entry.note_reset(error);
+        let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
+        // An abort resets the connection itself: that is what its sends would report.
+        let error = if is_abort { Error::new(ErrorKind::Cancelled) } else { error };
+        if was_cancelled && matches!(batch, Batch::InKernel { is_cancelling: true, .. }) {
+            sweep_cancelled(core, index);
         } else {
-            self.operations[tail].next = operation;
+            fail_sends(core, index, error);
         }
-        entry.send_count += 1;
-        self.mark_dirty(index);
-        self.operation_id(self.operations.key(operation))
+        self.go_on_sending(core, index)
     }
 
-    pub(super) fn mark_dirty(&mut self, index: u32) {
-        let entry = &mut self.sockets[index];
-        if entry.batch_count == 0 && !entry.is(Flags::DIRTY) {
-            entry.set(Flags::DIRTY, true);
+    /// What the kernel may still look at, never to be freed.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.gathers));
+    }
+
+    #[inline(always)]
+    fn link_send(&mut self, core: &mut Core, index: SocketIndex, operation: Queued) -> OperationId {
+        let length = operation.length;
+        let operation = core.insert(operation);
+        let sending = core.sockets[index].sending_mut();
+        sending.backlog.bytes += length;
+        sending.backlog.count += 1;
+        match sending.tail.replace(operation) {
+            None => sending.head = Some(operation),
+            Some(tail) => core.operations[tail].next = Some(operation),
+        }
+        self.mark_dirty(&mut sending.batch, index);
+        core.id_of(operation)
+    }
+
+    fn mark_dirty(&mut self, batch: &mut Batch, index: SocketIndex) {
+        if let Batch::None { is_dirty, .. } = batch
+            && !std::mem::replace(is_dirty, true)
+        {
             self.dirty.push(index);
         }
     }
 
-    pub(super) fn pump_dirty(&mut self) {
-        while let Some(index) = self.dirty.pop() {
-            if self.sockets.get(index).is_some_and(|entry| entry.is(Flags::DIRTY)) {
-                self.sockets[index].set(Flags::DIRTY, false);
-                self.pump_sends(index);
-            }
-        }
-    }
-
-    fn pump_sends(&mut self, index: u32) {
-        while self.sockets[index].batch_count == 0 {
-            let head = self.sockets[index].send_head;
-            if head == NONE {
-                break;
-            }
-            if matches!(self.operations[head].body, Body::ShutdownWrite) {
-                self.shut(index, head);
+    /// True if nothing is queued any more.
+    fn pump_socket(&mut self, core: &mut Core, index: SocketIndex) -> bool {
+        while let Some(head) = core.sockets[index].sending().head {
+            if matches!(core.operations[head].body, Body::ShutdownWrite) {
+                shut(core, index, head);
             } else {
-                return self.hand_over_batch(index, head);
+                self.hand_over_batch(core, index, head);
+                return false;
             }
         }
-        self.after_sends(index);
-    }
-
-    fn shut(&mut self, index: u32, head: u32) {
-        let shut = self.sockets[index].endpoint.shut_write();
-        self.unlink_send_head(index);
-        match shut {
-            Ok(()) => self.complete(head, Outcome::WriteShut),
-            Err(error) => self.fail(head, error),
-        }
+        true
     }
 
     /// One request for as many queued sends as it takes. Exactly one is in the kernel per socket: two could reorder.
     //= ORDER-1
-    fn hand_over_batch(&mut self, index: u32, head: u32) {
-        self.batches += 1;
-        let operation = &self.operations[head];
-        let (alone, done) = (operation.next == NONE, operation.done as usize);
+    fn hand_over_batch(&mut self, core: &mut Core, index: SocketIndex, head: OperationIndex) {
+        self.has_handed_over = true;
+        let operation = &core.operations[head];
+        let (alone, done) = (operation.next.is_none(), operation.done as usize);
         let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
         if let (true, Some(bytes)) = (alone, contiguous) {
             let left = &bytes[done..];
             let span = Span::of(&left[..left.len().min(REQUEST_BYTES_MAX)]);
             let is_lazy = operation.is_quiet && span.length == left.len();
-            let notice = self.start_batch(index, 1, span.length, is_lazy);
-            return self.hand_over(head, Action::Send(span, notice));
+            let batch = Batch::InKernel { count: 1, bytes: span.length as u32, gather: None, is_cancelling: false };
+            let notice = core.sockets[index].start_batch(batch, is_lazy);
+            return core.hand_over(head, Action::Send(span, notice));
         }
         let gather = self.gathers.take();
-        let (count, bytes, is_lazy) = self.gather(gather, head);
-        let list = SpanList::of(&self.gathers.lists[gather as usize], bytes);
-        self.sockets[index].gather = gather;
-        let notice = self.start_batch(index, count, bytes, is_lazy);
-        self.hand_over(head, Action::SendList(list, notice));
+        let (batch, is_lazy) = self.gather(core, gather, head);
+        let Batch::InKernel { bytes, .. } = batch else { unreachable!("it is about to be") };
+        let list = SpanList::of(self.gathers.list(gather), bytes as usize);
+        let notice = core.sockets[index].start_batch(batch, is_lazy);
+        core.hand_over(head, Action::SendList(list, notice));
     }
 
-    fn start_batch(&mut self, index: u32, count: u16, bytes: usize, is_lazy: bool) -> Notice {
-        let entry = &mut self.sockets[index];
-        entry.batch_count = count;
-        entry.batch_bytes = bytes as u32;
-        let waits = [Flags::PROMPT, Flags::WRITABLE_OWED, Flags::CLOSING].iter().any(|flag| entry.is(*flag));
-        entry.set(Flags::PROMPT, false);
-        if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
-    }
-
-    /// Lists the pieces of the sends from `head` on; returns how many sends and bytes they are, and whether they are all
-    /// that is queued, whole and quiet.
-    fn gather(&mut self, gather: u32, head: u32) -> (u16, usize, bool) {
-        let spans = &mut self.gathers.lists[gather as usize];
-        let (mut next, mut count, mut bytes, mut is_lazy) = (head, 0, 0, true);
-        while next != NONE && spans.len() < GATHER_PIECES_MAX && bytes < BATCH_BYTES_MAX {
-            let operation = &self.operations[next];
+    /// Lists the pieces of the sends from `head` on; returns which batch they are, and whether they are all that is queued,
+    /// whole and quiet.
+    fn gather(&mut self, core: &Core, gather: GatherIndex, head: OperationIndex) -> (Batch, bool) {
+        let spans = self.gathers.list(gather);
+        let (mut next, mut count, mut bytes, mut is_lazy) = (Some(head), 0, 0, true);
+        while let Some(at) = next
+            && spans.len() < GATHER_PIECES_MAX
+            && bytes < BATCH_BYTES_MAX
+        {
+            let operation = &core.operations[at];
             let Body::Send(payload) = &operation.body else { break };
             let taken = payload.append_spans(operation.done as usize, spans, REQUEST_BYTES_MAX - bytes);
             bytes += taken;
@@ -245,187 +213,175 @@ impl Driver {
             is_lazy &= operation.is_quiet && taken == (operation.length - operation.done) as usize;
             next = operation.next;
         }
-        (count, bytes, is_lazy && next == NONE)
+        let batch = Batch::InKernel { count, bytes: bytes as u32, gather: Some(gather), is_cancelling: false };
+        (batch, is_lazy && next.is_none())
     }
 
-    /// The batch of this head has ended with so many bytes out.
-    //= SEND-1
-    pub(super) fn on_sent(&mut self, head: u32, bytes: usize) {
-        if self.end_plain(head, bytes) {
-            return;
+    fn go_on_sending(&mut self, core: &mut Core, index: SocketIndex) -> After {
+        let sending = core.sockets[index].sending_mut();
+        if sending.head.is_some() {
+            self.mark_dirty(&mut sending.batch, index);
         }
-        if matches!(self.operations[head].body, Body::SendDatagram(..)) {
-            return self.on_datagram_sent(head, bytes);
-        }
-        let index = self.end_batch(head);
-        self.counters.totals.sent_bytes += bytes as u64;
-        let is_short = bytes < self.sockets[index].batch_bytes as usize;
-        self.credit(index, bytes as u32);
-        if self.sockets[index].is(Flags::ABORT) {
-            self.fail_sends(index, Error::new(ErrorKind::Cancelled));
-        } else if self.sweep_owed(index) {
-            self.sweep_cancelled(index);
-        }
-        self.sockets[index].set(Flags::PROMPT, is_short);
-        self.go_on_sending(index);
+        After::Sent(index)
     }
 
-    /// The common case at the price of the common case: a quiet send, all that its socket had to send, has gone out whole
-    /// and nothing else waits for it. False if it is not that.
-    fn end_plain(&mut self, head: u32, bytes: usize) -> bool {
-        let operation = &self.operations[head];
-        let entry = &mut self.sockets[operation.socket];
-        let is_alone = operation.is_quiet && entry.send_count == 1 && entry.gather == NONE;
-        let is_whole = bytes == (operation.length - operation.done) as usize;
-        if !is_alone || !is_whole || entry.is(Flags::SEND_END_WATCHED) {
-            return false;
-        }
-        let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
-        entry.forget_last_send();
-        self.operations.clear(head);
-        self.user_operations -= 1;
-        self.in_kernel -= 1;
-        self.counters.totals.sent_bytes += bytes as u64;
-        self.counters.latency(LatencyKind::Send, waited_ns);
-        true
-    }
-
-    pub(super) fn on_send_failed(&mut self, head: u32, error: Error) {
-        let index = self.end_batch(head);
-        let is_abort = self.sockets[index].is(Flags::ABORT);
-        self.note_reset(index, error);
-        let was_cancelled = error.kind() == ErrorKind::Cancelled && !is_abort;
-        // An abort resets the connection itself: that is what its sends would report.
-        let error = if is_abort { Error::new(ErrorKind::Cancelled) } else { error };
-        if was_cancelled && self.sweep_owed(index) {
-            self.sweep_cancelled(index);
-        } else {
-            self.fail_sends(index, error);
-        }
-        self.go_on_sending(index);
-    }
-
-    fn go_on_sending(&mut self, index: u32) {
-        if self.sockets[index].send_head == NONE {
-            self.after_sends(index);
-        } else {
-            self.tell_writable(index);
-            self.mark_dirty(index);
-        }
-    }
-
-    fn sweep_owed(&mut self, index: u32) -> bool {
-        let entry = &mut self.sockets[index];
-        let owed = entry.is(Flags::SEND_CANCELLING);
-        entry.set(Flags::SEND_CANCELLING, false);
-        owed
-    }
-
-    fn end_batch(&mut self, head: u32) -> u32 {
-        self.taken_back(head);
-        let index = self.operations[head].socket;
-        let entry = &mut self.sockets[index];
-        entry.batch_count = 0;
-        let gather = std::mem::replace(&mut entry.gather, NONE);
-        if gather != NONE {
+    /// The kernel has let go of the batch that this head began: which it was.
+    fn end_batch(&mut self, core: &mut Core, head: OperationIndex) -> (SocketIndex, Batch) {
+        core.taken_back(head);
+        let index = core.operations[head].socket();
+        let batch = std::mem::take(&mut core.sockets[index].sending_mut().batch);
+        if let Batch::InKernel { gather: Some(gather), .. } = batch {
             self.gathers.give_back(gather);
         }
-        index
+        (index, batch)
     }
+}
 
-    /// Spreads sent bytes over the queue; what is whole completes.
-    fn credit(&mut self, index: u32, mut bytes: u32) {
-        while bytes > 0 {
-            let head = self.sockets[index].send_head;
-            let operation = &mut self.operations[head];
-            let left = operation.length - operation.done;
-            let part = left.min(bytes);
-            operation.done += part;
-            bytes -= part;
-            if part == left {
-                let waited_ns = self.now_ns.saturating_sub(operation.submitted_ns);
-                self.counters.latency(LatencyKind::Send, waited_ns);
-                self.unlink_send_head(index);
-                let payload = self.operations[head].take_payload().expect("a send carries a payload");
-                self.complete(head, Outcome::Sent(payload));
-            }
+/// The socket of which the write side is open. Errors: why nothing can be sent on it.
+pub(super) fn check_send(core: &Core, socket: SocketId) -> Result<SocketIndex, Error> {
+    let index = core.resolve(socket)?;
+    match &core.sockets[index].role {
+        Role::Stream(stream) if stream.sending.write == WriteSide::Open => Ok(index),
+        role => Err(Error::new(refusal(role))),
+    }
+}
+
+/// Why nothing can be sent on a socket that is no stream with an open write side.
+fn refusal(role: &Role) -> ErrorKind {
+    match role {
+        Role::Stream(_) => ErrorKind::WriteClosed,
+        Role::Connecting(_) => ErrorKind::NotConnected,
+        Role::Listener(_) | Role::Datagram(_) => ErrorKind::InvalidInput,
+    }
+}
+
+/// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
+pub(super) fn cancel_send(core: &mut Core, operation: OperationIndex) {
+    let index = core.operations[operation].socket();
+    let (mut previous, mut next, mut position) = (None, core.sockets[index].sending().head, 0u32);
+    while let Some(at) = next.filter(|at| *at != operation) {
+        (previous, next, position) = (next, core.operations[at].next, position + 1);
+    }
+    if position >= core.sockets[index].sending().batch.count() {
+        return drop_cancelled(core, index, previous, operation);
+    }
+    core.operations[operation].is_cancelled = true;
+    let sending = core.sockets[index].sending_mut();
+    if let (Some(head), Batch::InKernel { is_cancelling, .. }) = (sending.head, &mut sending.batch)
+        && !std::mem::replace(is_cancelling, true)
+    {
+        core.request_cancel(head);
+    }
+}
+
+/// Ends all queued sends in order with an error. None may be in the kernel.
+pub(super) fn fail_sends(core: &mut Core, index: SocketIndex, error: Error) {
+    while let Some(head) = core.sockets[index].sending().head {
+        unlink_send(core, index, None, head);
+        core.fail(head, error);
+    }
+}
+
+/// Cancels what is queued, and asks the kernel for what it has.
+pub(super) fn abort_sends(core: &mut Core, index: SocketIndex) {
+    let entry = &mut core.sockets[index];
+    match (entry.sending().batch, entry.sending().head) {
+        (Batch::InKernel { .. }, Some(head)) => {
+            // Bytes that the network still reads without a copy are let go of by a reset only.
+            entry.endpoint.reset();
+            core.request_cancel(head);
+        }
+        _ => fail_sends(core, index, Error::new(ErrorKind::Cancelled)),
+    }
+}
+
+/// The common case at the price of the common case: a quiet send, all that its socket had to send, has gone out whole
+/// and nothing else waits for it. False if it is not that.
+#[inline]
+pub(super) fn end_plain(core: &mut Core, head: OperationIndex, bytes: usize) -> bool {
+    let operation = &core.operations[head];
+    let entry = &mut core.sockets[operation.socket()];
+    let is_open = !entry.is_closing();
+    let Role::Stream(Stream { sending, .. }) = &mut entry.role else { return false };
+    let is_alone = operation.is_quiet && is_open && sending.is_plain();
+    let is_whole = bytes == (operation.length - operation.done) as usize;
+    if !is_alone || !is_whole {
+        return false;
+    }
+    sending.forget_last();
+    let waited_ns = core.now_ns.saturating_sub(operation.submitted_ns);
+    core.clear_armed(head);
+    core.counters.totals.sent_bytes += bytes as u64;
+    core.counters.latency(LatencyKind::Send, waited_ns);
+    true
+}
+
+fn shut(core: &mut Core, index: SocketIndex, head: OperationIndex) {
+    let shut = core.sockets[index].endpoint.shut_write();
+    unlink_send(core, index, None, head);
+    match shut {
+        Ok(()) => core.complete(head, Outcome::WriteShut),
+        Err(error) => core.fail(head, error),
+    }
+}
+
+/// Spreads sent bytes over the queue; what is whole completes.
+fn credit(core: &mut Core, index: SocketIndex, mut bytes: u32) {
+    while let Some(head) = core.sockets[index].sending().head.filter(|_| bytes > 0) {
+        let operation = &mut core.operations[head];
+        let left = operation.length - operation.done;
+        let part = left.min(bytes);
+        operation.done += part;
+        bytes -= part;
+        if part == left {
+            let payload = operation.take_payload().expect("a send carries a payload");
+            let waited_ns = core.now_ns.saturating_sub(operation.submitted_ns);
+            core.counters.latency(LatencyKind::Send, waited_ns);
+            unlink_send(core, index, None, head);
+            core.complete(head, Outcome::Sent(payload));
         }
     }
+}
 
-    /// Ends all queued sends in order with an error. None may be in the kernel.
-    pub(super) fn fail_sends(&mut self, index: u32, error: Error) {
-        while self.sockets[index].send_head != NONE {
-            let head = self.unlink_send_head(index);
-            self.fail(head, error);
-        }
+fn unlink_send(core: &mut Core, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
+    let Queued { next, length, .. } = core.operations[operation];
+    let sending = core.sockets[index].sending_mut();
+    sending.backlog.bytes -= length;
+    sending.backlog.count -= 1;
+    if sending.tail == Some(operation) {
+        sending.tail = previous;
     }
-
-    fn unlink_send_head(&mut self, index: u32) -> u32 {
-        let head = self.sockets[index].send_head;
-        self.unlink_send(index, NONE, head);
-        head
+    match previous {
+        None => sending.head = next,
+        Some(previous) => core.operations[previous].next = next,
     }
+}
 
-    fn unlink_send(&mut self, index: u32, previous: u32, operation: u32) {
-        let Operation { next, length, .. } = self.operations[operation];
-        let entry = &mut self.sockets[index];
-        entry.send_bytes -= length;
-        entry.send_count -= 1;
-        if entry.send_tail == operation {
-            entry.send_tail = previous;
-        }
-        if previous == NONE {
-            entry.send_head = next;
+fn drop_cancelled(core: &mut Core, index: SocketIndex, previous: Option<OperationIndex>, operation: OperationIndex) {
+    if matches!(core.operations[operation].body, Body::ShutdownWrite) {
+        core.sockets[index].sending_mut().write = WriteSide::Open;
+    }
+    unlink_send(core, index, previous, operation);
+    core.fail(operation, Error::new(ErrorKind::Cancelled));
+}
+
+fn sweep_cancelled(core: &mut Core, index: SocketIndex) {
+    let (mut previous, mut next) = (None, core.sockets[index].sending().head);
+    while let Some(at) = next {
+        next = core.operations[at].next;
+        if core.operations[at].is_cancelled {
+            drop_cancelled(core, index, previous, at);
         } else {
-            self.operations[previous].next = next;
+            previous = Some(at);
         }
     }
+}
 
-    /// A send that is only queued ends at once; one that is in the kernel ends with the kernel's answer.
-    pub(super) fn cancel_send(&mut self, operation: u32) {
-        let index = self.operations[operation].socket;
-        let (mut previous, mut next, mut position) = (NONE, self.sockets[index].send_head, 0u32);
-        while next != operation {
-            (previous, next, position) = (next, self.operations[next].next, position + 1);
-        }
-        if position >= u32::from(self.sockets[index].batch_count) {
-            return self.drop_cancelled(index, previous, operation);
-        }
-        self.operations[operation].is_cancelled = true;
-        let entry = &mut self.sockets[index];
-        if !entry.is(Flags::SEND_CANCELLING) {
-            entry.set(Flags::SEND_CANCELLING, true);
-            let head = entry.send_head;
-            self.request_cancel(head);
-        }
-    }
-
-    fn drop_cancelled(&mut self, index: u32, previous: u32, operation: u32) {
-        if matches!(self.operations[operation].body, Body::ShutdownWrite) {
-            self.sockets[index].set(Flags::WRITE_CLOSED, false);
-        }
-        self.unlink_send(index, previous, operation);
-        self.fail(operation, Error::new(ErrorKind::Cancelled));
-    }
-
-    fn sweep_cancelled(&mut self, index: u32) {
-        let (mut previous, mut next) = (NONE, self.sockets[index].send_head);
-        while next != NONE {
-            let after = self.operations[next].next;
-            if self.operations[next].is_cancelled {
-                self.drop_cancelled(index, previous, next);
-            } else {
-                previous = next;
-            }
-            next = after;
-        }
-    }
-
-    /// Nothing is queued for sending any more.
-    fn after_sends(&mut self, index: u32) {
-        self.tell_writable(index);
-        if self.sockets[index].is(Flags::CLOSING) {
-            self.go_on_closing(index);
-        }
+/// Whether the socket is in the list of those with sends to hand over, from which it has just been taken.
+fn take_dirty(entry: &mut Entry) -> bool {
+    let Role::Stream(stream) = &mut entry.role else { return false };
+    match &mut stream.sending.batch {
+        Batch::None { is_dirty, .. } => std::mem::take(is_dirty),
+        Batch::InKernel { .. } => false,
     }
 }

@@ -1,265 +1,457 @@
-//! The driver's record of one socket: a FIFO of operations per direction, and how far its end has come.
+//! The driver's record of one socket: the role that it has, with what only that role needs, and how far its end has come.
 //!
 //! Life of a socket:
-//! 1. `listen`, `connect` or `adopt` fills a slot and attaches the handle to the back end.
+//! 1. `listen`, `bind`, `connect` or `adopt` fills a slot and attaches the handle to the back end. A socket that connects
+//!    becomes a stream; otherwise a role is for life.
 //! 2. Operations are linked into the receive or the send queue. The head of each queue, and no other, is in the kernel
-//!    (of the sends, a batch from the head on that leaves as one).
-//! 3. `close` sets CLOSING: the id is stale for callers, the slot stays.
-//! 4. When nothing is in the kernel and both queues are empty, `Closed` is reported, the handle is detached and closed,
+//!    (of the sends, a batch from the head on that leaves as one; of datagrams, all).
+//! 3. `close` makes the id stale for callers; the slot stays.
+//! 4. When both queues are empty, and so nothing is in the kernel, `Closed` is reported, the handle is detached and closed,
 //!    and the slot's generation moves on.
 //!
-//! On drop of the driver every socket is aborted and goes through 4, see `driver/close.rs`.
+//! On drop of the driver every socket is aborted and goes through 4, see `driver/shutdown.rs`.
 
-use socket2::SockAddr;
-
-use crate::base::id::OperationId;
-use crate::base::slots::NONE;
-use crate::driver::operation::{Payload, Room};
-use crate::memory::Span;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::index::{OperationIndex, index};
+use crate::base::timer::TimerHandle;
+use crate::contract::Notice;
+use crate::memory::buffer::Section;
 use crate::socket::AnySocket;
-
-/// States of a socket, one bit each.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Flags(u32);
-
-impl Flags {
-    pub(crate) const LISTENER: Flags = Flags(1);
-    pub(crate) const CONNECTING: Flags = Flags(1 << 1);
-    /// The caller does not want bytes now.
-    pub(crate) const PAUSED: Flags = Flags(1 << 2);
-    /// In the line of sockets that wait for a receive buffer.
-    pub(crate) const STARVED: Flags = Flags(1 << 3);
-    /// The peer has ended its direction, or receiving has failed for good.
-    pub(crate) const ENDED: Flags = Flags(1 << 4);
-    /// `shutdown_write` was accepted: no more sends.
-    pub(crate) const WRITE_CLOSED: Flags = Flags(1 << 5);
-    /// A send was refused: `Writable` is owed.
-    pub(crate) const WRITABLE_OWED: Flags = Flags(1 << 6);
-    /// In the list of sockets with sends to hand over.
-    pub(crate) const DIRTY: Flags = Flags(1 << 7);
-    /// The last send was short: the end of the next one is waited for.
-    pub(crate) const PROMPT: Flags = Flags(1 << 8);
-    pub(crate) const CLOSING: Flags = Flags(1 << 9);
-    /// Cancel everything, linger 0.
-    pub(crate) const ABORT: Flags = Flags(1 << 10);
-    /// Bytes come in bulk: receive into larger buffers.
-    pub(crate) const BULK: Flags = Flags(1 << 11);
-    /// The armed receive is being cancelled by the driver itself (pause, or change of section).
-    pub(crate) const DISARMING: Flags = Flags(1 << 12);
-    /// An accept stream backs off.
-    pub(crate) const BACKING_OFF: Flags = Flags(1 << 13);
-    /// A cancel for the sends in the kernel is on its way.
-    pub(crate) const SEND_CANCELLING: Flags = Flags(1 << 14);
-    /// Shut for writing by a graceful close.
-    pub(crate) const FIN_SENT: Flags = Flags(1 << 15);
-    /// Datagrams instead of a stream.
-    pub(crate) const DATAGRAM: Flags = Flags(1 << 16);
-    /// Sends need no address.
-    pub(crate) const HAS_PEER: Flags = Flags(1 << 17);
-    /// It was told of a reset: its input has no orderly end any more.
-    pub(crate) const BROKEN: Flags = Flags(1 << 18);
-    /// Its datagrams may come merged.
-    pub(crate) const COALESCE: Flags = Flags(1 << 19);
-    /// `Writable` is owed when no send is queued any more, not before.
-    pub(crate) const EMPTY_AWAITED: Flags = Flags(1 << 20);
-    /// Its stream has used more than its share of a turn: it receives one buffer at a time.
-    pub(crate) const RATIONED: Flags = Flags(1 << 21);
-    /// In the line of streams that have had their share.
-    pub(crate) const IN_LINE: Flags = Flags(1 << 22);
-    /// Datagrams of IPv6: IPv4 addresses are given to the system in IPv6 form.
-    pub(crate) const V6: Flags = Flags(1 << 23);
-    /// Input that still comes while the stream is paused is delivered, not held.
-    pub(crate) const PASSING: Flags = Flags(1 << 24);
-    /// Any of those for which no send is taken.
-    pub(crate) const NOT_SENDING: Flags =
-        Flags(Self::LISTENER.0 | Self::CONNECTING.0 | Self::WRITE_CLOSED.0 | Self::DATAGRAM.0);
-    /// Any of those for which the end of a send is more than that.
-    pub(crate) const SEND_END_WATCHED: Flags =
-        Flags(Self::WRITABLE_OWED.0 | Self::CLOSING.0 | Self::ABORT.0 | Self::SEND_CANCELLING.0 | Self::DATAGRAM.0);
-
-    pub(crate) fn is(self, flag: Flags) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    pub(crate) fn set_if(&mut self, flag: Flags, condition: bool) {
-        if condition {
-            self.0 |= flag.0;
-        }
-    }
-}
 
 /// One socket of the table.
 pub(crate) struct Entry {
     pub(crate) endpoint: AnySocket,
-    flags: Flags,
+    pub(crate) closing: Closing,
+    pub(crate) role: Role,
+}
+
+/// Progress of a socket's end.
+pub(crate) enum Closing {
+    /// The socket is open.
+    No,
+    /// What is queued goes out, and then the peer's end is waited for, until the deadline.
+    Graceful {
+        token: u64,
+        deadline: TimerHandle,
+        /// Turns by which the deadline was put off because input was there.
+        put_off: u8,
+    },
+    /// Everything is cancelled, linger 0.
+    Aborting { token: u64 },
+}
+
+/// Use of a socket.
+pub(crate) enum Role {
+    Listener(Listener),
+    Connecting(Connecting),
+    Stream(Stream),
+    Datagram(Datagram),
+}
+
+/// A listening socket.
+#[derive(Default)]
+pub(crate) struct Listener {
+    pub(crate) accepting: Attempt,
+    pub(crate) trouble: Trouble,
+}
+
+/// What has gone wrong with an accept stream since its last connection.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Trouble {
+    #[default]
+    None,
+    /// A connection had ended while it waited, and the next one was asked for at once.
+    Skipped,
+    /// The stream has paused, the last time so long.
+    Paused { ms: u16 },
+}
+
+/// A socket that is being connected.
+#[derive(Default)]
+pub(crate) struct Connecting {
+    pub(crate) attempt: Attempt,
+    /// Last pause before the listener was asked again.
+    pub(crate) pause_ms: u16,
+}
+
+/// A request that is made again after a pause as long as it fails for the moment.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Attempt {
+    /// Nothing is asked for.
+    #[default]
+    None,
+    /// The kernel has it, or gets it with the next turn.
+    InKernel(OperationIndex),
+    /// It waits until its timer is due.
+    Pausing(OperationIndex, TimerHandle),
+}
+
+/// A connection.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) receiving: Receiving,
+    pub(crate) sending: Sending,
+}
+
+/// A datagram socket.
+#[derive(Default)]
+pub(crate) struct Datagram {
+    pub(crate) receiving: Receiving,
+    /// Its datagrams are all in the kernel.
+    pub(crate) backlog: Backlog,
+    /// Sends need no address.
+    pub(crate) has_peer: bool,
+    /// IPv4 addresses are given to the system in IPv6 form.
+    pub(crate) is_v6: bool,
+    /// Its datagrams may come merged.
+    pub(crate) is_coalescing: bool,
+}
+
+/// The receive side of a stream or of a datagram socket.
+#[derive(Default)]
+pub(crate) struct Receiving {
+    pub(crate) input: Input,
+    /// The last of the completions that are held; it leads to the first.
+    pub(crate) held: Option<HeldIndex>,
+    pub(crate) flow: Flow,
+    pub(crate) queue: WaitQueue,
+    /// Size of the buffers into which its stream receives.
+    pub(crate) section: Section,
     /// Full receives in a row, then small ones in a row: when to change the section.
     pub(crate) streak: u8,
-    /// Turns by which the deadline of a graceful close was put off because input was there.
-    pub(crate) put_off: u8,
     /// The turn in which its stream last delivered, and the bytes that it delivered in that turn.
     pub(crate) turn: u32,
     pub(crate) turn_bytes: u32,
-    /// Requests in the kernel: at most as many as there are operations.
-    pub(crate) in_kernel: u32,
-    /// Sends in the kernel, from the head of the queue on: each has a piece, of which a batch has at most 1,024.
-    pub(crate) batch_count: u16,
-    pub(crate) batch_bytes: u32,
-    /// Which span list the batch uses.
-    pub(crate) gather: u32,
-    pub(crate) receive_head: u32,
-    pub(crate) receive_tail: u32,
-    pub(crate) send_head: u32,
-    pub(crate) send_tail: u32,
-    pub(crate) send_bytes: u32,
-    pub(crate) send_count: u32,
-    pub(crate) held_head: u32,
-    pub(crate) held_tail: u32,
-    /// Deadline of a graceful close, or of the pause of an accept or a connect.
-    pub(crate) timer: u32,
-    pub(crate) backoff_ms: u16,
-    pub(crate) writable_token: u64,
-    pub(crate) close_token: u64,
-    /// The last receive stream, which may have ended.
-    pub(crate) stream: OperationId,
+    /// Its stream has used more than its share of a turn: it receives one buffer at a time.
+    pub(crate) is_rationed: bool,
+    /// The request is being cancelled by the driver itself (pause, or change of section).
+    pub(crate) is_disarming: bool,
+    /// The peer has ended its direction, or receiving has failed for good.
+    pub(crate) has_ended: bool,
+    /// It was told of a reset: its input has no orderly end any more.
+    pub(crate) is_broken: bool,
 }
 
-impl Entry {
-    pub(crate) fn new(endpoint: AnySocket, flags: Flags) -> Self {
-        Entry {
-            endpoint,
-            flags,
-            streak: 0,
-            put_off: 0,
-            turn: 0,
-            turn_bytes: 0,
-            in_kernel: 0,
-            batch_count: 0,
-            batch_bytes: 0,
-            gather: NONE,
-            receive_head: NONE,
-            receive_tail: NONE,
-            send_head: NONE,
-            send_tail: NONE,
-            send_bytes: 0,
-            send_count: 0,
-            held_head: NONE,
-            held_tail: NONE,
-            timer: NONE,
-            backoff_ms: 0,
-            writable_token: 0,
-            close_token: 0,
-            stream: OperationId::NONE,
-        }
-    }
-
-    /// True if the flag, or any of several, is set.
-    pub(crate) fn is(&self, flag: Flags) -> bool {
-        self.flags.is(flag)
-    }
-
-    pub(crate) fn set(&mut self, flag: Flags, value: bool) {
-        if value {
-            self.flags.0 |= flag.0;
-        } else {
-            self.flags.0 &= !flag.0;
-        }
-    }
-
-    /// Input of its receive stream is held until the stream is resumed.
-    pub(crate) fn is_holding(&self) -> bool {
-        self.is(Flags::PAUSED) && !self.is(Flags::PASSING)
-    }
-
-    /// The one send that was queued, and in the kernel, is gone.
-    pub(crate) fn forget_last_send(&mut self) {
-        self.in_kernel -= 1;
-        self.batch_count = 0;
-        (self.send_head, self.send_tail) = (NONE, NONE);
-        (self.send_bytes, self.send_count) = (0, 0);
-        self.set(Flags::PROMPT, false);
-    }
-
-    /// Nothing is queued and nothing is in the kernel.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.in_kernel == 0 && self.receive_head == NONE && self.send_head == NONE
-    }
+/// What was asked to be received.
+#[derive(Clone, Copy)]
+pub(crate) enum Input {
+    /// Nothing since the stream of that name, of which some completions may still wait for delivery.
+    None(Option<StreamName>),
+    /// A stream.
+    Stream(StreamName),
+    /// Single receives, of which the first one is in the kernel.
+    Queue { head: OperationIndex, tail: OperationIndex },
 }
 
-/// A datagram and what it needs to be sent, in a place of its own: the kernel looks at it until the send has ended.
+/// Name of a receive stream, good also after its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamName {
+    pub(crate) operation: OperationIndex,
+    pub(crate) generation: u32,
+}
+
+/// Whether a receive stream takes bytes from the kernel, and delivers them.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Flow {
+    #[default]
+    Open,
+    /// Nothing is taken, and what still comes is held.
+    Holding,
+    /// Nothing is taken, and what still comes is delivered.
+    Passing,
+}
+
+/// The queue in which a receive stream waits to be armed.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum WaitQueue {
+    #[default]
+    None,
+    /// Streams that found no buffer wait here.
+    Starved,
+    /// Streams that have had their share wait here.
+    Rationed,
+}
+
+/// The send side of a stream.
 #[derive(Default)]
-pub(crate) struct Envelope {
-    pub(crate) payload: Option<Payload>,
-    pub(crate) address: Option<SockAddr>,
-    pub(crate) spans: Vec<Span>,
+pub(crate) struct Sending {
+    pub(crate) head: Option<OperationIndex>,
+    pub(crate) tail: Option<OperationIndex>,
+    pub(crate) backlog: Backlog,
+    pub(crate) batch: Batch,
+    pub(crate) write: WriteSide,
 }
 
-/// Subject of an operation, with all that it owns.
-pub(crate) enum Body {
-    Accept,
-    /// The peer's address in the system's form; boxed, so that it stays in place.
-    Connect(Box<socket2::SockAddr>),
-    Receive,
-    ReceiveInto(Room),
-    Send(Payload),
-    SendDatagram(Box<Envelope>),
-    ShutdownWrite,
-    Timer {
-        handle: u32,
-        deadline_ns: u64,
+/// What is queued to be sent, and whether somebody waits for it to become less.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    /// Token of the `Writable` that is owed.
+    pub(crate) writable_token: u64,
+    pub(crate) bytes: u32,
+    pub(crate) count: u32,
+    pub(crate) owed: Owed,
+}
+
+/// When a `Writable` is to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Owed {
+    /// None is owed.
+    #[default]
+    Nothing,
+    /// When there is room: a send was refused.
+    Room,
+    /// When no send is queued any more.
+    Emptiness,
+}
+
+/// The request that sends, from the head of the queue on. At most one is in the kernel: two could reorder.
+#[derive(Clone, Copy)]
+pub(crate) enum Batch {
+    /// None is in the kernel.
+    None {
+        /// The socket is in the list of those with sends to hand over.
+        is_dirty: bool,
+        /// The last one was short: the end of the next one is waited for.
+        was_short: bool,
+    },
+    InKernel {
+        /// Operations of the queue, from its head on: each has a piece, of which there are at most 1,024.
+        count: u16,
+        bytes: u32,
+        /// The list of spans that it uses.
+        gather: Option<GatherIndex>,
+        /// A cancel of it is on its way.
+        is_cancelling: bool,
     },
 }
 
-/// One accepted operation.
-pub(crate) struct Operation {
-    pub(crate) token: u64,
-    pub(crate) submitted_ns: u64,
-    pub(crate) socket: u32,
-    /// The operation behind it in its queue.
-    pub(crate) next: u32,
-    /// Length of the payload or room, in bytes.
-    pub(crate) length: u32,
-    /// Bytes transferred so far.
-    pub(crate) done: u32,
-    /// No completion on success.
-    pub(crate) is_quiet: bool,
-    /// The kernel has it.
-    pub(crate) is_armed: bool,
-    /// The caller has cancelled it.
-    pub(crate) is_cancelled: bool,
-    /// The driver's own: it reports to nobody.
-    pub(crate) is_internal: bool,
-    pub(crate) body: Body,
+/// State of the direction to the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum WriteSide {
+    #[default]
+    Open,
+    /// `shutdown_write` was accepted: no more sends.
+    Shut,
+    /// A graceful close has shut it.
+    FinSent,
 }
 
-impl Operation {
-    pub(crate) fn new(token: u64, socket: u32, body: Body) -> Self {
-        Operation {
-            token,
-            submitted_ns: 0,
-            socket,
-            next: NONE,
-            length: 0,
-            done: 0,
-            is_quiet: false,
-            is_armed: false,
-            is_cancelled: false,
-            is_internal: false,
-            body,
+index!(
+    /// Index of a list of spans.
+    pub(crate) GatherIndex
+);
+index!(
+    /// Index of a completion that is held.
+    pub(crate) HeldIndex
+);
+
+impl Entry {
+    pub(crate) fn new(endpoint: AnySocket, role: Role) -> Self {
+        Entry { endpoint, closing: Closing::No, role }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        !matches!(self.closing, Closing::No)
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        matches!(self.closing, Closing::Aborting { .. })
+    }
+
+    pub(crate) fn is_listener(&self) -> bool {
+        matches!(self.role, Role::Listener(_))
+    }
+
+    pub(crate) fn is_datagram(&self) -> bool {
+        matches!(self.role, Role::Datagram(_))
+    }
+
+    /// The receive side, if the role has one.
+    #[inline]
+    pub(crate) fn find_receiving(&self) -> Option<&Receiving> {
+        match &self.role {
+            Role::Stream(stream) => Some(&stream.receiving),
+            Role::Datagram(datagram) => Some(&datagram.receiving),
+            Role::Listener(_) | Role::Connecting(_) => None,
         }
     }
 
-    /// The buffer it carries, to be handed back.
-    pub(crate) fn take_payload(&mut self) -> Option<Payload> {
-        match std::mem::replace(&mut self.body, Body::Accept) {
-            Body::Send(payload) => Some(payload),
-            Body::SendDatagram(envelope) => envelope.payload,
-            Body::ReceiveInto(room) => Some(room.into()),
-            other => {
-                self.body = other;
-                None
-            }
+    #[inline]
+    pub(crate) fn find_receiving_mut(&mut self) -> Option<&mut Receiving> {
+        match &mut self.role {
+            Role::Stream(stream) => Some(&mut stream.receiving),
+            Role::Datagram(datagram) => Some(&mut datagram.receiving),
+            Role::Listener(_) | Role::Connecting(_) => None,
+        }
+    }
+
+    /// The receive side of a socket that receives.
+    #[inline]
+    pub(crate) fn receiving(&self) -> &Receiving {
+        self.find_receiving().expect("only streams and datagram sockets receive")
+    }
+
+    #[inline]
+    pub(crate) fn receiving_mut(&mut self) -> &mut Receiving {
+        self.find_receiving_mut().expect("only streams and datagram sockets receive")
+    }
+
+    /// The send side of a stream.
+    #[inline]
+    pub(crate) fn sending(&self) -> &Sending {
+        let Role::Stream(stream) = &self.role else { unreachable!("only streams queue their sends") };
+        &stream.sending
+    }
+
+    #[inline]
+    pub(crate) fn sending_mut(&mut self) -> &mut Sending {
+        let Role::Stream(stream) = &mut self.role else { unreachable!("only streams queue their sends") };
+        &mut stream.sending
+    }
+
+    pub(crate) fn datagram(&self) -> &Datagram {
+        let Role::Datagram(datagram) = &self.role else { unreachable!("the socket was asked for its class") };
+        datagram
+    }
+
+    pub(crate) fn datagram_mut(&mut self) -> &mut Datagram {
+        let Role::Datagram(datagram) = &mut self.role else { unreachable!("the socket was asked for its class") };
+        datagram
+    }
+
+    /// What is queued to be sent, if the role sends.
+    #[inline]
+    pub(crate) fn backlog_mut(&mut self) -> Option<&mut Backlog> {
+        match &mut self.role {
+            Role::Stream(stream) => Some(&mut stream.sending.backlog),
+            Role::Datagram(datagram) => Some(&mut datagram.backlog),
+            Role::Listener(_) | Role::Connecting(_) => None,
+        }
+    }
+
+    /// The batch is on its way to the kernel. `is_lazy`: it is all quiet, whole, and nothing is queued behind it.
+    #[inline]
+    pub(crate) fn start_batch(&mut self, batch: Batch, is_lazy: bool) -> Notice {
+        let is_closing = self.is_closing();
+        let sending = self.sending_mut();
+        let was_short = matches!(sending.batch, Batch::None { was_short: true, .. });
+        let waits = was_short || is_closing || sending.backlog.owed != Owed::Nothing;
+        sending.batch = batch;
+        if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
+    }
+
+    /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps
+    /// it to itself: then the next one hears of a broken pipe. The driver remembers.
+    pub(crate) fn note_reset(&mut self, error: Error) {
+        let is_broken = match error.kind() {
+            ErrorKind::ConnectionReset => true,
+            ErrorKind::BrokenPipe => !self.endpoint.has_peer(),
+            _ => false,
+        };
+        self.receiving_mut().is_broken |= is_broken;
+    }
+
+    /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
+    /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
+    pub(crate) fn end_of_input(&mut self) -> Result<(), Error> {
+        if self.is_aborting() {
+            return Err(Error::new(ErrorKind::Cancelled));
+        }
+        let is_shut = matches!(&self.role, Role::Stream(stream) if stream.sending.write != WriteSide::Open);
+        let had_ended = self.receiving().has_ended || is_shut;
+        let is_broken = self.receiving().is_broken || !(had_ended || self.endpoint.has_peer());
+        let receiving = self.receiving_mut();
+        (receiving.has_ended, receiving.is_broken) = (true, is_broken);
+        if is_broken { Err(Error::new(ErrorKind::ConnectionReset)) } else { Ok(()) }
+    }
+
+    /// No operation is left, so that nothing is in the kernel either.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &self.role {
+            Role::Listener(listener) => listener.accepting.operation().is_none(),
+            Role::Connecting(connecting) => connecting.attempt.operation().is_none(),
+            Role::Stream(stream) => stream.receiving.input.head().is_none() && stream.sending.head.is_none(),
+            Role::Datagram(datagram) => datagram.receiving.input.head().is_none() && datagram.backlog.count == 0,
         }
     }
 }
 
-const _: () = assert!(size_of::<Entry>() <= 112 && size_of::<Operation>() <= 80);
+impl Attempt {
+    pub(crate) fn operation(self) -> Option<OperationIndex> {
+        match self {
+            Attempt::None => None,
+            Attempt::InKernel(operation) | Attempt::Pausing(operation, _) => Some(operation),
+        }
+    }
+}
+
+impl Sending {
+    /// True if one operation is queued, all in one piece, and its end is nothing more than that.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        let Sending { backlog, batch, .. } = self;
+        let is_alone = matches!(batch, Batch::InKernel { gather: None, is_cancelling: false, .. });
+        is_alone && backlog.count == 1 && backlog.owed == Owed::Nothing
+    }
+
+    /// The one send that was queued, and in the kernel, is gone.
+    #[inline]
+    pub(crate) fn forget_last(&mut self) {
+        (self.head, self.tail, self.batch) = (None, None, Batch::default());
+        (self.backlog.bytes, self.backlog.count) = (0, 0);
+    }
+}
+
+impl Receiving {
+    pub(crate) fn is_holding(&self) -> bool {
+        self.flow == Flow::Holding
+    }
+}
+
+impl Input {
+    /// The operation that is in the kernel, or would be if the stream were armed.
+    #[inline]
+    pub(crate) fn head(self) -> Option<OperationIndex> {
+        match self {
+            Input::None(_) => None,
+            Input::Stream(stream) => Some(stream.operation),
+            Input::Queue { head, .. } => Some(head),
+        }
+    }
+
+    /// The operation of a stream.
+    #[inline]
+    pub(crate) fn stream(self) -> Option<OperationIndex> {
+        if let Input::Stream(stream) = self { Some(stream.operation) } else { None }
+    }
+
+    /// The last stream, which may have ended.
+    pub(crate) fn last_stream(self) -> Option<StreamName> {
+        match self {
+            Input::None(stream) => stream,
+            Input::Stream(stream) => Some(stream),
+            Input::Queue { .. } => None,
+        }
+    }
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Input::None(None)
+    }
+}
+
+impl Batch {
+    pub(crate) fn count(self) -> u32 {
+        if let Batch::InKernel { count, .. } = self { u32::from(count) } else { 0 }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch::None { is_dirty: false, was_short: false }
+    }
+}
+
+// What an idle connection costs; see docs/performance.md.
+const _: () = assert!(size_of::<Entry>() <= 112 && size_of::<Option<Entry>>() == size_of::<Entry>());

@@ -1,21 +1,21 @@
 //! The calls that queue an operation: checked here, handed over by the next turn.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Driver;
-use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind, Refused};
 use crate::base::id::{OperationId, SocketId};
-use crate::base::slots::NONE;
-use crate::base::time;
-use crate::base::timer::Due;
-use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, Origin, Request};
+use crate::base::index::OperationIndex;
+use crate::driver::accept::start_accept;
+use crate::driver::backlog::{Outgoing, refused};
 use crate::driver::completion::{Completion, Outcome};
+use crate::driver::datagram::resolve_datagram;
 use crate::driver::mailbox::Message;
-use crate::driver::operation::{Operation, Payload, Room};
-use crate::driver::socket::{Body, Entry, Flags, Operation as Queued};
-use crate::socket::{AcceptedSocket, AnySocket, Class, ConnectOptions, ListenOptions};
+use crate::driver::operation::{CloseMode, Operation, Payload, ReceiveBuffer};
+use crate::driver::receive::check_receive;
+use crate::driver::send::check_send;
+use crate::driver::timer::start_timer;
 
 impl Driver {
     /// Hands over any operation; each is also a method of its own. `Close` and `Adopt` return [`OperationId::NONE`]:
@@ -30,16 +30,16 @@ impl Driver {
                 refuse(self.connect(address.clone(), &options, token), || Operation::Connect { address, options })
             }
             Operation::Receive { socket } => refuse(self.receive(socket, token), || Operation::Receive { socket }),
-            Operation::ReceiveInto { socket, room } => {
-                let accepted = self.receive_into(socket, room, token);
-                accepted.map_err(|refused| refused.map(|room| Operation::ReceiveInto { socket, room }))
+            Operation::ReceiveInto { socket, buffer } => {
+                let accepted = self.receive_into(socket, buffer, token);
+                accepted.map_err(|refused| refused.map(|buffer| Operation::ReceiveInto { socket, buffer }))
             }
             Operation::Send { socket, payload, quiet } => {
-                let accepted = self.queue_send(socket, payload, quiet, token);
+                let accepted = self.send_payload(socket, payload, quiet, token);
                 accepted.map_err(|refused| refused.map(|payload| Operation::Send { socket, payload, quiet }))
             }
             Operation::SendTo { socket, to, payload, quiet } => {
-                let accepted = self.queue_datagram(socket, Some(to), payload, quiet, token);
+                let accepted = self.send_datagram(socket, to, payload, quiet, token);
                 accepted.map_err(|refused| refused.map(|payload| Operation::SendTo { socket, to, payload, quiet }))
             }
             Operation::ShutdownWrite { socket } => {
@@ -53,7 +53,7 @@ impl Driver {
             Operation::Adopt { socket } => match self.adopt(socket) {
                 Ok(socket) => {
                     let outcome = Outcome::Adopted;
-                    self.push(Completion { token, operation: OperationId::NONE, socket, more: false, outcome });
+                    self.core.push(Completion { token, operation: OperationId::NONE, socket, more: false, outcome });
                     Ok(OperationId::NONE)
                 }
                 Err(refused) => Err(refused.map(|socket| Operation::Adopt { socket })),
@@ -61,85 +61,42 @@ impl Driver {
         }
     }
 
-    /// Opens a listener, ready for [`accept`](Self::accept). Errors: `AddressInUse`, `PermissionDenied`,
-    /// `DescriptorLimit`, `Busy` (`sockets_max`), `InvalidInput` with the [`Setting`](crate::Setting) for a time out of range,
-    /// or what the system says.
-    pub fn listen(&mut self, address: impl Into<Address>, options: &ListenOptions) -> Result<SocketId, Error> {
-        self.check_open()?;
-        let address = address.into().unmapped();
-        options.check_for(&address)?;
-        let endpoint = self.profile.network.listener(&address, options)?;
-        self.attach_new(endpoint, Flags::LISTENER)
+    /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
+    ///
+    /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
+    pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = self.core.resolve(listener)?;
+        self.core.check_operations()?;
+        start_accept(&mut self.core, index, token)
     }
 
-    /// Makes an unattached socket this driver's own. It never moves again.
+    /// Starts a stream of received bytes in pool buffers. It goes on until the peer's end, an error, or a cancel; an idle
+    /// connection holds no buffer. On a datagram socket each report is one datagram, and only a cancel or a close ends it.
     ///
-    /// Errors: `Busy` (`sockets_max`), `InvalidInput` for a socket of another type, `ForeignSocket` for one of another make
-    /// or simulated network, or what the system says; the socket comes back.
-    pub fn adopt(&mut self, socket: impl Into<AcceptedSocket>) -> Result<SocketId, Refused<AcceptedSocket>> {
-        let AcceptedSocket { socket, nonblocking, is_fresh } = socket.into();
-        let back = |socket| AcceptedSocket { socket, nonblocking, is_fresh };
-        if !self.profile.network.has(&socket) {
-            return Err(Refused::new(ErrorKind::ForeignSocket, back(socket)));
-        }
-        let attached = match self.prepare(&socket, nonblocking, is_fresh, Flags::default()) {
-            Ok(flags) => self.attach(socket, flags, if is_fresh { Origin::Own } else { Origin::Foreign }),
-            Err(error) => Err(Refused { error, value: socket }),
-        };
-        attached.map_err(|refused| refused.map(back))
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `ReceiveActive`, `Busy` (`operations_max`).
+    pub fn receive(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = check_receive(&self.core, socket)?;
+        self.core.check_operations()?;
+        self.parts.receives.start_stream(&mut self.core, index, token)
     }
 
-    /// Connects to a peer. The completion carries the new socket's id; a connect that fails leaves no socket behind. While
-    /// a listener has no room for one more connection it waits; only TCP gives up by itself after some time.
+    /// Receives once into the caller's buffer, at most its length. Several queue up in order.
     ///
-    /// Errors: `Busy` (`sockets_max`, `operations_max`), `DescriptorLimit`, `InvalidInput` (port 0, `bind` of another family,
-    /// or, with the [`Setting`](crate::Setting), a time out of range), or what the system says of the socket.
-    pub fn connect(
+    /// Errors, with the buffer: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
+    pub fn receive_into(
         &mut self,
-        address: impl Into<Address>,
-        options: &ConnectOptions,
+        socket: SocketId,
+        buffer: impl Into<ReceiveBuffer>,
         token: u64,
-    ) -> Result<OperationId, Error> {
-        self.check_open()?;
-        self.check_operations()?;
-        let address = address.into().unmapped();
-        let options = &options.checked_for(&address)?;
-        let system_address = address.to_system()?;
-        let endpoint = self.profile.network.connector(&address, options)?;
-        self.prepare(&endpoint, None, true, Flags::CONNECTING)?;
-        if system_address.is_unix() {
-            // Asked again by our own timer: a kernel that waits for room at the listener takes a thread for it.
-            endpoint.set_nonblocking(true)?;
+    ) -> Result<OperationId, Refused<ReceiveBuffer>> {
+        let buffer = buffer.into();
+        let checked = check_receive(&self.core, socket).and_then(|index| self.core.check_operations().map(|()| index));
+        match checked {
+            Ok(index) => self.parts.receives.queue_receive_into(&mut self.core, index, buffer, token),
+            Err(error) => Err(Refused { error, value: buffer }),
         }
-        let id = self.attach(endpoint, Flags::CONNECTING, Origin::Own)?;
-        let index = id.key().index();
-        let body = Body::Connect(Box::new(system_address));
-        let operation = self.insert(Queued::new(token, index, body));
-        self.sockets[index].receive_head = operation;
-        self.hand_over_connect(operation);
-        Ok(self.operation_id(self.operations.key(operation)))
-    }
-
-    /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
-    pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
-        self.check_open()?;
-        self.check_operations()?;
-        // The turn's clock may be old by the time the caller has worked: a timer must not fire early.
-        let deadline_ns = time::after(self.profile.clock.now_ns(), after);
-        let operation = self.insert(Queued::new(token, NONE, Body::Timer { handle: 0, deadline_ns }));
-        let handle = self.timers.insert(deadline_ns, Due::Operation(operation));
-        self.operations[operation].body = Body::Timer { handle, deadline_ns };
-        Ok(self.operation_id(self.operations.key(operation)))
-    }
-
-    /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
-    ///
-    /// Errors: `Stale` if it has completed already.
-    //= CANCEL-1
-    pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
-        let index = self.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
-        self.cancel_index(index);
-        Ok(())
     }
 
     /// Sends all bytes of the payload, in order with the other sends of this socket; on a datagram socket that has a peer,
@@ -153,7 +110,7 @@ impl Driver {
         payload: impl Into<Payload>,
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_send(socket, payload.into(), false, token)
+        self.send_payload(socket, payload.into(), false, token)
     }
 
     /// As [`send`](Self::send), but completes only if it fails; the payload is dropped once the kernel has let go of it.
@@ -163,19 +120,70 @@ impl Driver {
         payload: impl Into<Payload>,
         token: u64,
     ) -> Result<OperationId, Refused<Payload>> {
-        self.queue_send(socket, payload.into(), true, token)
+        self.send_payload(socket, payload.into(), true, token)
     }
 
-    /// Receives once into the caller's room, at most its length. Several queue up in order.
+    /// Sends one datagram, which may be empty, to an address. It goes out whole or not at all. One to port 0, or from an
+    /// IPv4 socket to an IPv6 address, completes with `InvalidInput`.
     ///
-    /// Errors, with the room: `Stale`, `InvalidInput` (empty), `NotConnected`, `ReceiveActive`, `Busy`.
-    pub fn receive_into(
+    /// Errors, with the payload: `Stale`, `InvalidInput` (not a datagram socket, too many pieces, 2 GiB or more), `Busy` (a `Writable`
+    /// completion with this token follows when there is room again).
+    pub fn send_to(
         &mut self,
         socket: SocketId,
-        room: impl Into<Room>,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
         token: u64,
-    ) -> Result<OperationId, Refused<Room>> {
-        self.queue_receive_into(socket, room.into(), token)
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.send_datagram(socket, to, payload.into(), false, token)
+    }
+
+    /// As [`send_to`](Self::send_to), but completes only if it fails.
+    pub fn send_to_quiet(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: impl Into<Payload>,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        self.send_datagram(socket, to, payload.into(), true, token)
+    }
+
+    /// Ends the write side once everything queued before has been sent; receiving goes on.
+    ///
+    /// Errors: `Stale`, `InvalidInput` (a listener), `NotConnected`, `WriteClosed`, `Busy` (`operations_max`).
+    pub fn shutdown_write(&mut self, socket: SocketId, token: u64) -> Result<OperationId, Error> {
+        let index = check_send(&self.core, socket)?;
+        self.core.check_operations()?;
+        Ok(self.parts.sends.queue_shutdown(&mut self.core, index, token))
+    }
+
+    /// A completion after some time. Errors: `Busy` (`operations_max`), `Closed`.
+    pub fn timer(&mut self, after: Duration, token: u64) -> Result<OperationId, Error> {
+        self.core.check_open()?;
+        self.core.check_operations()?;
+        Ok(start_timer(&mut self.core, after, token))
+    }
+
+    /// Asks for an operation to end early. It still completes once, with its true result or `Cancelled`.
+    ///
+    /// Errors: `Stale` if it has completed already.
+    //= CANCEL-1
+    pub fn cancel(&mut self, operation: OperationId) -> Result<(), Error> {
+        let index = self.core.resolve_operation(operation).ok_or(Error::new(ErrorKind::Stale))?;
+        self.parts.cancel_operation(&mut self.core, index);
+        Ok(())
+    }
+
+    /// Closes a socket or listener. The id is stale at once; pending operations end first; then `Closed` comes with this
+    /// token, the socket's last completion.
+    ///
+    /// Errors: `Stale` if it is closing or closed already.
+    //= CLOSE-1
+    pub fn close(&mut self, socket: SocketId, mode: CloseMode, token: u64) -> Result<(), Error> {
+        let index = self.core.resolve(socket)?;
+        self.parts.begin_close(&mut self.core, index, mode, token);
+        Ok(())
     }
 
     /// In the order in which each submitter put it in.
@@ -195,144 +203,63 @@ impl Driver {
         if let Err(Refused { error, value }) = self.submit(operation, token) {
             let outcome = Outcome::Refused { error, value: Box::new(value) };
             let (operation, socket) = (OperationId::NONE, SocketId::NONE);
-            self.push(Completion { token, operation, socket, more: false, outcome });
+            self.core.push(Completion { token, operation, socket, more: false, outcome });
         }
+    }
+
+    fn send_payload(
+        &mut self,
+        socket: SocketId,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let (core, parts) = (&mut self.core, &mut self.parts);
+        let index = match core.resolve(socket) {
+            Ok(index) => index,
+            Err(error) => return Err(refused(core, error.kind(), payload)),
+        };
+        if !core.sockets[index].is_datagram() {
+            return parts.sends.queue_send(core, &mut parts.backlogs, index, payload, is_quiet, token);
+        }
+        let send = Outgoing { payload, is_quiet, token };
+        let (id, after) = parts.datagrams.queue_datagram(core, &mut parts.backlogs, index, None, send)?;
+        parts.follow(core, after);
+        Ok(id)
+    }
+
+    fn send_datagram(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        payload: Payload,
+        is_quiet: bool,
+        token: u64,
+    ) -> Result<OperationId, Refused<Payload>> {
+        let (core, parts) = (&mut self.core, &mut self.parts);
+        let index = match resolve_datagram(&*core, socket) {
+            Ok(index) => index,
+            Err(error) => return Err(refused(core, error.kind(), payload)),
+        };
+        let send = Outgoing { payload, is_quiet, token };
+        let (id, after) = parts.datagrams.queue_datagram(core, &mut parts.backlogs, index, Some(to), send)?;
+        parts.follow(core, after);
+        Ok(id)
     }
 
     fn cancel_token(&mut self, token: u64) {
-        let matches: Vec<u32> = self.operations.indices().filter(|index| self.is_token(*index, token)).collect();
+        let matches: Vec<OperationIndex> =
+            self.core.operations.indices().filter(|index| self.is_token(*index, token)).collect();
         for index in matches {
             // An earlier cancel of this round may have ended it.
-            if self.operations.get(index).is_some() && self.is_token(index, token) {
-                self.cancel_index(index);
+            if self.core.operations.get(index).is_some() && self.is_token(index, token) {
+                self.parts.cancel_operation(&mut self.core, index);
             }
         }
     }
 
-    fn is_token(&self, index: u32, token: u64) -> bool {
-        self.operations[index].token == token && !self.operations[index].is_internal
-    }
-
-    pub(super) fn cancel_index(&mut self, index: u32) {
-        match self.operations[index].body {
-            Body::Timer { handle, .. } => {
-                self.timers.remove(handle);
-                self.fail(index, Error::new(ErrorKind::Cancelled));
-            }
-            Body::Send(_) | Body::ShutdownWrite => self.cancel_send(index),
-            Body::Accept => self.cancel_accept(index),
-            Body::Connect(_) => self.cancel_connect(index),
-            Body::SendDatagram(..) => self.cancel_in_kernel(index),
-            Body::Receive | Body::ReceiveInto(_) => self.cancel_receive(index),
-        }
-    }
-
-    /// Asks the back end, once, to end the request of an operation.
-    pub(super) fn cancel_in_kernel(&mut self, index: u32) {
-        let operation = &mut self.operations[index];
-        if !std::mem::replace(&mut operation.is_cancelled, true) && operation.is_armed {
-            self.request_cancel(index);
-        }
-    }
-
-    pub(super) fn request_cancel(&mut self, index: u32) {
-        let socket = self.operations[index].socket;
-        let handle = self.sockets[socket].endpoint.handle();
-        let key = self.operations.key(index);
-        self.requests.push(Request { key, socket, handle, action: Action::Cancel });
-    }
-
-    /// Gives an operation's request to the back end, at the next turn.
-    pub(super) fn hand_over(&mut self, index: u32, action: Action) {
-        let operation = &mut self.operations[index];
-        operation.is_armed = true;
-        let socket = operation.socket;
-        let entry = &mut self.sockets[socket];
-        entry.in_kernel += 1;
-        self.in_kernel += 1;
-        let handle = entry.endpoint.handle();
-        self.requests.push(Request { key: self.operations.key(index), socket, handle, action });
-    }
-
-    /// The kernel no longer holds an operation's request.
-    pub(super) fn taken_back(&mut self, index: u32) {
-        let operation = &mut self.operations[index];
-        operation.is_armed = false;
-        self.sockets[operation.socket].in_kernel -= 1;
-        self.in_kernel -= 1;
-    }
-
-    pub(super) fn expire(&mut self, index: u32) {
-        if let Body::Timer { deadline_ns, .. } = self.operations[index].body {
-            self.counters.latency(LatencyKind::TimerLag, self.now_ns.saturating_sub(deadline_ns));
-        }
-        self.complete(index, Outcome::Expired);
-    }
-
-    pub(super) fn check_open(&self) -> Result<(), Error> {
-        if self.is_shut { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
-    }
-
-    //= LIMIT-1
-    pub(super) fn check_operations(&self) -> Result<(), Error> {
-        let is_full = self.user_operations >= self.config.operations_max as usize;
-        if is_full { Err(Error::new(ErrorKind::Busy)) } else { Ok(()) }
-    }
-
-    /// Puts an operation into its table, after `check_operations`.
-    pub(super) fn insert(&mut self, mut operation: Queued) -> u32 {
-        operation.submitted_ns = self.now_ns;
-        if !operation.is_internal {
-            self.user_operations += 1;
-            self.counters.totals.requests += 1;
-        }
-        let inserted = self.operations.insert(operation);
-        inserted.unwrap_or_else(|_| unreachable!("operations_max + one per socket are provided for")).index()
-    }
-
-    /// What kind of socket it is, in the mode that the back end needs.
-    fn prepare(
-        &self,
-        endpoint: &AnySocket,
-        nonblocking: Option<bool>,
-        is_fresh: bool,
-        mut flags: Flags,
-    ) -> Result<Flags, Error> {
-        self.check_open()?;
-        if !is_fresh {
-            let class = endpoint.class()?;
-            flags.set_if(Flags::LISTENER, class == Class::Listener);
-            flags.set_if(Flags::DATAGRAM, class == Class::Datagram);
-            flags.set_if(Flags::V6, class == Class::Datagram && endpoint.is_v6());
-            flags.set_if(Flags::HAS_PEER, endpoint.has_peer());
-        }
-        // The mode belongs to the open file: others may share a listener, and none of them may block in accept.
-        let wanted = flags.is(Flags::LISTENER) || self.profile.is_nonblocking;
-        if nonblocking != Some(wanted) {
-            endpoint.set_nonblocking(wanted)?;
-        }
-        Ok(flags)
-    }
-
-    /// A socket that this driver has just made.
-    pub(super) fn attach_new(&mut self, endpoint: AnySocket, flags: Flags) -> Result<SocketId, Error> {
-        self.prepare(&endpoint, None, true, flags)?;
-        Ok(self.attach(endpoint, flags, Origin::Own)?)
-    }
-
-    fn attach(&mut self, endpoint: AnySocket, flags: Flags, origin: Origin) -> Result<SocketId, Refused<AnySocket>> {
-        let key = match self.sockets.insert(Entry::new(endpoint, flags)) {
-            Ok(key) => key,
-            Err(entry) => return Err(Refused::new(ErrorKind::Busy, entry.endpoint)),
-        };
-        let endpoint = &self.sockets[key.index()].endpoint;
-        match self.provider.attach(key.index(), endpoint, origin) {
-            Ok(()) => Ok(SocketId::new(self.number.number, key)),
-            Err(error) => {
-                let entry = self.sockets.remove(key.index()).expect("inserted above");
-                Err(Refused { error, value: entry.endpoint })
-            }
-        }
+    fn is_token(&self, index: OperationIndex, token: u64) -> bool {
+        self.core.operations[index].token == token && !self.core.operations[index].is_internal
     }
 }
 

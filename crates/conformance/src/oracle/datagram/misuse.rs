@@ -1,6 +1,6 @@
 //! Calls that must be refused, and change nothing.
 
-use raon_provider::{BindOptions, CloseMode, ErrorKind, Payload, Room, SocketId};
+use raon_provider::{BindOptions, CloseMode, ErrorKind, Payload, ReceiveBuffer, SocketId};
 
 use super::model::Port;
 use super::play::Player;
@@ -53,7 +53,7 @@ impl Player {
         assert_eq!(refusal(driver.shutdown_write(id, 0)), ErrorKind::InvalidInput);
         let accept = refusal(driver.accept(id, 0));
         assert!(matches!(accept, ErrorKind::InvalidInput | ErrorKind::Busy), "{accept:?}");
-        let into = refusal(driver.receive_into(id, Room::Vec(vec![0; 9]), 0));
+        let into = refusal(driver.receive_into(id, ReceiveBuffer::Vec(vec![0; 9]), 0));
         assert!(matches!(into, ErrorKind::InvalidInput | ErrorKind::ReceiveActive | ErrorKind::Busy), "{into:?}");
         let nested = Payload::Gather(vec![Payload::Gather(vec![Payload::Vec(vec![1])])]);
         assert_eq!(refusal(driver.send_to(id, address, nested, 0)), ErrorKind::InvalidInput);

@@ -17,7 +17,7 @@ use crate::driver::Driver;
 use crate::driver::completion::{Completions, Outcome};
 use crate::driver::operation::CloseMode;
 use crate::socket::{AcceptedSocket, BindOptions, ListenOptions};
-use crate::{ErrorKind, Feature, Operation, Room};
+use crate::{ErrorKind, Feature, Operation, ReceiveBuffer};
 
 /// A driver on a completion port, and that port.
 struct Iocps {
@@ -290,12 +290,12 @@ fn a_cancel_that_comes_after_the_end_does_no_harm() {
             // Perhaps it has arrived, and its completion waits in the port: it is the answer of this request or the next.
             driver.cancel(receive).unwrap();
             let outcome = await_token(&mut driver, 1);
-            let early = matches!(&outcome, Outcome::ReceivedInto(Room::Vec(bytes)) if bytes[..] == [round]);
+            let early = matches!(&outcome, Outcome::ReceivedInto(ReceiveBuffer::Vec(bytes)) if bytes[..] == [round]);
             if !early {
                 assert_eq!(outcome.error().map(|error| error.kind()), Some(ErrorKind::Cancelled));
                 driver.receive_into(socket, vec![0; 16], 2).unwrap();
                 let later = await_token(&mut driver, 2);
-                assert!(matches!(later, Outcome::ReceivedInto(Room::Vec(bytes)) if bytes[..] == [round]));
+                assert!(matches!(later, Outcome::ReceivedInto(ReceiveBuffer::Vec(bytes)) if bytes[..] == [round]));
             }
         }
     }

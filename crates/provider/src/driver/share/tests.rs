@@ -15,6 +15,7 @@ use crate::base::id::SocketId;
 use crate::base::kind::Kind;
 use crate::base::wake::Wake;
 use crate::contract::{Event, EventResult, Opened, Origin, Profile, Provider, Request, RequestKey};
+use crate::driver::Driver;
 use crate::driver::completion::Completions;
 use crate::memory::buffer::BufferPool;
 use crate::socket::{AcceptedSocket, AnySocket};
@@ -209,11 +210,11 @@ fn eight_buffers(config: &mut Config) {
 
 /// Streams that were armed may have no bytes, so that nothing would come of a wait.
 #[test]
-fn the_driver_does_not_sleep_while_streams_in_line_could_be_armed() {
+fn the_driver_does_not_sleep_while_streams_in_a_queue_could_be_armed() {
     let mut rig = Rig::new(20, eight_buffers);
     let denied: Vec<_> = (0..20).map(|place| (place, Say::NoBuffers)).collect();
     rig.turn(&denied);
-    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.shares.is_behind())).collect();
+    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.parts.receives.is_behind())).collect();
     assert_eq!(turns, [(8, true), (8, true), (4, false), (0, false)]);
 }
 
@@ -224,7 +225,7 @@ fn rationed_streams_are_not_forgotten_behind_starved_ones() {
     rig.sockets[..8].iter().for_each(|socket| rig.driver.pause_intake(*socket).unwrap());
     rig.turn(&denied);
     rig.sockets[..8].iter().for_each(|socket| rig.driver.resume(*socket).unwrap());
-    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.shares.is_behind())).collect();
+    let turns: Vec<_> = (0..4).map(|_| (rig.turn(&[]).len(), rig.driver.parts.receives.is_behind())).collect();
     assert_eq!(turns, [(8, true), (4, true), (4, false), (0, false)]);
 }
 
