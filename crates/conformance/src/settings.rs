@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use raon_provider::{
     BindOptions, CloseMode, Completions, Config, ConnectOptions, Driver, Error, ErrorKind, FaultRates, Faults, Kind,
-    ListenOptions, Outcome, Rung,
+    ListenOptions, Outcome, SetupTier,
 };
 
 use crate::bounds::is_first_of_its_kind;
@@ -94,7 +94,7 @@ pub fn any_combination_works_or_is_refused_by_name(setup: &Setup) {
             NUMBERS[random.below(NUMBERS.len())](&mut config, VALUES[random.below(VALUES.len())]);
         }
         TIMES[random.below(TIMES.len())](&mut config, MOMENTS[random.below(MOMENTS.len())]);
-        config.uring.rung_first = [Rung::Defer, Rung::Coop, Rung::Plain][random.below(3)];
+        config.uring.tier_first = [SetupTier::Defer, SetupTier::Coop, SetupTier::Plain][random.below(3)];
         for switch in [
             &mut config.uring.multishot_accept,
             &mut config.uring.multishot_receive,

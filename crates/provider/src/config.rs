@@ -20,7 +20,7 @@ pub use faults::{FaultRates, Faults};
 pub use iocp::IocpConfig;
 pub use rio::RioConfig;
 pub use sim::SimConfig;
-pub use uring::{Rung, UringConfig};
+pub use uring::{SetupTier, UringConfig};
 
 use crate::base::error::Error;
 use crate::base::kind::Kind;
@@ -90,7 +90,7 @@ pub struct Config {
     pub rio: RioConfig,
     /// Settings of the simulated back end.
     pub sim: SimConfig,
-    /// For tests: everything goes wrong that may, see [`Faulty`](crate::Faulty). `None`: nothing is made worse than it is.
+    /// Faults that the driver adds around its back end, for tests. `None`: nothing is made worse than it is.
     pub faults: Option<Faults>,
 }
 

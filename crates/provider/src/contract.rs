@@ -52,24 +52,25 @@ pub(crate) enum Action {
     /// Receive once into the span.
     ReceiveInto(SpanMut),
     /// Send the span.
-    Send(Span, Notice),
+    Send(Span, CompletionMode),
     /// Send the spans in order, as one.
-    SendList(SpanList, Notice),
+    SendList(SpanList, CompletionMode),
     /// Receive datagrams into pool buffers of the section, until cancelled.
     ReceiveDatagrams(Section, Arrival),
     /// Send the spans as one datagram. Several of a socket may be under way.
-    SendDatagram(SpanList, Target, Notice),
+    SendDatagram(SpanList, Target, CompletionMode),
     /// End the request of this key: its final event follows, `Cancelled` or its true result.
     Cancel,
 }
 
-/// When the driver needs to know that a send has ended.
+/// Report that the driver wants of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Notice {
-    /// As soon as it has: something waits for it.
-    Prompt,
-    /// With whatever is reported next: all of it is quiet, and nothing is queued behind it. A wait need not end for it.
-    Lazy,
+pub(crate) enum CompletionMode {
+    /// Its end, whatever it is: something waits for it.
+    Always,
+    /// A failure. All of it is quiet and nothing is queued behind it: success is reported with whatever comes next, and a wait
+    /// need not end for it.
+    OnError,
 }
 
 /// Number of buffers that a receive stream delivers before its request ends.
@@ -131,7 +132,7 @@ pub(crate) enum EventResult {
     Datagrams(Buffer, SocketAddr, u16),
     /// A datagram from there did not fit into a buffer of the section and is gone.
     Truncated(SocketAddr),
-    /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Prompt`.
+    /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Always`.
     Sent(usize),
     /// It failed; `NoBuffers` on a receive means: again when buffers are back, `Busy` on a connect: again after a while.
     /// With `more`, on datagrams: it goes on.

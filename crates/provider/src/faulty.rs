@@ -21,7 +21,9 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::random::{Random, SharedRandom};
 use crate::base::wake::{Wake, Waker};
 use crate::config::{FaultRates, Faults};
-use crate::contract::{Action, Event, EventResult, Notice, Opened, Origin, Profile, Provider, Request, RequestKey};
+use crate::contract::{
+    Action, CompletionMode, Event, EventResult, Opened, Origin, Profile, Provider, Request, RequestKey,
+};
 use crate::memory::buffer::BufferPool;
 use crate::memory::{Span, SpanMut};
 use crate::platform::RawHandle;
@@ -172,11 +174,11 @@ impl Faulty {
     fn cut(&mut self, mut request: Request) -> Request {
         request.action = match request.action {
             Action::Send(span, _) if self.dice.falls(self.rates.send_short) => {
-                Action::Send(self.part(span), Notice::Prompt)
+                Action::Send(self.part(span), CompletionMode::Always)
             }
             Action::SendList(list, _) if self.dice.falls(self.rates.send_short) => {
                 let first = list.with(|spans| spans.iter().copied().find(|span| span.length > 0));
-                first.map_or(request.action, |span| Action::Send(self.part(span), Notice::Prompt))
+                first.map_or(request.action, |span| Action::Send(self.part(span), CompletionMode::Always))
             }
             Action::ReceiveInto(span) if self.dice.falls(self.rates.receive_short) => {
                 let length = 1 + self.dice.below(span.length as u64) as usize;
@@ -296,9 +298,9 @@ impl Faulty {
 /// What comes late must end the wait: the driver has stopped to think about it.
 fn prompt(mut request: Request) -> Request {
     request.action = match request.action {
-        Action::Send(span, _) => Action::Send(span, Notice::Prompt),
-        Action::SendList(list, _) => Action::SendList(list, Notice::Prompt),
-        Action::SendDatagram(list, target, _) => Action::SendDatagram(list, target, Notice::Prompt),
+        Action::Send(span, _) => Action::Send(span, CompletionMode::Always),
+        Action::SendList(list, _) => Action::SendList(list, CompletionMode::Always),
+        Action::SendDatagram(list, target, _) => Action::SendDatagram(list, target, CompletionMode::Always),
         other => other,
     };
     request

@@ -44,7 +44,7 @@ pub use base::id::{OperationId, SocketId};
 pub use base::kind::Kind;
 pub use base::setting::Setting;
 pub use config::{
-    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, RioConfig, Rung, SimConfig, UringConfig,
+    Backend, Config, DatagramConfig, FaultRates, Faults, IocpConfig, RioConfig, SetupTier, SimConfig, UringConfig,
 };
 pub use contract::FeatureState;
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 //!
 //! A socket is registered once, edge-triggered, for both directions. From then on two flags say what is known:
 //! 1. The queue of inputs knows it as readable: set by an edge and cleared by EAGAIN or by a short read: after that only a new edge can bring bytes.
-//!    A short read proves nothing (`is_broken_up`) once the peer's end was seen, for its edge may lie behind us, nor where
+//!    A short read proves nothing (`may_have_gap`) once the peer's end was seen, for its edge may lie behind us, nor where
 //!    something else than bytes can stand between them: descriptors on Unix sockets, an urgent mark on TCP.
 //! 2. `writable` starts true, is cleared by EAGAIN and set by an edge.
 //!
@@ -49,7 +49,7 @@ pub(crate) struct Edge {
     /// Bytes can be written.
     pub writable: bool,
     /// The peer has ended its direction, or the connection is broken, or something else than bytes is in between.
-    pub is_broken_up: bool,
+    pub may_have_gap: bool,
 }
 
 /// What differs between readiness interfaces.
@@ -93,7 +93,7 @@ struct State {
     handle: RawHandle,
     writable: bool,
     /// Read until EAGAIN or the end: a short read does not mean that the socket is drained.
-    is_broken_up: bool,
+    may_have_gap: bool,
     /// Datagrams of this socket that wait for room.
     parked: u32,
     output: Option<(RequestKey, Output)>,
@@ -146,8 +146,8 @@ impl<S: Selector> Provider for Readiness<S> {
         let socket = socket.system()?;
         let handle = platform::raw_handle(socket);
         // Descriptors sent along cut a read short, see unix(7).
-        let is_broken_up = !platform::is_internet(socket)?;
-        let state = State { handle, writable: true, is_broken_up, parked: 0, output: None };
+        let may_have_gap = !platform::is_internet(socket)?;
+        let state = State { handle, writable: true, may_have_gap, parked: 0, output: None };
         self.selector.add(index, handle)?;
         self.inputs.forget(index);
         let states = &mut self.sockets.states;
@@ -192,7 +192,7 @@ pub(crate) const EDGES_PER_TURN: usize = 1024;
 impl<S: Selector> Readiness<S> {
     fn take_edge(&mut self, edge: Edge, events: &mut Vec<Event>) {
         let state = &mut self.sockets.states[edge.socket as usize];
-        state.is_broken_up |= edge.is_broken_up;
+        state.may_have_gap |= edge.may_have_gap;
         state.writable |= edge.writable;
         if edge.writable && state.parked > 0 {
             self.retry_parked(edge.socket, events);
@@ -217,8 +217,8 @@ impl<S: Selector> Source for Sockets<S> {
 
     fn receive(&mut self, socket: u32, span: SpanMut) -> Attempt<Received> {
         self.counters.kernel_entries.add(1);
-        let State { handle, is_broken_up, .. } = self.states[socket as usize];
-        let received = |bytes| Received { bytes, is_drained: bytes < span.length && !is_broken_up };
+        let State { handle, may_have_gap, .. } = self.states[socket as usize];
+        let received = |bytes| Received { bytes, is_drained: bytes < span.length && !may_have_gap };
         calls::receive(handle, span).map(received)
     }
 

@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 
 use crate::base::error::{Error, Feature};
-use crate::contract::{Action, FeatureState, Notice, Request, RequestKey};
+use crate::contract::{Action, CompletionMode, FeatureState, Request, RequestKey};
 use crate::memory::Target;
 use crate::platform::MergeRefusal;
 
@@ -39,7 +39,7 @@ pub(crate) struct Segment {
     pub(crate) bytes: usize,
     pub(crate) spans: usize,
     pub(crate) target: Target,
-    pub(crate) notice: Notice,
+    pub(crate) mode: CompletionMode,
 }
 
 impl Segment {
@@ -49,19 +49,19 @@ impl Segment {
 
     fn belongs_to(&self, first: &Segment) -> bool {
         self.socket == first.socket
-            && self.notice == first.notice
+            && self.mode == first.mode
             && (1..=first.bytes).contains(&self.bytes)
             && self.target.is_same(first.target)
     }
 
     /// Of a request to send a datagram.
     pub(crate) fn of(request: &Request) -> Option<Self> {
-        let Action::SendDatagram(list, target, notice) = request.action else { return None };
-        Some(Segment { socket: request.socket, bytes: list.bytes, spans: list.count, target, notice })
+        let Action::SendDatagram(list, target, mode) = request.action else { return None };
+        Some(Segment { socket: request.socket, bytes: list.bytes, spans: list.count, target, mode })
     }
 }
 
-/// How many of the next ones form one message: of one socket, to one address, with one notice, and of one length, except
+/// How many of the next ones form one message: of one socket, to one address, with one mode, and of one length, except
 /// that the last may be shorter. At least 1; it ends before the first `None`. `segment_bytes_max` says up to which length
 /// datagrams like the first one may be merged.
 fn run(next: impl IntoIterator<Item = Option<Segment>>, segment_bytes_max: impl FnOnce(&Segment) -> usize) -> usize {
@@ -230,8 +230,8 @@ mod tests {
 
     fn segments<'a>(target: &SockAddr, lengths: impl IntoIterator<Item = &'a usize>) -> Vec<Option<Segment>> {
         let target = Target::of(Some(target));
-        let notice = Notice::Prompt;
-        let of = |bytes: &usize| Some(Segment { socket: 1, bytes: *bytes, spans: 1, target, notice });
+        let mode = CompletionMode::Always;
+        let of = |bytes: &usize| Some(Segment { socket: 1, bytes: *bytes, spans: 1, target, mode });
         lengths.into_iter().map(of).collect()
     }
 
@@ -289,7 +289,7 @@ mod tests {
         others[1].as_mut().unwrap().socket = 2;
         assert_eq!(run(others, any), 1);
         let mut lazy = segments(&one, &[5, 5]);
-        lazy[1].as_mut().unwrap().notice = Notice::Lazy;
+        lazy[1].as_mut().unwrap().mode = CompletionMode::OnError;
         assert_eq!(run(lazy, any), 1);
     }
 

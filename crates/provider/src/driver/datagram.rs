@@ -12,7 +12,7 @@ use crate::base::id::{OperationId, SocketId};
 use crate::base::index::{OperationIndex, SocketIndex};
 use crate::config::Config;
 use crate::contract::stats::LatencyKind;
-use crate::contract::{Action, DATAGRAM_OVERHEAD_BYTES, Notice};
+use crate::contract::{Action, CompletionMode, DATAGRAM_OVERHEAD_BYTES};
 use crate::driver::backlog::{Backlogs, Outgoing, has_room, refused};
 use crate::driver::completion::Outcome;
 use crate::driver::core::{After, Core};
@@ -64,13 +64,14 @@ impl Datagrams {
         let operation = core.insert(operation);
         let backlog = &mut core.sockets[index].datagram_mut().backlog;
         (backlog.bytes, backlog.count) = (backlog.bytes + length, backlog.count + 1);
-        let notice = if is_quiet && backlog.owed == Owed::Nothing { Notice::Lazy } else { Notice::Prompt };
+        let mode =
+            if is_quiet && backlog.owed == Owed::Nothing { CompletionMode::OnError } else { CompletionMode::Always };
         let id = core.id_of(operation);
         // Systems answer to such an address in many ways, and some only after they have tried to send to it with others.
         if let Err(error) = to {
             return Ok((id, self.end_datagram(core, operation, Err(error))));
         }
-        hand_over_datagram(core, operation, notice);
+        hand_over_datagram(core, operation, mode);
         Ok((id, After::Nothing))
     }
 
@@ -83,7 +84,7 @@ impl Datagrams {
             if is_cancelled || core.sockets[index].is_aborting() {
                 return self.end_datagram(core, operation, Err(Error::new(ErrorKind::Cancelled)));
             }
-            hand_over_datagram(core, operation, Notice::Prompt);
+            hand_over_datagram(core, operation, CompletionMode::Always);
             return After::Nothing;
         }
         core.counters.totals.sent_bytes += bytes as u64;
@@ -181,10 +182,10 @@ pub(super) fn cancel_datagrams(core: &mut Core, index: SocketIndex) {
     under_way.into_iter().for_each(|operation| core.cancel_in_kernel(operation));
 }
 
-fn hand_over_datagram(core: &mut Core, operation: OperationIndex, notice: Notice) {
+fn hand_over_datagram(core: &mut Core, operation: OperationIndex, mode: CompletionMode) {
     let Queued { body, length, .. } = &core.operations[operation];
     let Body::SendDatagram(envelope) = body else { unreachable!("only datagrams come here") };
     let list = SpanList::of(&envelope.spans, *length as usize);
     let target = Target::of(envelope.address.as_ref());
-    core.hand_over(operation, Action::SendDatagram(list, target, notice));
+    core.hand_over(operation, Action::SendDatagram(list, target, mode));
 }

@@ -185,15 +185,15 @@ impl Sends {
             let span = Span::of(&left[..left.len().min(REQUEST_BYTES_MAX)]);
             let is_lazy = operation.is_quiet && span.length == left.len();
             let batch = Batch::InKernel { count: 1, bytes: span.length as u32, gather: None, is_cancelling: false };
-            let notice = core.sockets[index].start_batch(batch, is_lazy);
-            return core.hand_over(head, Action::Send(span, notice));
+            let mode = core.sockets[index].start_batch(batch, is_lazy);
+            return core.hand_over(head, Action::Send(span, mode));
         }
         let gather = self.gathers.take();
         let (batch, is_lazy) = self.gather(core, gather, head);
         let Batch::InKernel { bytes, .. } = batch else { unreachable!("it is about to be") };
         let list = SpanList::of(self.gathers.list(gather), bytes as usize);
-        let notice = core.sockets[index].start_batch(batch, is_lazy);
-        core.hand_over(head, Action::SendList(list, notice));
+        let mode = core.sockets[index].start_batch(batch, is_lazy);
+        core.hand_over(head, Action::SendList(list, mode));
     }
 
     /// Lists the pieces of the sends from `head` on; returns which batch they are, and whether they are all that is queued,

@@ -14,7 +14,7 @@
 use crate::base::error::{Error, ErrorKind};
 use crate::base::index::{OperationIndex, index};
 use crate::base::timer::TimerHandle;
-use crate::contract::Notice;
+use crate::contract::CompletionMode;
 use crate::memory::buffer::Section;
 use crate::socket::AnySocket;
 
@@ -331,13 +331,13 @@ impl Entry {
 
     /// The batch is on its way to the kernel. `is_lazy`: it is all quiet, whole, and nothing is queued behind it.
     #[inline]
-    pub(crate) fn start_batch(&mut self, batch: Batch, is_lazy: bool) -> Notice {
+    pub(crate) fn start_batch(&mut self, batch: Batch, is_lazy: bool) -> CompletionMode {
         let is_closing = self.is_closing();
         let sending = self.sending_mut();
         let was_short = matches!(sending.batch, Batch::None { was_short: true, .. });
         let waits = was_short || is_closing || sending.backlog.owed != Owed::Nothing;
         sending.batch = batch;
-        if is_lazy && !waits { Notice::Lazy } else { Notice::Prompt }
+        if is_lazy && !waits { CompletionMode::OnError } else { CompletionMode::Always }
     }
 
     /// The system tells of a reset once, to whichever operation asks first, or to a send that had made progress and keeps

@@ -100,7 +100,7 @@ impl Selector for EpollSelector {
                 socket: entry.data.u64() as u32,
                 readable: flags.intersects(On::IN | On::RDHUP | On::HUP | On::ERR),
                 writable: flags.intersects(On::OUT | On::HUP | On::ERR),
-                is_broken_up: flags.intersects(On::RDHUP | On::HUP | On::ERR | On::PRI),
+                may_have_gap: flags.intersects(On::RDHUP | On::HUP | On::ERR | On::PRI),
             });
         }
         Ok(())

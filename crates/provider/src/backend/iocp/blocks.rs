@@ -24,7 +24,7 @@ use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0};
 use super::port::{Port, key};
 use crate::base::error::Error;
 use crate::base::slots::NONE;
-use crate::contract::{Notice, RequestKey};
+use crate::contract::{CompletionMode, RequestKey};
 use crate::platform::RawHandle;
 
 /// Blocks per allocation.
@@ -64,8 +64,8 @@ pub(in crate::backend) enum Job {
     ReceiveInto,
     /// One datagram, into the socket's own memory.
     Datagram,
-    Send(Notice),
-    SendDatagram(Notice),
+    Send(CompletionMode),
+    SendDatagram(CompletionMode),
 }
 
 /// Whom a block serves.

@@ -3,7 +3,7 @@
 use super::blocks::{BlockId, Job, Started, Use};
 use super::{Arming, Iocp, State, connect, message, transfer};
 use crate::contract::input::Input;
-use crate::contract::{Action, Event, EventResult, Notice, Request, RequestKey};
+use crate::contract::{Action, CompletionMode, Event, EventResult, Request, RequestKey};
 use crate::memory::{Span, SpanList, SpanMut, Target};
 
 impl Iocp {
@@ -27,16 +27,16 @@ impl Iocp {
                 self.inputs.readable(socket);
             }
             Action::ReceiveInto(span) => self.start_receive_into(user(Job::ReceiveInto), span, events),
-            Action::Send(span, notice) => {
+            Action::Send(span, mode) => {
                 self.pieces.fill(&[span]);
-                self.start_send(user(Job::Send(notice)), events);
+                self.start_send(user(Job::Send(mode)), events);
             }
-            Action::SendList(list, notice) => {
+            Action::SendList(list, mode) => {
                 list.with(|spans| self.pieces.fill(spans));
-                self.start_send(user(Job::Send(notice)), events);
+                self.start_send(user(Job::Send(mode)), events);
             }
-            Action::SendDatagram(list, target, notice) => {
-                self.start_datagram(user(Job::SendDatagram(notice)), list, target, events);
+            Action::SendDatagram(list, target, mode) => {
+                self.start_datagram(user(Job::SendDatagram(mode)), list, target, events);
             }
             Action::Cancel => self.cancel(key, socket, events),
         }
@@ -95,7 +95,8 @@ impl Iocp {
             Started::Failed(error) => (Err(error), self.io.blocks.settle(id.index, &self.io.port)),
         };
         if let Some(user) = user {
-            let is_lazy = matches!(user.job, Job::Send(Notice::Lazy) | Job::SendDatagram(Notice::Lazy));
+            let is_lazy =
+                matches!(user.job, Job::Send(CompletionMode::OnError) | Job::SendDatagram(CompletionMode::OnError));
             self.is_urgent |= !is_lazy || result.is_err();
             self.report(user, result, events);
         }

@@ -141,9 +141,9 @@ impl<K: Kernel> Selector for KqueueSelector<K> {
 fn edge(note: Note) -> Option<Edge> {
     let Note { filter, socket, is_ended } = note;
     match filter {
-        Filter::Read => Some(Edge { socket, readable: true, writable: false, is_broken_up: true }),
+        Filter::Read => Some(Edge { socket, readable: true, writable: false, may_have_gap: true }),
         // A connection that is broken ends both directions, whichever event is seen first.
-        Filter::Write => Some(Edge { socket, readable: is_ended, writable: true, is_broken_up: is_ended }),
+        Filter::Write => Some(Edge { socket, readable: is_ended, writable: true, may_have_gap: is_ended }),
         Filter::User => None,
     }
 }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn notes_become_edges() {
         let of = |filter, is_ended| edge(Note { filter, socket: 7, is_ended });
-        let told = |edge: Option<Edge>| edge.map(|edge| (edge.socket, edge.readable, edge.writable, edge.is_broken_up));
+        let told = |edge: Option<Edge>| edge.map(|edge| (edge.socket, edge.readable, edge.writable, edge.may_have_gap));
         assert_eq!(told(of(Filter::Read, false)), Some((7, true, false, true)));
         assert_eq!(told(of(Filter::Write, false)), Some((7, false, true, false)));
         assert_eq!(told(of(Filter::Write, true)), Some((7, true, true, true)));

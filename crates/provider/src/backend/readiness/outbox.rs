@@ -6,7 +6,7 @@ use crate::base::attempt::Attempt;
 use crate::base::slots::NONE;
 use crate::contract::input::BATCH_MAX;
 use crate::contract::merge::{self, Merging, RUN_MAX, RUN_SPANS_MAX, Segment};
-use crate::contract::{Event, EventResult, Notice, RequestKey};
+use crate::contract::{CompletionMode, Event, EventResult, RequestKey};
 use crate::memory::{Span, SpanList, Target};
 
 /// Datagrams per outbox: some full messages.
@@ -36,7 +36,7 @@ impl Posted {
     fn segment(&self, socket: u32) -> Segment {
         let Posted { list, target, .. } = *self;
         // All are reported when they have gone.
-        Segment { socket, bytes: list.bytes, spans: list.count, target, notice: Notice::Prompt }
+        Segment { socket, bytes: list.bytes, spans: list.count, target, mode: CompletionMode::Always }
     }
 }
 

@@ -85,7 +85,7 @@ impl Rio {
     //= CLOSE-1
     pub(super) fn abandon(&mut self, key: Key) {
         let Some(index) = self.lines.resolve(key) else { return };
-        self.give_up_inlet(index);
+        self.give_up_receive_side(index);
         self.give_up_datagrams(index);
         self.lines[index].socket = None;
         self.retire(index);
@@ -104,8 +104,8 @@ impl Rio {
         let lines: Vec<u32> = self.lines.indices().collect();
         for index in lines {
             let line = &mut self.lines[index];
-            let receive = line.inlet.asked.take().map(|asked| asked.key());
-            let send = line.outlet.asked.take().map(|sending| sending.key);
+            let receive = line.receive_side.asked.take().map(|asked| asked.key());
+            let send = line.send_side.asked.take().map(|sending| sending.key);
             let datagrams = line.datagrams.iter_mut().flat_map(|datagrams| datagrams.take_keys());
             let keys = receive.into_iter().chain(send).chain(datagrams);
             events.extend(keys.map(|key| ended(key, EventResult::Failed(error))));

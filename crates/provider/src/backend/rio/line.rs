@@ -11,7 +11,7 @@ use crate::memory::buffer::Section;
 use crate::memory::{Span, SpanList, SpanMut, Target};
 
 /// A request queue and its socket; without a socket, once that is closed and completions are still to come.
-pub(super) struct Line {
+pub(super) struct RequestQueue {
     pub(super) queue: RIO_RQ,
     /// `None`: detached.
     pub(super) socket: Option<u32>,
@@ -21,15 +21,15 @@ pub(super) struct Line {
     /// Directions with deferred requests.
     pub(super) is_dirty: [bool; 2],
     pub(super) is_touched: bool,
-    pub(super) inlet: Inlet,
-    pub(super) outlet: Outlet,
+    pub(super) receive_side: ReceiveSide,
+    pub(super) send_side: SendSide,
     /// Of datagrams, in place of the two.
     pub(super) datagrams: Option<Box<Datagrams>>,
 }
 
 /// The receiving side of a stream.
 #[derive(Default)]
-pub(super) struct Inlet {
+pub(super) struct ReceiveSide {
     pub(super) asked: Option<Asked>,
     /// Where bytes arrive, or have arrived.
     pub(super) slice: Option<u32>,
@@ -58,7 +58,7 @@ impl Asked {
 
 /// The sending side of a stream.
 #[derive(Default)]
-pub(super) struct Outlet {
+pub(super) struct SendSide {
     pub(super) asked: Option<Sending>,
     /// How many there were.
     pub(super) count: u64,
@@ -195,17 +195,17 @@ impl Context {
     }
 }
 
-impl Line {
+impl RequestQueue {
     pub(super) fn new(queue: RIO_RQ, socket: u32, quotas: [u32; 2], is_datagram: bool) -> Self {
-        Line {
+        RequestQueue {
             queue,
             socket: Some(socket),
             quotas,
             in_flight: 0,
             is_dirty: [false; 2],
             is_touched: false,
-            inlet: Inlet::default(),
-            outlet: Outlet::default(),
+            receive_side: ReceiveSide::default(),
+            send_side: SendSide::default(),
             datagrams: is_datagram.then(Box::default),
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! Life of a socket:
 //! 1. `attach` joins it to the port and reserves room in the completion queue for its quotas, or refuses it.
-//! 2. With its first bytes it gets its request queue, a [`Line`]: by then it is connected.
+//! 2. With its first bytes it gets its request queue, a [`RequestQueue`]: by then it is connected.
 //! 3. A receive posts one slice of registered memory. What arrives is copied into pool buffers, and the slice is posted
 //!    again. A send is copied into slices, several of which may be under way.
 //! 4. A request cannot be taken back. A cancel ends it at once as far as the driver is concerned: a slice that is posted
@@ -37,7 +37,7 @@ use socket2::Type;
 use windows_sys::Win32::Networking::WinSock::RIORESULT;
 
 use self::calls::{Queues, RESULTS_PER_CALL, Side};
-use self::line::Line;
+use self::line::RequestQueue;
 use self::memory::Slices;
 use super::iocp::Iocp;
 use crate::base::capacity;
@@ -82,7 +82,7 @@ pub(crate) struct Rio {
     /// Datagrams with their addresses, in either direction: ordinary ones, and those of bulk length.
     datagrams: [Slices; 2],
     members: Vec<Member>,
-    lines: Slots<Line>,
+    lines: Slots<RequestQueue>,
     /// Directions of lines that have deferred requests, each once.
     dirty: Vec<(Key, Side)>,
     /// Lines that something has happened to, each once.

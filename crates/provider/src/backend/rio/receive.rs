@@ -2,7 +2,7 @@
 
 use super::Rio;
 use super::calls::Side;
-use super::line::{Asked, Context, Inlet};
+use super::line::{Asked, Context, ReceiveSide};
 use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::{Event, EventResult, Shots};
@@ -10,26 +10,26 @@ use crate::memory::buffer::{Buffer, BufferPool, Section};
 
 impl Rio {
     pub(super) fn ask(&mut self, index: u32, asked: Asked, pool: &mut BufferPool, events: &mut Vec<Event>) {
-        self.lines[index].inlet.asked = Some(asked);
+        self.lines[index].receive_side.asked = Some(asked);
         self.deliver(index, pool, events);
     }
 
     /// Gives the driver what has arrived, and posts the slice again if more is wanted.
     //= STARVE-1
     pub(super) fn deliver(&mut self, index: u32, pool: &mut BufferPool, events: &mut Vec<Event>) {
-        while let Some(asked) = self.lines[index].inlet.asked {
-            let inlet = &mut self.lines[index].inlet;
-            let result = if inlet.start < inlet.end {
+        while let Some(asked) = self.lines[index].receive_side.asked {
+            let receive_side = &mut self.lines[index].receive_side;
+            let result = if receive_side.start < receive_side.end {
                 match self.hand_out(index, asked, pool) {
                     Ok(buffer) => buffer,
                     Err(error) => EventResult::Failed(error),
                 }
-            } else if let Some(last) = inlet.last {
+            } else if let Some(last) = receive_side.last {
                 // Nothing more will arrive.
-                inlet.slice.take().into_iter().for_each(|slice| self.receives.put(slice));
+                receive_side.slice.take().into_iter().for_each(|slice| self.receives.put(slice));
                 end_of(asked, last)
             } else {
-                if let Some(Err(error)) = (!inlet.is_posted).then(|| self.post_receive(index)) {
+                if let Some(Err(error)) = (!receive_side.is_posted).then(|| self.post_receive(index)) {
                     self.post_failed(index, error, events);
                 }
                 return;
@@ -37,7 +37,7 @@ impl Rio {
             let goes_on = matches!(asked, Asked::Stream(_, Shots::Many));
             let more = goes_on && matches!(result, EventResult::Received(ref buffer) if !buffer.is_empty());
             if !more {
-                self.lines[index].inlet.asked = None;
+                self.lines[index].receive_side.asked = None;
             }
             events.push(Event { key: asked.key(), more, result });
         }
@@ -45,9 +45,9 @@ impl Rio {
 
     /// Copies what has arrived to where it is wanted, as much as fits.
     fn hand_out(&mut self, index: u32, asked: Asked, pool: &mut BufferPool) -> Result<EventResult, Error> {
-        let inlet = &mut self.lines[index].inlet;
-        let Some(slice) = inlet.slice else { return Err(Error::new(ErrorKind::InvalidInput)) };
-        let bytes = &self.receives.bytes(slice)[inlet.start..inlet.end];
+        let receive_side = &mut self.lines[index].receive_side;
+        let Some(slice) = receive_side.slice else { return Err(Error::new(ErrorKind::InvalidInput)) };
+        let bytes = &self.receives.bytes(slice)[receive_side.start..receive_side.end];
         let (count, result) = match asked {
             Asked::Stream(..) => {
                 let Some(mut buffer) = pool.lend_receive(Section::Receive) else {
@@ -66,15 +66,15 @@ impl Rio {
                 (count, EventResult::ReceivedInto(count))
             }
         };
-        inlet.start += count;
+        receive_side.start += count;
         Ok(result)
     }
 
     fn post_receive(&mut self, index: u32) -> Result<(), Error> {
         let line = &mut self.lines[index];
-        let slice = match line.inlet.slice {
+        let slice = match line.receive_side.slice {
             Some(slice) => slice,
-            None => *line.inlet.slice.insert(self.receives.take()?),
+            None => *line.receive_side.slice.insert(self.receives.take()?),
         };
         self.receives.lend(slice);
         let data = self.receives.part(slice, 0, self.receives.slice_bytes());
@@ -84,7 +84,7 @@ impl Rio {
             self.receives.taken_back(slice);
             return Err(error);
         }
-        self.lines[index].inlet.is_posted = true;
+        self.lines[index].receive_side.is_posted = true;
         self.mark_dirty(index, Side::Receive);
         Ok(())
     }
@@ -94,9 +94,9 @@ impl Rio {
         if is_passing(error) {
             return self.again.push(self.lines.key(index));
         }
-        let inlet = &mut self.lines[index].inlet;
-        inlet.last = Some(Err(error));
-        if let Some(asked) = inlet.asked.take() {
+        let receive_side = &mut self.lines[index].receive_side;
+        receive_side.last = Some(Err(error));
+        if let Some(asked) = receive_side.asked.take() {
             events.push(ended(asked.key(), EventResult::Failed(error)));
         }
     }
@@ -105,25 +105,25 @@ impl Rio {
     pub(super) fn received(&mut self, index: u32, slice: u32, result: Result<u32, Error>) {
         self.receives.taken_back(slice);
         let line = &mut self.lines[index];
-        line.inlet.is_posted = false;
+        line.receive_side.is_posted = false;
         if line.socket.is_none() {
-            line.inlet.slice = None;
+            line.receive_side.slice = None;
             return self.receives.put(slice);
         }
         match result {
-            Ok(0) => line.inlet.last = Some(Ok(())),
-            Ok(count) => (line.inlet.start, line.inlet.end) = (0, count as usize),
-            Err(error) => line.inlet.last = Some(Err(error)),
+            Ok(0) => line.receive_side.last = Some(Ok(())),
+            Ok(count) => (line.receive_side.start, line.receive_side.end) = (0, count as usize),
+            Err(error) => line.receive_side.last = Some(Err(error)),
         }
     }
 
     /// The socket goes: what has arrived and was not delivered goes with it.
-    pub(super) fn give_up_inlet(&mut self, index: u32) {
-        let inlet = &mut self.lines[index].inlet;
-        if inlet.is_posted {
+    pub(super) fn give_up_receive_side(&mut self, index: u32) {
+        let receive_side = &mut self.lines[index].receive_side;
+        if receive_side.is_posted {
             return;
         }
-        let Inlet { slice, .. } = std::mem::take(inlet);
+        let ReceiveSide { slice, .. } = std::mem::take(receive_side);
         slice.into_iter().for_each(|slice| self.receives.put(slice));
     }
 }

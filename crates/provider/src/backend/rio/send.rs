@@ -13,22 +13,22 @@ impl Rio {
     //= SEND-1
     pub(super) fn send_on(&mut self, index: u32, events: &mut Vec<Event>) {
         loop {
-            let outlet = &mut self.lines[index].outlet;
-            let Some(sending) = outlet.asked else { return };
-            let is_full = outlet.under_way.len() >= self.config.sends_ahead as usize;
-            if is_full || outlet.failed.is_some() || sending.posted == sending.bytes {
+            let send_side = &mut self.lines[index].send_side;
+            let Some(sending) = send_side.asked else { return };
+            let is_full = send_side.under_way.len() >= self.config.sends_ahead as usize;
+            if is_full || send_side.failed.is_some() || sending.posted == sending.bytes {
                 break;
             }
             match self.post_send(index) {
                 Ok(()) => {}
                 // What is under way will make room, or else time.
                 Err(error) if is_passing(error) => {
-                    if self.lines[index].outlet.under_way.is_empty() {
+                    if self.lines[index].send_side.under_way.is_empty() {
                         self.again.push(self.lines.key(index));
                     }
                     break;
                 }
-                Err(error) => self.lines[index].outlet.failed = Some(error),
+                Err(error) => self.lines[index].send_side.failed = Some(error),
             }
         }
         self.conclude_send(index, events);
@@ -37,7 +37,7 @@ impl Rio {
     fn post_send(&mut self, index: u32) -> Result<(), Error> {
         let slice = self.sends.take()?;
         let line = &mut self.lines[index];
-        let Some(sending) = &mut line.outlet.asked else {
+        let Some(sending) = &mut line.send_side.asked else {
             self.sends.put(slice);
             return Ok(());
         };
@@ -52,7 +52,7 @@ impl Rio {
         }
         sending.posted += count;
         let number = sending.number;
-        line.outlet.under_way.push_back(Piece { slice, number });
+        line.send_side.under_way.push_back(Piece { slice, number });
         self.mark_dirty(index, Side::Send);
         Ok(())
     }
@@ -61,29 +61,29 @@ impl Rio {
     pub(super) fn sent(&mut self, index: u32, slice: u32, result: Result<u32, Error>) {
         self.sends.taken_back(slice);
         self.sends.put(slice);
-        let outlet = &mut self.lines[index].outlet;
-        let Some(at) = outlet.under_way.iter().position(|piece| piece.slice == slice) else { return };
-        let Some(piece) = outlet.under_way.remove(at) else { return };
-        match (result, &mut outlet.asked) {
+        let send_side = &mut self.lines[index].send_side;
+        let Some(at) = send_side.under_way.iter().position(|piece| piece.slice == slice) else { return };
+        let Some(piece) = send_side.under_way.remove(at) else { return };
+        match (result, &mut send_side.asked) {
             (Ok(count), Some(sending)) if sending.number == piece.number => sending.sent += count as usize,
             (Ok(_), _) => {}
-            (Err(error), _) => outlet.failed = Some(error),
+            (Err(error), _) => send_side.failed = Some(error),
         }
     }
 
     /// Reports a send of which nothing is under way and nothing can follow.
     fn conclude_send(&mut self, index: u32, events: &mut Vec<Event>) {
-        let outlet = &mut self.lines[index].outlet;
-        let Some(sending) = outlet.asked else { return };
-        let is_under_way = outlet.under_way.iter().any(|piece| piece.number == sending.number);
-        let result = match outlet.failed {
+        let send_side = &mut self.lines[index].send_side;
+        let Some(sending) = send_side.asked else { return };
+        let is_under_way = send_side.under_way.iter().any(|piece| piece.number == sending.number);
+        let result = match send_side.failed {
             _ if is_under_way => return,
             Some(error) if sending.sent == 0 => EventResult::Failed(error),
             None if sending.posted < sending.bytes => return,
             // Cut short: what did go counts, and the next one hears of the error.
             _ => EventResult::Sent(sending.sent),
         };
-        outlet.asked = None;
+        send_side.asked = None;
         events.push(ended(sending.key, result));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Rio;
 use super::calls::Side;
-use super::line::{Asked, Line, Pending, Sending, Source};
+use super::line::{Asked, Pending, RequestQueue, Sending, Source};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::slots::Key;
 use crate::contract::{Action, Event, EventResult, Request, RequestKey};
@@ -40,9 +40,10 @@ impl Rio {
     }
 
     fn send(&mut self, index: u32, key: RequestKey, source: Source, events: &mut Vec<Event>) {
-        let outlet = &mut self.lines[index].outlet;
-        outlet.count += 1;
-        outlet.asked = Some(Sending { key, number: outlet.count, source, bytes: source.bytes(), posted: 0, sent: 0 });
+        let send_side = &mut self.lines[index].send_side;
+        send_side.count += 1;
+        send_side.asked =
+            Some(Sending { key, number: send_side.count, source, bytes: source.bytes(), posted: 0, sent: 0 });
         self.send_on(index, events);
     }
 
@@ -53,7 +54,7 @@ impl Rio {
         }
         let member = self.members[socket as usize];
         let (None, Some(quotas)) = (member.line, member.quotas) else { return Ok(member.line) };
-        let line = Line::new(0, socket, quotas, member.is_datagram);
+        let line = RequestQueue::new(0, socket, quotas, member.is_datagram);
         let key = self.lines.insert(line).map_err(|_| Error::new(ErrorKind::Busy))?;
         match self.queues.create(member.handle, quotas, key.bits()) {
             Ok(queue) => {
@@ -81,12 +82,12 @@ impl Rio {
         let Some(line) = self.members[socket as usize].line else { return false };
         let line = &mut self.lines[line.index()];
         let cancelled = EventResult::Failed(Error::new(ErrorKind::Cancelled));
-        let result = if line.inlet.asked.is_some_and(|asked| asked.key() == key) {
+        let result = if line.receive_side.asked.is_some_and(|asked| asked.key() == key) {
             // What arrives in the slice that is posted goes to the next receive.
-            line.inlet.asked = None;
+            line.receive_side.asked = None;
             Some(cancelled)
-        } else if let Some(sending) = line.outlet.asked.filter(|sending| sending.key == key) {
-            line.outlet.asked = None;
+        } else if let Some(sending) = line.send_side.asked.filter(|sending| sending.key == key) {
+            line.send_side.asked = None;
             // What was copied is on its way and cannot be called back: it counts as sent.
             Some(if sending.posted > 0 { EventResult::Sent(sending.posted) } else { cancelled })
         } else {

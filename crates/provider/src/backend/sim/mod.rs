@@ -165,8 +165,8 @@ impl Sim {
             }
             match action {
                 // The network has no packets to save: datagrams are neither merged nor sent together.
-                Action::SendDatagram(list, target, notice) => {
-                    events.push(Event::last(key, send_datagram(world, state.number, list, target, notice)));
+                Action::SendDatagram(list, target, mode) => {
+                    events.push(Event::last(key, send_datagram(world, state.number, list, target, mode)));
                 }
                 Action::Send(span, _) => state.output = Some((key, Output::Send(span))),
                 Action::SendList(list, _) => state.output = Some((key, Output::SendList(list))),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::base::attempt::Attempt;
-use crate::contract::{EventResult, Notice};
+use crate::contract::{CompletionMode, EventResult};
 use crate::memory::{Span, SpanList, Target};
 use crate::socket::sim::datagram::DATAGRAM_BYTES_MAX;
 use crate::socket::sim::fault::escapable;
@@ -69,9 +69,9 @@ pub(super) fn send_datagram(
     number: u32,
     list: SpanList,
     target: Target,
-    notice: Notice,
+    mode: CompletionMode,
 ) -> EventResult {
-    if notice == Notice::Lazy && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
+    if mode == CompletionMode::OnError && list.bytes > 0 && world.random.chance(world.plan.short_writes) {
         return EventResult::Sent(0);
     }
     // Of one that is too long no more is copied than shows that it is.

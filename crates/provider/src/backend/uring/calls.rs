@@ -34,7 +34,7 @@ const ENTER_NO_IOWAIT: u32 = 1 << 7;
 /// What to ask for at set-up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
-    pub(super) rung: crate::config::Rung,
+    pub(super) tier: crate::config::SetupTier,
     pub(super) submit_all: bool,
     pub(super) no_sq_array: bool,
     pub(super) submission_entries: u32,
@@ -64,7 +64,7 @@ impl Reaped {
 }
 
 /// Where in a buffer a datagram lies, and what came with it.
-pub(super) struct Parcel {
+pub(super) struct ReceivedDatagram {
     pub(super) start: usize,
     pub(super) length: usize,
     pub(super) from: SocketAddr,
@@ -73,14 +73,15 @@ pub(super) struct Parcel {
     pub(super) segment_bytes: u16,
 }
 
-const NO_PARCEL: Parcel = Parcel { start: 0, length: 0, from: UNSPECIFIED, is_truncated: false, segment_bytes: 0 };
+const NO_PARCEL: ReceivedDatagram =
+    ReceivedDatagram { start: 0, length: 0, from: UNSPECIFIED, is_truncated: false, segment_bytes: 0 };
 
 /// Spans of all merged messages between two enters: those of a few full ones.
 const SPANS_MAX: usize = 4 * RUN_SPANS_MAX;
 
 /// Header, span and room for the sender's address of a receive of one datagram; in a place of its own, because the kernel
 /// writes into it until the request has ended. The ring keeps it for the next request.
-struct Letter {
+struct RecvMsgSlot {
     header: libc::msghdr,
     span: libc::iovec,
     name: [u8; datagram::NAME_BYTES],
@@ -89,11 +90,11 @@ struct Letter {
     user_data: u64,
 }
 
-impl Letter {
+impl RecvMsgSlot {
     fn new() -> Box<Self> {
         // SAFETY: recvmsg(2) — structures of zeroes are valid ones.
         let (header, span) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Box::new(Letter {
+        Box::new(RecvMsgSlot {
             header,
             span,
             name: [0; datagram::NAME_BYTES],
@@ -113,11 +114,11 @@ impl Letter {
         &raw mut self.header
     }
 
-    fn open(&mut self) -> Parcel {
+    fn open(&mut self) -> ReceivedDatagram {
         self.user_data = 0;
         let name = &self.name[..(self.header.msg_namelen as usize).min(datagram::NAME_BYTES)];
         let control = &self.control.0[..datagram::CONTROL_BYTES.min(self.header.msg_controllen as _)];
-        Parcel {
+        ReceivedDatagram {
             start: 0,
             length: 0,
             from: datagram::address(name).unwrap_or(UNSPECIFIED),
@@ -150,21 +151,21 @@ pub(super) struct Ring {
     /// The form in which multishot receives of datagrams lay out a buffer; in a place of its own, as long as the ring.
     layout: Box<libc::msghdr>,
     #[allow(clippy::vec_box, reason = "a letter stays in its place while the kernel writes into it")]
-    letters: Vec<Box<Letter>>,
+    letters: Vec<Box<RecvMsgSlot>>,
     _pinned: PhantomData<*const ()>,
 }
 
 impl Ring {
     pub(super) fn new(setup: Setup) -> io::Result<Self> {
-        use crate::config::Rung;
+        use crate::config::SetupTier;
         let entries = setup.submission_entries as usize;
         let (headers, controls) = (room(entries)?, room(entries)?);
         let mut builder = IoUring::builder();
         builder.dontfork().setup_clamp().setup_cqsize(setup.completion_entries);
-        match setup.rung {
-            Rung::Defer => builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled(),
-            Rung::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
-            Rung::Plain => &mut builder,
+        match setup.tier {
+            SetupTier::Defer => builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled(),
+            SetupTier::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
+            SetupTier::Plain => &mut builder,
         };
         if setup.submit_all {
             builder.setup_submit_all();
@@ -188,7 +189,7 @@ impl Ring {
             letters: Vec::new(),
             _pinned: PhantomData,
         };
-        if setup.rung == Rung::Defer {
+        if setup.tier == SetupTier::Defer {
             ring.submitter.register_enable_rings()?;
         }
         if ring.parameters().is_feature_no_iowait() {
@@ -301,7 +302,7 @@ impl Ring {
     /// Queues a receive of one datagram into a buffer of the group; false if the queue is full.
     pub(super) fn push_receive_datagram(&mut self, fd: RawFd, group: u16, bytes: u32, user_data: u64) -> bool {
         let place = self.letters.iter().position(|letter| letter.user_data == 0).unwrap_or_else(|| {
-            self.letters.push(Letter::new());
+            self.letters.push(RecvMsgSlot::new());
             self.letters.len() - 1
         });
         let header = self.letters[place].address(bytes);
@@ -314,16 +315,16 @@ impl Ring {
     }
 
     /// What the kernel wrote about the datagram of that request, which has ended.
-    pub(super) fn open_letter(&mut self, user_data: u64) -> Parcel {
+    pub(super) fn open_letter(&mut self, user_data: u64) -> ReceivedDatagram {
         let letter = self.letters.iter_mut().find(|letter| letter.user_data == user_data);
         letter.map_or(NO_PARCEL, |letter| letter.open())
     }
 
     /// Takes a buffer that the kernel has filled by such a receive apart.
-    pub(super) fn parse_datagram(&self, bytes: &[u8]) -> Option<Parcel> {
+    pub(super) fn parse_datagram(&self, bytes: &[u8]) -> Option<ReceivedDatagram> {
         let parcel = types::RecvMsgOut::parse(bytes, &self.layout).ok()?;
         let start = parcel.payload_data().as_ptr() as usize - bytes.as_ptr() as usize;
-        Some(Parcel {
+        Some(ReceivedDatagram {
             start,
             length: parcel.payload_data().len(),
             from: datagram::address(parcel.name_data()).unwrap_or(UNSPECIFIED),

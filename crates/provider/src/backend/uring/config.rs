@@ -7,7 +7,7 @@ with!(UringConfig);
 /// Set-up flags of a ring, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
-pub enum Rung {
+pub enum SetupTier {
     /// SINGLE_ISSUER + DEFER_TASKRUN (Linux 6.1).
     Defer,
     /// COOP_TASKRUN (5.19).
@@ -20,8 +20,8 @@ pub enum Rung {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct UringConfig {
-    /// The best rung to try.
-    pub rung_first: Rung,
+    /// The best tier to try.
+    pub tier_first: SetupTier,
     /// Entries of the submission queue, 8 to 32,768; a value outside counts as the nearest of these. More requests than this per turn cost one more kernel entry each time.
     pub submission_entries: u32,
     /// Let one accept request serve many connections.
@@ -41,7 +41,7 @@ pub struct UringConfig {
 impl Default for UringConfig {
     fn default() -> Self {
         UringConfig {
-            rung_first: Rung::Defer,
+            tier_first: SetupTier::Defer,
             submission_entries: 1024,
             multishot_accept: true,
             multishot_receive: true,

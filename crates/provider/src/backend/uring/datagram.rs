@@ -2,13 +2,13 @@
 //! as entries of the batch.
 
 use super::Uring;
-use super::calls::{Parcel, Reaped};
+use super::calls::{Reaped, ReceivedDatagram};
 use super::entries::{self, Patience, Tag};
 use super::finish::failed;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::DATAGRAM_OVERHEAD_BYTES;
 use crate::contract::merge::MERGED_BYTES_MAX;
-use crate::contract::{Arrival, EventResult, Notice, RequestKey};
+use crate::contract::{Arrival, CompletionMode, EventResult, RequestKey};
 use crate::memory::buffer::{Buffer, BufferPool, Section};
 use crate::memory::{SpanList, Target};
 use crate::platform::RawHandle;
@@ -46,12 +46,12 @@ impl Uring {
         handle: RawHandle,
         list: SpanList,
         target: Target,
-        notice: Notice,
+        mode: CompletionMode,
     ) -> bool {
         let Some(span) = list.single().filter(|_| self.features.send_address) else {
-            return self.start_send_list(key, handle, list, target, notice);
+            return self.start_send_list(key, handle, list, target, mode);
         };
-        if notice == Notice::Prompt || !self.features.skip_success {
+        if mode == CompletionMode::Always || !self.features.skip_success {
             return self.push(Tag::Send, key, entries::send_datagram(handle, span, target, self.patience()));
         }
         self.push_skipping(key, entries::send_datagram(handle, span, target, Patience::Answer), span.length)
@@ -89,7 +89,7 @@ impl Uring {
     }
 }
 
-fn came(buffer: Buffer, parcel: &Parcel) -> EventResult {
+fn came(buffer: Buffer, parcel: &ReceivedDatagram) -> EventResult {
     match parcel.segment_bytes {
         0 => EventResult::Datagram(buffer, parcel.from),
         segment_bytes => EventResult::Datagrams(buffer, parcel.from, segment_bytes),

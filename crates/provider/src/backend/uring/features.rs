@@ -19,7 +19,7 @@ use crate::backend::datagram;
 use crate::base::capacity;
 use crate::base::error::{Error, ErrorKind, Feature};
 use crate::base::setting::Setting;
-use crate::config::{Config, Rung, UringConfig};
+use crate::config::{Config, SetupTier, UringConfig};
 use crate::contract::FeatureState;
 use crate::contract::merge::{self, Merging};
 use crate::memory::buffer::{BufferPool, Section};
@@ -65,14 +65,16 @@ const OPCODES: [u8; 8] = [
 /// What the trials take at most: bytes that no socket has room for, and some to read them into.
 const TRIAL_BYTES: usize = 10 << 20;
 
-/// Tries the rungs from the best one allowed, then each feature.
+/// Tries the tiers from the best one allowed, then each feature.
 pub(super) fn probe(config: &Config) -> Result<Features, Error> {
     // A trial without memory would say that the kernel lacks what it has.
     capacity::check(TRIAL_BYTES, Setting::Backend)?;
     let switches = config.uring;
     let mut last = Error::new(ErrorKind::KernelTooOld);
-    for rung in [Rung::Defer, Rung::Coop, Rung::Plain].into_iter().filter(|rung| *rung >= switches.rung_first) {
-        match try_rung(rung) {
+    for tier in
+        [SetupTier::Defer, SetupTier::Coop, SetupTier::Plain].into_iter().filter(|tier| *tier >= switches.tier_first)
+    {
+        match try_tier(tier) {
             Ok(setup) => return try_features(setup, config),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 last = Error::from(error).with_kind(ErrorKind::KernelTooOld).with_feature(Feature::Ring);
@@ -83,11 +85,11 @@ pub(super) fn probe(config: &Config) -> Result<Features, Error> {
     Err(last)
 }
 
-fn try_rung(rung: Rung) -> io::Result<Setup> {
+fn try_tier(tier: SetupTier) -> io::Result<Setup> {
     let attempts = [(true, true), (true, false), (false, false)];
     let mut last = io::Error::from_raw_os_error(libc::EINVAL);
     for (submit_all, no_sq_array) in attempts {
-        let setup = Setup { rung, submit_all, no_sq_array, submission_entries: 8, completion_entries: 32 };
+        let setup = Setup { tier, submit_all, no_sq_array, submission_entries: 8, completion_entries: 32 };
         match Ring::new(setup) {
             Ok(_) => return Ok(setup),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
@@ -113,10 +115,10 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
     let (segments, coalesces) = datagram::probe();
     let mut attempts = Trials { setup, reasons: Vec::new() };
     let buffer_ring = switches.buffer_ring && attempts.works(Feature::BufferRing, try_buffer_ring);
-    // Each rung and way of handing buffers over is a trial of its own.
-    let rung = setup.rung as u32;
+    // Each tier and way of handing buffers over is a trial of its own.
+    let tier = setup.tier as u32;
     let late =
-        trials::once(2 * rung + u32::from(buffer_ring), || attempts.ring(|ring| trials::binds_late(ring, buffer_ring)));
+        trials::once(2 * tier + u32::from(buffer_ring), || attempts.ring(|ring| trials::binds_late(ring, buffer_ring)));
     match late {
         Ok(true) => {}
         Ok(false) => return Err(Error::new(ErrorKind::KernelTooOld).with_feature(Feature::LateBuffers)),
@@ -136,7 +138,7 @@ fn try_features(setup: Setup, config: &Config) -> Result<Features, Error> {
         buffer_ring,
         skip_success: switches.skip_success && attempts.works(Feature::SkipSuccess, try_skip_success),
         wait_all: attempts
-            .works(Feature::WaitAll, |ring| trials::once(8 + rung, || trials::counts_cancelled_sends(ring))),
+            .works(Feature::WaitAll, |ring| trials::once(8 + tier, || trials::counts_cancelled_sends(ring))),
         zero_copy: switches.zero_copy_bytes_min.is_some()
             && attempts.works(Feature::ZeroCopy, |ring| ring.supports(&[opcode::SendZc::CODE])),
         registered_ring: false,
@@ -383,15 +385,15 @@ impl Features {
             FeatureState { feature, in_use, reason }
         };
         let Features { setup, switches, .. } = self;
-        let is_defer = setup.rung == Rung::Defer;
-        let coop = match setup.rung {
-            Rung::Defer => {
+        let is_defer = setup.tier == SetupTier::Defer;
+        let coop = match setup.tier {
+            SetupTier::Defer => {
                 FeatureState { feature: Feature::CoopTaskrun, in_use: false, reason: "DEFER_TASKRUN is better" }
             }
-            rung => state(Feature::CoopTaskrun, rung == Rung::Coop, switches.rung_first <= Rung::Coop),
+            tier => state(Feature::CoopTaskrun, tier == SetupTier::Coop, switches.tier_first <= SetupTier::Coop),
         };
         vec![
-            state(Feature::DeferTaskrun, is_defer, switches.rung_first == Rung::Defer),
+            state(Feature::DeferTaskrun, is_defer, switches.tier_first == SetupTier::Defer),
             coop,
             state(Feature::ExtArg, true, true),
             state(Feature::SubmitAll, setup.submit_all, true),

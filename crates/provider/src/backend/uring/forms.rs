@@ -2,7 +2,7 @@
 
 use crate::base::error::Feature;
 use crate::base::kind::Kind;
-use crate::config::{Config, Rung};
+use crate::config::{Config, SetupTier};
 use crate::contract::form::Form;
 
 const fn uring(
@@ -35,7 +35,7 @@ const DEFER: Form = uring(
 /// The second tier.
 const COOP: Form = uring(
     "io_uring_coop",
-    |config| config.uring.rung_first = Rung::Coop,
+    |config| config.uring.tier_first = SetupTier::Coop,
     &[Feature::CoopTaskrun, Feature::MultishotReceive, Feature::BufferRing],
     &[Feature::DeferTaskrun],
 );
@@ -43,7 +43,7 @@ const COOP: Form = uring(
 /// The third tier.
 const PLAIN: Form = uring(
     "io_uring_plain",
-    |config| config.uring.rung_first = Rung::Plain,
+    |config| config.uring.tier_first = SetupTier::Plain,
     &[Feature::MultishotReceive, Feature::BufferRing],
     &[Feature::DeferTaskrun, Feature::CoopTaskrun],
 );
@@ -81,7 +81,7 @@ const BARE: Form = uring(
     "io_uring_bare",
     |config| {
         let uring = &mut config.uring;
-        uring.rung_first = Rung::Plain;
+        uring.tier_first = SetupTier::Plain;
         (uring.multishot_accept, uring.multishot_receive, uring.send_address) = (false, false, false);
         (uring.buffer_ring, uring.skip_success) = (false, false);
         (config.datagrams.segment, config.datagrams.coalesce) = (false, false);

@@ -37,7 +37,7 @@ use crate::base::error::Error;
 use crate::base::kind::Kind;
 use crate::base::setting::Setting;
 use crate::base::slots::Key;
-use crate::config::{Config, Rung};
+use crate::config::{Config, SetupTier};
 use crate::contract::{Action, Event, Opened, Origin, Profile, Provider, ProviderCounters, Request, RequestKey};
 use crate::memory::buffer::BufferPool;
 use crate::platform::RawHandle;
@@ -274,7 +274,7 @@ impl Uring {
     }
 
     fn is_deferred(&self) -> bool {
-        self.features.setup.rung == Rung::Defer
+        self.features.setup.tier == SetupTier::Defer
     }
 
     /// The ring is of no use: requests that never reached it end. The others are with the kernel, or in the queue, for

@@ -18,7 +18,7 @@ use super::finish::failed;
 use crate::base::error::Error;
 use crate::base::slots::Key;
 use crate::contract::merge::{self, RUN_MAX, Segment};
-use crate::contract::{Action, Event, EventResult, Notice, Request};
+use crate::contract::{Action, CompletionMode, Event, EventResult, Request};
 use crate::memory::{SpanList, Target};
 
 /// The runs that are under way.
@@ -91,11 +91,11 @@ impl Uring {
     }
 
     fn start_run(&mut self, run: &[Request]) -> bool {
-        let Request { handle, action: Action::SendDatagram(first, target, notice), .. } = run[0] else {
+        let Request { handle, action: Action::SendDatagram(first, target, mode), .. } = run[0] else {
             unreachable!("only datagrams form a run")
         };
         let number = self.runs.add(run);
-        let skips = self.features.skip_success && notice == Notice::Lazy;
+        let skips = self.features.skip_success && mode == CompletionMode::OnError;
         let tag = if skips { Tag::SendRunSkip } else { Tag::SendRun };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, Key::new(number, 0));
@@ -138,15 +138,15 @@ impl Uring {
 
 /// The same, to be waited for.
 fn alone(mut request: Request) -> Request {
-    if let Action::SendDatagram(_, _, notice) = &mut request.action {
-        *notice = Notice::Prompt;
+    if let Action::SendDatagram(_, _, mode) = &mut request.action {
+        *mode = CompletionMode::Always;
     }
     request
 }
 
-fn datagrams(run: &[Request]) -> impl Iterator<Item = (SpanList, Target, Notice)> {
+fn datagrams(run: &[Request]) -> impl Iterator<Item = (SpanList, Target, CompletionMode)> {
     run.iter().filter_map(|request| match request.action {
-        Action::SendDatagram(list, target, notice) => Some((list, target, notice)),
+        Action::SendDatagram(list, target, mode) => Some((list, target, mode)),
         _ => None,
     })
 }
@@ -169,7 +169,7 @@ mod tests {
             key: Key::new(index, 1),
             socket: 0,
             handle: -1,
-            action: Action::SendDatagram(*list, Target::of(None), Notice::Lazy),
+            action: Action::SendDatagram(*list, Target::of(None), CompletionMode::OnError),
         };
         (0..).zip(lists).map(request).collect()
     }
@@ -190,8 +190,7 @@ mod tests {
             EventResult::Sent(bytes) => (event.key.index(), Some(bytes)),
             _ => (event.key.index(), None),
         });
-        let is_prompt =
-            |request: &Request| matches!(request.action, Action::SendDatagram(.., notice) if notice == Notice::Prompt);
+        let is_prompt = |request: &Request| matches!(request.action, Action::SendDatagram(.., mode) if mode == CompletionMode::Always);
         assert!(uring.runs.again.iter().all(is_prompt));
         (told.collect(), uring.runs.again.len())
     }

@@ -4,7 +4,7 @@ use io_uring::squeue;
 
 use super::Uring;
 use super::entries::{self, Patience, Tag};
-use crate::contract::{Action, Notice, Request, RequestKey, Shots};
+use crate::contract::{Action, CompletionMode, Request, RequestKey, Shots};
 use crate::memory::buffer::Section;
 use crate::memory::{Span, SpanList, Target};
 use crate::platform::RawHandle;
@@ -22,12 +22,12 @@ impl Uring {
             Action::Receive(section, shots) => self.start_receive(key, handle, section, shots),
             Action::ReceiveInto(span) => self.push(Tag::ReceiveInto, key, entries::receive_into(handle, span)),
             Action::ReceiveDatagrams(section, arrival) => self.start_receive_datagrams(key, handle, section, arrival),
-            Action::SendDatagram(list, target, notice) => self.start_datagram(key, handle, list, target, notice),
+            Action::SendDatagram(list, target, mode) => self.start_datagram(key, handle, list, target, mode),
             Action::Send(span, _) if self.goes_without_copy(socket, span) => {
                 self.push(Tag::SendZeroCopy, key, entries::send_zero_copy(handle, span, self.patience()))
             }
-            Action::Send(span, notice) => self.start_send(key, handle, span, notice),
-            Action::SendList(list, notice) => self.start_send_list(key, handle, list, Target::of(None), notice),
+            Action::Send(span, mode) => self.start_send(key, handle, span, mode),
+            Action::SendList(list, mode) => self.start_send_list(key, handle, list, Target::of(None), mode),
             Action::Cancel => self.start_cancel(key),
         }
     }
@@ -52,8 +52,8 @@ impl Uring {
         if self.features.wait_all { Patience::Wait } else { Patience::WaitOnce }
     }
 
-    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, notice: Notice) -> bool {
-        if notice == Notice::Prompt || !self.features.skip_success {
+    fn start_send(&mut self, key: RequestKey, handle: RawHandle, span: Span, mode: CompletionMode) -> bool {
+        if mode == CompletionMode::Always || !self.features.skip_success {
             return self.push(Tag::Send, key, entries::send(handle, span, self.patience()));
         }
         self.push_skipping(key, entries::send(handle, span, Patience::Answer), span.length)
@@ -74,9 +74,9 @@ impl Uring {
         handle: RawHandle,
         list: SpanList,
         target: Target,
-        notice: Notice,
+        mode: CompletionMode,
     ) -> bool {
-        let skips = self.features.skip_success && notice == Notice::Lazy;
+        let skips = self.features.skip_success && mode == CompletionMode::OnError;
         let (tag, patience) = if skips { (Tag::SendSkip, Patience::Answer) } else { (Tag::Send, self.patience()) };
         let flags = if skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let data = entries::user_data(tag, key);

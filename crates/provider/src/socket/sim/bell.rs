@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::wake::Wake;
 
-/// Rung by the network when something changes for a driver, and by whoever wakes it.
+/// SetupTier by the network when something changes for a driver, and by whoever wakes it.
 #[derive(Default)]
 pub(crate) struct Bell {
     state: Mutex<State>,
