@@ -93,7 +93,7 @@ macro_rules! every_test {
                 a_wrong_configuration_is_refused statistics_count_what_happened;
             starve: an_exhausted_pool_recovers buffers_from_another_thread_wake_a_sleeping_owner
                 a_waiter_that_closed_takes_nobodys_turn
-                streams_without_bytes_pass_buffers_on a_starved_driver_does_not_spin senders_have_their_own_quota
+                streams_without_bytes_pass_buffers_on quiet_datagrams_pass_buffers_on a_starved_driver_does_not_spin senders_have_their_own_quota
                 one_busy_socket_does_not_starve_the_others an_idle_connection_holds_no_buffer
                 a_quiet_socket_among_a_hundred_flooding_ones_is_served a_quiet_socket_is_served_when_buffers_run_out
                 a_quiet_socket_among_a_thousand_flooding_ones_is_served;

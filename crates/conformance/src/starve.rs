@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use raon_provider::{Buffer, Config, Outcome, SocketId};
+use raon_provider::{BindOptions, Buffer, Completions, Config, Driver, Outcome, SocketId};
 
 use crate::peer::Peer;
 use crate::platform::Thread;
@@ -69,6 +69,35 @@ pub fn an_exhausted_pool_recovers(setup: &Setup) {
     }
     drop(quota);
     assert!(rig.driver.stats().no_buffers > 0);
+}
+
+/// Quiet datagrams that carry receive buffers bring them back: nothing else would end the wait of a driver that has none left.
+pub fn quiet_datagrams_pass_buffers_on(setup: &Setup) {
+    const COUNT: usize = 48;
+    let mut driver = Driver::open(&setup.config().with(small_pool)).unwrap();
+    let bind = |driver: &mut Driver| driver.bind(([127, 0, 0, 1], 0), &BindOptions::default()).unwrap();
+    let (near, far) = (bind(&mut driver), bind(&mut driver));
+    let to = driver.local_address(far).unwrap().ip().unwrap();
+    let mut completions = Completions::with_capacity(256);
+    for number in 0..COUNT {
+        driver.send_to(near, to, vec![number as u8; 8], 1).unwrap();
+    }
+    let mut sent = 0;
+    while sent < COUNT {
+        driver.poll(Some(PATIENCE), &mut completions).unwrap();
+        sent += completions.drain().count();
+    }
+    driver.receive(far, 2).unwrap();
+    let mut echoed = 0;
+    while echoed < COUNT {
+        driver.poll(Some(PATIENCE), &mut completions).unwrap();
+        assert!(!completions.is_empty(), "asleep with {echoed} of {COUNT} datagrams echoed");
+        for completion in completions.drain() {
+            let Outcome::Datagram { bytes, from } = completion.outcome else { panic!("{completion:?}") };
+            driver.send_to_quiet(far, from, bytes, 3).unwrap();
+            echoed += 1;
+        }
+    }
 }
 
 /// The owner sleeps without a limit; the first buffer that another thread drops wakes it, and the bytes come.

@@ -199,11 +199,10 @@ impl Driver {
     fn wait_for(&mut self, deadline_ns: Option<u64>) -> Option<Duration> {
         let idle = Some(Duration::ZERO);
         let Some(deadline_ns) = deadline_ns else { return idle };
-        // Sends of this turn may be about to bring buffers back, and a lazy one would not end the wait.
         let is_short_of_buffers = self.parts.receives.is_short_of_buffers();
         if !self.core.ready.is_empty()
             || self.parts.receives.is_behind()
-            || (is_short_of_buffers && self.parts.sends.has_handed_over())
+            || (is_short_of_buffers && self.core.is_about_to_send())
         {
             return idle;
         }

@@ -159,6 +159,14 @@ impl Core {
         self.requests.push(Request { key: self.operations.key(index), socket: socket.number(), handle, action });
     }
 
+    /// True if the next turn hands sends over, of bytes or of datagrams: they may bring buffers back within it, and the end of a
+    /// quiet one does not end its wait.
+    //= STARVE-1
+    pub(super) fn is_about_to_send(&self) -> bool {
+        let is_send = |action| matches!(action, Action::Send(..) | Action::SendList(..) | Action::SendDatagram(..));
+        self.requests.iter().any(|request| is_send(request.action))
+    }
+
     /// The kernel no longer holds an operation's request.
     pub(super) fn taken_back(&mut self, index: OperationIndex) {
         self.operations[index].is_armed = false;

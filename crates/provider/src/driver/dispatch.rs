@@ -94,7 +94,6 @@ impl Parts {
 
     /// Hands over all sends that were queued.
     pub(super) fn pump_sends(&mut self, core: &mut Core) {
-        self.sends.begin_turn();
         while let Some(emptied) = self.sends.pump_dirty(core) {
             self.follow(core, After::Sent(emptied));
         }

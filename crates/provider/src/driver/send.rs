@@ -29,15 +29,13 @@ pub(super) struct Sends {
     /// Sockets with sends to hand over.
     dirty: Vec<SocketIndex>,
     gathers: GatherLists,
-    /// Something was handed over in this turn.
-    has_handed_over: bool,
 }
 
 impl Sends {
     /// Send sides with places for so many dirty sockets at first. Errors: `OutOfMemory`.
     pub(super) fn new(dirty_first: usize) -> Result<Self, Error> {
         let dirty = capacity::vector(dirty_first, Setting::SocketsMax)?;
-        Ok(Sends { dirty, gathers: GatherLists::default(), has_handed_over: false })
+        Ok(Sends { dirty, gathers: GatherLists::default() })
     }
 
     /// Queues a send on a socket that is no datagram socket.
@@ -77,11 +75,6 @@ impl Sends {
         self.link_send(core, index, Queued::new(token, Some(index), Body::ShutdownWrite))
     }
 
-    /// Forgets what was handed over before.
-    pub(super) fn begin_turn(&mut self) {
-        self.has_handed_over = false;
-    }
-
     /// Hands over the sends of all sockets that have any, up to the next one of which none is left to be waited for, which is
     /// returned: something may follow from that.
     pub(super) fn pump_dirty(&mut self, core: &mut Core) -> Option<SocketIndex> {
@@ -91,10 +84,6 @@ impl Sends {
             }
         }
         None
-    }
-
-    pub(super) fn has_handed_over(&self) -> bool {
-        self.has_handed_over
     }
 
     /// The batch of this head has ended with so many bytes out, and it is not that `end_plain` has done all.
@@ -176,7 +165,6 @@ impl Sends {
     /// One request for as many queued sends as it takes. Exactly one is in the kernel per socket: two could reorder.
     //= ORDER-1
     fn hand_over_batch(&mut self, core: &mut Core, index: SocketIndex, head: OperationIndex) {
-        self.has_handed_over = true;
         let operation = &core.operations[head];
         let (alone, done) = (operation.next.is_none(), operation.done as usize);
         let contiguous = if let Body::Send(payload) = &operation.body { payload.contiguous() } else { None };
