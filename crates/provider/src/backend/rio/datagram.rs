@@ -7,7 +7,6 @@ use super::Rio;
 use super::calls::Side;
 use super::line::{Arrived, Context, Datagrams, Departed, Pending, Place};
 use super::receive::is_passing;
-use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::is_about_the_past;
 use crate::contract::{Event, EventResult, RequestKey};
@@ -64,7 +63,7 @@ impl Rio {
                         datagrams.asked = None;
                         self.counters.no_buffers.add(1);
                         let error = Error::new(ErrorKind::NoBuffers);
-                        return events.push(ended(key, EventResult::Failed(error)));
+                        return events.push(Event::last(key, EventResult::Failed(error)));
                     };
                     let bytes = self.datagrams[arrived.place.size].bytes(arrived.place.slice);
                     buffer.fill_from(&bytes[ADDRESS_BYTES..ADDRESS_BYTES + count as usize]);
@@ -100,7 +99,7 @@ impl Rio {
                     if let Some(datagrams) = &mut self.lines[index].datagrams {
                         datagrams.asked = None;
                     }
-                    return events.push(ended(key, EventResult::Failed(error)));
+                    return events.push(Event::last(key, EventResult::Failed(error)));
                 }
             }
         }
@@ -140,7 +139,7 @@ impl Rio {
                     }
                     return self.again.push(self.lines.key(index));
                 }
-                Err(error) => events.push(ended(pending.key, EventResult::Failed(error))),
+                Err(error) => events.push(Event::last(pending.key, EventResult::Failed(error))),
             }
         }
     }
@@ -190,7 +189,7 @@ impl Rio {
         if let Some(at) = datagrams.under_way.iter().position(|departed| departed.place == place) {
             let departed = datagrams.under_way.swap_remove(at);
             let result = result.map_or_else(EventResult::Failed, |_| EventResult::Sent(departed.bytes));
-            datagrams.gone.extend(departed.key.map(|key| ended(key, result)));
+            datagrams.gone.extend(departed.key.map(|key| Event::last(key, result)));
         }
     }
 

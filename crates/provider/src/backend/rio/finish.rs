@@ -3,7 +3,6 @@
 use super::Rio;
 use super::calls::{Side, status};
 use super::line::Context;
-use super::start::ended;
 use crate::base::error::Error;
 use crate::base::slots::Key;
 use crate::contract::{Event, EventResult};
@@ -108,7 +107,7 @@ impl Rio {
             let send = line.send_side.asked.take().map(|sending| sending.key);
             let datagrams = line.datagrams.iter_mut().flat_map(|datagrams| datagrams.take_keys());
             let keys = receive.into_iter().chain(send).chain(datagrams);
-            events.extend(keys.map(|key| ended(key, EventResult::Failed(error))));
+            events.extend(keys.map(|key| Event::last(key, EventResult::Failed(error))));
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::Rio;
 use super::calls::Side;
 use super::line::{Asked, Context, ReceiveSide};
-use super::start::ended;
 use crate::base::error::{Error, ErrorKind};
 use crate::contract::{Event, EventResult, Shots};
 use crate::memory::buffer::{Buffer, BufferPool, Section};
@@ -97,7 +96,7 @@ impl Rio {
         let receive_side = &mut self.lines[index].receive_side;
         receive_side.last = Some(Err(error));
         if let Some(asked) = receive_side.asked.take() {
-            events.push(ended(asked.key(), EventResult::Failed(error)));
+            events.push(Event::last(asked.key(), EventResult::Failed(error)));
         }
     }
 

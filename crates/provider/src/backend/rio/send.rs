@@ -4,7 +4,6 @@ use super::Rio;
 use super::calls::Side;
 use super::line::{Context, Piece};
 use super::receive::is_passing;
-use super::start::ended;
 use crate::base::error::Error;
 use crate::contract::{Event, EventResult};
 
@@ -84,6 +83,6 @@ impl Rio {
             _ => EventResult::Sent(sending.sent),
         };
         send_side.asked = None;
-        events.push(ended(sending.key, result));
+        events.push(Event::last(sending.key, result));
     }
 }

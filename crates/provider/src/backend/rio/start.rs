@@ -23,7 +23,7 @@ impl Rio {
         let line = match self.line_of(request.socket) {
             Ok(Some(line)) => line,
             Ok(None) => return self.control_requests.push(request),
-            Err(error) => return events.push(ended(key, EventResult::Failed(error))),
+            Err(error) => return events.push(Event::last(key, EventResult::Failed(error))),
         };
         let index = line.index();
         match request.action {
@@ -93,7 +93,7 @@ impl Rio {
         } else {
             line.datagrams.as_mut().and_then(|datagrams| super::datagram::cancel(datagrams, key))
         };
-        events.extend(result.map(|result| ended(key, result)));
+        events.extend(result.map(|result| Event::last(key, result)));
         // One that has ended meanwhile is not for the port either, unless the port has requests of this socket.
         true
     }
@@ -121,9 +121,4 @@ impl Rio {
             }
         }
     }
-}
-
-/// The last event of a request.
-pub(super) fn ended(key: RequestKey, result: EventResult) -> Event {
-    Event { key, more: false, result }
 }

@@ -13,7 +13,7 @@ use socket2::{SockAddr, SockRef};
 
 use super::calls::{Reaped, Ring, Setup};
 use super::entries::{self, Patience};
-use super::trials;
+use super::trials::{self, zeroes};
 use crate::backend::absence::{LACKING, Surroundings, Trial, locks_memory, reason, ring_refusal, trial, uninterrupted};
 use crate::backend::datagram;
 use crate::base::capacity;
@@ -325,14 +325,6 @@ pub(super) fn setup_error(error: io::Error) -> Error {
     let cause = error.raw_os_error().and_then(|code| ring_refusal(code, around));
     let error = Error::from(error).with_feature(Feature::Ring);
     cause.map_or(error, |kind| error.with_kind(kind))
-}
-
-/// Errors: they cannot be had.
-pub(super) fn zeroes(count: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(count)?;
-    bytes.resize(count, 0);
-    Ok(bytes)
 }
 
 /// Why a ring that was set up cannot be entered any more.

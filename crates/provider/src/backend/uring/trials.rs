@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::calls::{Reaped, Ring};
 use super::entries::{self, Patience};
-use super::features::zeroes;
 use crate::memory::Span;
 use crate::memory::buffer::{BufferPool, Section};
 use crate::memory::config::PoolConfig;
@@ -112,4 +111,12 @@ fn completion_of(ring: &mut Ring, user_data: u64) -> io::Result<Option<Reaped>> 
             return Ok(found);
         }
     }
+}
+
+/// Errors: they cannot be had.
+pub(super) fn zeroes(count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count)?;
+    bytes.resize(count, 0);
+    Ok(bytes)
 }
