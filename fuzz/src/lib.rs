@@ -1,4 +1,4 @@
-//! What the fuzz targets run. The tests of `raon-session` run the same over a generated corpus, without a fuzzer.
+//! Common part: what the fuzz targets run. The tests of `raon-session` run the same over a generated corpus, without a fuzzer.
 #![allow(missing_docs)]
 
 pub mod framings;

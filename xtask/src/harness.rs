@@ -1,4 +1,4 @@
-//! What test programs print for `--list`: a run that has lost its tests would be green for nothing.
+//! Lists of tests that programs print for `--list`: a run that has lost its tests would be green for nothing.
 
 /// How many tests are listed. That none begins as one that must be among them is an error.
 pub(crate) fn count(name: &str, includes: &[&str], listed: &str) -> Result<usize, String> {

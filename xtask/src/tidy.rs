@@ -5,6 +5,7 @@ mod cfg;
 pub(crate) mod clauses;
 mod floors;
 mod growth;
+mod headers;
 mod links;
 mod markers;
 mod order;
@@ -42,7 +43,7 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     syntax,
     cfg::check,
     unsafety::check,
@@ -52,6 +53,7 @@ const RULES: [Rule; 11] = [
     links::check,
     floors::check,
     growth::check,
+    headers::check,
     order::check,
     budget::check,
 ];

@@ -1,4 +1,4 @@
-//! How often a message enters the kernel: as `strace -c -f` counts, from before the first connection on, and as the driver
+//! Entries into the kernel per message: as `strace -c -f` counts, from before the first connection on, and as the driver
 //! counts by itself.
 //!
 //! strace slows a server down, which makes its turns larger and its entries fewer. So the driver's counter is read twice:

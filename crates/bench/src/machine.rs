@@ -1,4 +1,4 @@
-//! What a figure was measured on, and what this process may use of it.
+//! Machine that a figure was measured on, and what this process may use of it.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Who used the processors in a window of time: the server, the generator, or somebody else.
+//! Meter of processor time in a window: of the server, the generator, and everybody else.
 
 use std::fs;
 use std::io;

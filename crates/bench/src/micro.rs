@@ -1,4 +1,4 @@
-//! What single steps cost, in nanoseconds: medians of short rounds, all in this process.
+//! Costs of single steps, in nanoseconds: medians of short rounds, all in this process.
 
 mod driver;
 mod engine;

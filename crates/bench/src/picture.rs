@@ -1,4 +1,4 @@
-//! Which figures are drawn, and how they are called there.
+//! Pictures: which figures are drawn, and how they are called there.
 
 use crate::machine::Machine;
 use crate::memory::MemoryFigures;

@@ -1,4 +1,4 @@
-//! What `strace -c -f` has counted.
+//! Counts of `strace -c -f`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! What is asked of a server.
+//! Workloads: what is asked of a server.
 
 /// An echo workload: so many connections keep so many messages of one size in flight.
 #[derive(Clone, Copy, Debug)]

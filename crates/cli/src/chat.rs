@@ -1,4 +1,5 @@
-//! What `serve chat` is: `/join room`, `/leave`, `/name x`; every other line goes to all who are in the room, its writer included.
+//! Application of `serve chat`: `/join room`, `/leave`, `/name x`; every other line goes to all who are in the room, its writer
+//! included.
 //! Lines of the server itself begin with an asterisk.
 
 use raon::{Application, CloseReason, Context, Delimiter, GroupKey, Message};

@@ -1,4 +1,4 @@
-//! What server and load have in common where they speak UDP: how long datagrams may be, and where they are kept.
+//! Common part of server and load where they speak UDP: how long datagrams may be, and where they are kept.
 
 use raon_provider::{Address, BindOptions, PoolConfig};
 

@@ -1,4 +1,4 @@
-//! Why a command could not do what it was asked to: one line with the cause and the remedy.
+//! Failure of a command: one line with the cause and the remedy.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the program `raon` does: looks at the back ends of this machine, serves, loads, and compares.
+//! The program `raon`: it looks at the back ends of this machine, serves, loads, and compares.
 //!
 //! One file per verb in `command/`. What they do is in `echo_server/` and `datagram_server.rs` (serve) and in
 //! `generator/` (load), all on `raon-provider`, and in `pingpong/` and `chat.rs` (serve), on

@@ -1,4 +1,4 @@
-//! What `serve pingpong` and `load pingpong` say to each other: packets (`raon::Packet`) with packed little-endian bodies.
+//! Packets of `serve pingpong` and `load pingpong` (`raon::Packet`), with packed little-endian bodies.
 //!
 //! 1. The client connects and sends `ConnectRequest`; the server answers with `ConnectAnswer`. Unless its result is
 //!    [`OK`], it then ends the session.

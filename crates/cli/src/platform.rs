@@ -1,5 +1,5 @@
-//! What is particular to the operating system: limits, threads on CPUs, Unix sockets, and figures of other processes. Which
-//! file it comes from is chosen here; no other file of this crate asks for the platform.
+//! Choice of what is particular to the operating system: limits, threads on CPUs, Unix sockets, and figures of other processes.
+//! Which file it comes from is chosen here; no other file of this crate asks for the platform.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,4 +1,4 @@
-//! How figures are written for people, and where reports go.
+//! Figures as they are written for people, and places where reports go.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! How a driver ends, and what outlives it.
+//! Ends of drivers, and what outlives them.
 
 //= DROP-1
 

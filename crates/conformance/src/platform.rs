@@ -1,4 +1,4 @@
-//! What the suite has to know about the operating system under it; chosen here, and nowhere else in it.
+//! Facts about the operating system that the suite has to know; chosen here, and nowhere else in it.
 //!
 //! [`SKIPPED`] and [`SKIPPED_REAL`] are the tests that a system cannot run, each with the reason.
 

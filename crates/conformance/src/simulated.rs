@@ -1,4 +1,4 @@
-//! What is particular to the simulated back end: the network of the test that runs, its clock, and the tests that cannot
+//! The simulated back end in the suite: the network of the test that runs, its clock, and the tests that cannot
 //! run there.
 
 use std::sync::{LazyLock, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What goes to other threads, and what comes from them.
+//! Values that go to other threads, and what comes from them.
 
 //= THREAD-1, ORDER-2, OWN-2, LIMIT-1, WAKE-1
 

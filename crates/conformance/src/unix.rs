@@ -1,4 +1,4 @@
-//! What is particular to Unix stream sockets: names in the file system, and what else can travel with the bytes. These
+//! Unix stream sockets: names in the file system, and what else can travel with the bytes. These
 //! run on every set-up, for the sockets are asked for by address.
 
 //= ONCE-1, EOF-1

@@ -1,4 +1,4 @@
-//! What is particular to registered I/O, on its double: what happens when the system refuses, is late, or loses its queue,
+//! Registered I/O on its double: what happens when the system refuses, is late, or loses its queue,
 //! and that everything is given back.
 #![cfg(windows)]
 

@@ -1,4 +1,4 @@
-//! What the simulated network promises to whoever tests with it.
+//! Promises of the simulated network to whoever tests with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

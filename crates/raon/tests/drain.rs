@@ -1,4 +1,4 @@
-//! What is served between `stop` and the end: all that had arrived, from connections and from handles.
+//! Service between `stop` and the end: all that had arrived, from connections and from handles.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Who is not let in, who is sent away, and with which reason.
+//! Limits: who is not let in, who is sent away, and with which reason.
 
 mod common;
 

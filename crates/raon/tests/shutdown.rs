@@ -1,4 +1,4 @@
-//! How a server ends, and how the next one takes its listener over.
+//! End of a server, and how the next one takes its listener over.
 
 mod common;
 

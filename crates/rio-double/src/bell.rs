@@ -1,4 +1,4 @@
-//! Who waits while the caller waits: an event that all operations of a completion queue set, and what is rung then.
+//! Waiting for the caller: an event that all operations of a completion queue set, and what is rung then.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};

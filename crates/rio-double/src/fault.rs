@@ -1,4 +1,4 @@
-//! What goes wrong on purpose, though the caller keeps every rule. Set per thread: whoever calls next hears of it.
+//! Faults on purpose, though the caller keeps every rule. They are set per thread: whoever calls next hears of them.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! What the double does for who keeps the rules: what is deferred waits, what is late comes late, faults are told.
+//! Behaviour of the double for who keeps the rules: what is deferred waits, what is late comes late, faults are told.
 #![cfg(windows)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! What is public and may grow says so: a struct with public fields and an enum are `#[non_exhaustive]`, so that a field or a
+//! Growth of the API: a public struct with public fields and an enum are `#[non_exhaustive]`, so that a field or a
 //! variant that is added breaks no caller. The others are listed here, each for a reason.
 
 use proc_macro2::{TokenStream, TokenTree};

@@ -1,4 +1,4 @@
-//! What must not be left lying about: notes to oneself, holes, switched-off tests, sleeping tests, machine paths.
+//! Things that must not be left lying about: notes to oneself, holes, switched-off tests, sleeping tests, machine paths.
 
 use proc_macro2::TokenTree;
 

@@ -1,4 +1,4 @@
-//! What is longer than the limits, and why it may be. The numbers only go down: tidy refuses an entry that is larger
+//! Exceptions from the limits of length, and why they may be. The numbers only go down: tidy refuses an entry that is larger
 //! than its subject, so whoever shortens a file shortens its entry, and whoever gets below the limit strikes it.
 
 /// Leave to be longer than the limit.

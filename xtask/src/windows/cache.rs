@@ -1,4 +1,4 @@
-//! What set-ups keep between runs, in one folder outside the checkout.
+//! Cache: set-ups that are kept between runs, in one folder outside the checkout.
 //!
 //! 1. A part is a folder with a stamp inside. The stamp says how the part was made, where it lies, and which versions are
 //!    in it.

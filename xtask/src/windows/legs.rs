@@ -1,4 +1,4 @@
-//! What runs under Wine, and what does not, with the reason.
+//! Legs under Wine: what runs, and what does not, with the reason.
 
 /// Tests of one package that are built and run together.
 pub(super) struct Leg {

@@ -1,4 +1,4 @@
-//! What every server here shares: the command line, process limits, the socket, and the setup of the
+//! Common part of every server here: the command line, process limits, the socket, and the setup of the
 //! bare servers' ring or epoll. The serving itself is in `src/bin`, one file per server.
 
 use std::io::{self, Write};

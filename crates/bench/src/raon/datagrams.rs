@@ -1,4 +1,4 @@
-//! What comes in goes back to its sender, in the same buffer: a quiet send for each datagram of a turn, all with the next one.
+//! Echo of datagrams to their senders, in the same buffer: a quiet send for each datagram of a turn, all with the next one.
 
 use std::collections::VecDeque;
 use std::io;

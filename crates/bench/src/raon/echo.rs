@@ -1,4 +1,4 @@
-//! What comes in goes out, in the same buffer.
+//! Echo of bytes, in the buffer that they came in.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Who gets an accepted connection: the worker that has the fewest.
+//! Acceptor: it gives each connection to the worker that has the fewest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

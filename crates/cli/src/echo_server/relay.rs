@@ -1,4 +1,4 @@
-//! What came in goes out in order, in the same buffer. A client that does not read is paused; only then is anything kept
+//! Relay: what came in goes out in order, in the same buffer. A client that does not read is paused; only then is anything kept
 //! for it here.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,4 +1,4 @@
-//! What has come: compared or taken apart, and what follows from it.
+//! Hearing: what has come is compared or taken apart, and what follows from it.
 
 use raon_provider::Buffer;
 

@@ -1,4 +1,4 @@
-//! How fast connections are opened: at most so many under way, at most so many per second.
+//! Pace at which connections are opened: a bound on those under way, and on those per second.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! When messages are due in an open loop, whatever the answers do.
+//! Schedule of an open loop: when messages are due, whatever the answers do.
 //!
 //! Each connection has an endless series of times that is computed, not stored: the same seed gives the same series, so
 //! one cursor stands at its next message to send and another at its next answer. However long a server stalls, what has

@@ -1,4 +1,4 @@
-//! What is said on the connections: bytes that come back (echo), packets that are answered (`pingpong.rs`), or lines that
+//! Talk on the connections: bytes that come back (echo), packets that are answered (`pingpong.rs`), or lines that
 //! go to a room (`chat.rs`).
 //!
 //! 1. A connection of the latter two begins with a greeting, and is open once that is answered.

@@ -1,4 +1,4 @@
-//! What a load worker has measured.
+//! Figures that a load worker has measured.
 
 use hdrhistogram::Histogram;
 use raon_provider::Error;

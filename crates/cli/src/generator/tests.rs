@@ -1,4 +1,4 @@
-//! What a stalling server looks like in either loop.
+//! Tests on a server that stalls, in either loop.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! What is particular to Linux.
+//! Calls that are particular to Linux.
 
 mod process;
 

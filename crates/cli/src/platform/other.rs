@@ -1,4 +1,4 @@
-//! What is particular to macOS and FreeBSD: what they have, and what is refused for what they lack.
+//! Calls of macOS and FreeBSD: what they have, and what is refused for what they lack.
 
 use std::io;
 

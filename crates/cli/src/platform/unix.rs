@@ -1,4 +1,4 @@
-//! What Linux, macOS and FreeBSD have in common: limits of descriptors, and Unix sockets.
+//! Calls that Linux, macOS and FreeBSD have in common: limits of descriptors, and Unix sockets.
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 

@@ -1,4 +1,4 @@
-//! What is particular to Windows (10 and newer).
+//! Calls that are particular to Windows (10 and newer).
 #![allow(unsafe_code)]
 
 mod process;

@@ -1,4 +1,4 @@
-//! Where axes have their lines and what stands beside them.
+//! Axes: where they have their lines, and what stands beside them.
 
 use std::ops::Range;
 

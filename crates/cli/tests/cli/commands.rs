@@ -1,4 +1,4 @@
-//! What users see: reports that parse, and errors of one line with the remedy.
+//! Output that users see: reports that parse, and errors of one line with the remedy.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! What a submit must be answered with: taken, refused for one of these reasons, or either.
+//! Answer that a submit must get: taken, refused for one of these reasons, or either.
 
 //= OWN-2, STALE-1, LIMIT-1, ORDER-1
 

@@ -1,4 +1,4 @@
-//! How a plan ends: in grace, where everything that must arrive has to arrive, or in the middle of it.
+//! End of a plan: in grace, where everything that must arrive has to arrive, or in the middle of it.
 
 //= ONCE-1, CLOSE-1, CLOSE-2, EOF-1, HALF-1, LIMIT-1, STARVE-1, DROP-1
 

@@ -1,4 +1,4 @@
-//! What to do, as numbers: a plan can be made at random, cut down, printed on one line and read back.
+//! Plans of what to do, as numbers: a plan can be made at random, cut down, printed on one line and read back.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What macOS and FreeBSD have.
+//! Facts about macOS and FreeBSD.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What only Linux shows or has, for the others.
+//! Substitutes, for the other systems, of what only Linux shows or has.
 
 use std::net::SocketAddrV6;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What all Unixes have in common.
+//! Facts that all Unixes have in common.
 
 use std::io::{IoSlice, Result};
 use std::mem::MaybeUninit;

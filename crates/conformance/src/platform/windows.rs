@@ -1,4 +1,4 @@
-//! What Windows has.
+//! Facts about Windows.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Why a feature of Linux cannot be used: what the errno of its trial says. A trial that was interrupted says nothing and is
-//! repeated, see [`uninterrupted`].
+//! Reasons why a feature of Linux cannot be used: what the errno of its trial says. A trial that was interrupted says nothing
+//! and is repeated, see [`uninterrupted`].
 
 use std::io;
 

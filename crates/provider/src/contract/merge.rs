@@ -1,4 +1,4 @@
-//! Which datagrams leave as one message, and when that is given up: the same rule for every back end that can merge.
+//! Merging of datagrams: which leave as one message, and when that is given up; the same rule for every back end that can merge.
 //!
 //! 1. [`run`] says how many of the next datagrams belong together. One message carries them, with their common length
 //!    beside it, and the system takes them apart again: each arrives alone (DGRAM-1).

@@ -1,4 +1,4 @@
-//! What comes back: the report that an operation ended, with its typed result.
+//! Completions: the report that an operation has ended, with its typed result.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What a driver runs on, for logs and for people.
+//! Description of what a driver runs on, for logs and for people.
 
 use crate::base::error::{Error, Feature};
 use crate::base::kind::Kind;

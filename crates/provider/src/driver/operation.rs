@@ -1,4 +1,4 @@
-//! What can be asked of a driver: operations with the buffers they own.
+//! Operations that a driver can be asked for, with the buffers they own.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What only Apple's systems have.
+//! Facts about Apple's systems alone.
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;

@@ -1,4 +1,4 @@
-//! What macOS and FreeBSD have in common, and what both lack.
+//! Facts that macOS and FreeBSD have in common, and what both lack.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What only FreeBSD has.
+//! Facts about FreeBSD alone.
 
 use rustix::net::SendFlags;
 use socket2::{Protocol, Socket};

@@ -1,4 +1,4 @@
-//! What only Linux has.
+//! Facts about Linux alone.
 
 use std::time::Duration;
 

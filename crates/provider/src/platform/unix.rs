@@ -1,4 +1,4 @@
-//! What all Unixes have in common.
+//! Facts that all Unixes have in common.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What is particular to Windows (10 and newer).
+//! Facts about Windows (10 and newer).
 #![allow(unsafe_code)]
 
 use std::os::windows::io::{AsRawSocket, RawSocket};

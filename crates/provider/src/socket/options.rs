@@ -1,4 +1,4 @@
-//! What sockets are made with.
+//! Options that sockets are made with.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the tests of the engine share.
+//! Parts that the tests of the engine share.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 

@@ -1,4 +1,4 @@
-//! What must hold at the end of a run.
+//! Judge of a run: what must hold at its end.
 
 use raon::{CloseReason, ServerHandle};
 

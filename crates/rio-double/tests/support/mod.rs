@@ -1,4 +1,4 @@
-//! What the tests call the double with: safe, and as close to the functions as can be.
+//! Safe calls of the double for its tests, as close to the functions as can be.
 #![allow(unsafe_code)]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 

@@ -1,4 +1,4 @@
-//! What the property tests share.
+//! Parts that the property tests share.
 
 use proptest::test_runner::{Config, RngSeed};
 

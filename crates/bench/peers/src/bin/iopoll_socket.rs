@@ -1,4 +1,4 @@
-//! What the kernel says to operations on a socket in a ring set up with IORING_SETUP_IOPOLL: not a server. The same
+//! Trial of operations on a socket in a ring set up with IORING_SETUP_IOPOLL: not a server. The same
 //! operations in a plain ring come first, to show that nothing else is wrong with them.
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! What cannot be done is told before anything is begun.
+//! Checks of a load's arguments: what cannot be done is told before anything is begun.
 
 use super::{Arguments, ArrivalsName, datagrams, talk};
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! What a load over UDP has beside the figures of any load. The names in JSON are stable.
+//! Figures of a load over UDP beside those of any load. The names in JSON are stable.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What loads of pings and of chats have beside the figures of any load. The names in JSON are stable.
+//! Figures of loads of pings and of chats beside those of any load. The names in JSON are stable.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What a datagram carries: who sent it, which one it is, and a pattern that no other datagram has.
+//! Contents of a datagram: who sent it, which one it is, and a pattern that no other datagram has.
 
 use super::super::pattern::{Pattern, STEP};
 

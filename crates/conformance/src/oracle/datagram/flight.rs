@@ -1,4 +1,4 @@
-//! What is under way: which datagrams were sent from where to where, and which of them must arrive.
+//! Datagrams under way: which were sent from where to where, and which of them must arrive.
 
 //= DGRAM-1
 

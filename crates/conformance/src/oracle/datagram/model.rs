@@ -1,4 +1,4 @@
-//! What is open, what a submit must be answered with, and what must have happened by now.
+//! Model of datagram sockets: what is open, what a submit must be answered with, and what must have happened by now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

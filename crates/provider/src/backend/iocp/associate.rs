@@ -1,4 +1,4 @@
-//! What a port needs to know of a socket, and what is set on it when it joins.
+//! Joining of a socket to a port: what the port needs to know of it, and what is set on it.
 #![allow(unsafe_code)]
 
 use windows_sys::Win32::Foundation::HANDLE;

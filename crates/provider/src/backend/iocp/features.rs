@@ -1,4 +1,4 @@
-//! What this system offers, and what of it is used.
+//! Features that this system offers, and those that are used.
 
 use socket2::{Domain, Protocol, Type};
 

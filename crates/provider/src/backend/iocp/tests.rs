@@ -1,4 +1,4 @@
-//! What is particular to completion ports, seen through the contract of back ends.
+//! Tests of what is particular to completion ports, seen through the contract of back ends.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

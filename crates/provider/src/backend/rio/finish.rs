@@ -1,4 +1,4 @@
-//! What has ended is dequeued, and serves the lines that it belongs to.
+//! Ends of requests: they are dequeued, and serve the request queues that they belong to.
 
 use super::Rio;
 use super::calls::{Side, status};

@@ -1,4 +1,4 @@
-//! What a socket's request queue is used for, and how far that is.
+//! Request queue of a socket: what it is used for, and how far that is.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What this kernel and this process's limits allow, found out by doing it on throw-away objects. A version tells nothing.
+//! Features that this kernel and this process's limits allow, found out on throw-away objects. A version tells nothing.
 
 use std::io::{self, Read, Write};
 use std::net::UdpSocket;

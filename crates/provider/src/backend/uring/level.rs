@@ -1,4 +1,4 @@
-//! How many receive buffers the kernel has.
+//! Number of receive buffers that the kernel has.
 
 use super::Uring;
 use super::entries::{self, Tag};

@@ -1,4 +1,4 @@
-//! What no system shows on demand: sockets that are never drained, or that say exactly this much.
+//! Tests on sockets that no system shows on demand: they are never drained, or say exactly this much.
 
 use std::collections::VecDeque;
 

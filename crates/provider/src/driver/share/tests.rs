@@ -1,4 +1,5 @@
-//! Which streams are armed, in which order and for how many buffers, on a back end that does what the test says.
+//! Tests of the shares: which streams are armed, in which order and for how many buffers, on a back end that does what the test
+//! says.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

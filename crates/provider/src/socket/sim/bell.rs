@@ -1,4 +1,4 @@
-//! What a simulated driver sleeps on when nothing will ever happen in its network by itself.
+//! Bell of a simulated driver, which sleeps on it when nothing will ever happen in its network by itself.
 #![forbid(unsafe_code)]
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! How connections begin.
+//! Beginning of connections.
 //!
 //! 1. `connect` knocks at the other end one latency later. A listener with room in its backlog makes the accepted end and
 //!    sends its welcome. A full backlog says nothing, and the knock is repeated; a full Unix one says `Busy`. Where nobody

@@ -1,4 +1,4 @@
-//! What goes wrong in a simulated network and how often.
+//! Faults of a simulated network: what goes wrong, and how often.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who listens where, and which ports are taken.
+//! Names of a network: who listens where, and which ports are taken.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
