@@ -6,6 +6,7 @@ pub(crate) mod datagram;
 pub(crate) mod fault;
 pub(crate) mod names;
 pub(crate) mod network;
+mod node;
 pub(crate) mod peer;
 pub(crate) mod pipe;
 pub(crate) mod socket;

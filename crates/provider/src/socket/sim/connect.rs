@@ -8,23 +8,16 @@
 //! 3. Whoever has no answer when its patience ends gives up.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::names::is_nobodys;
+use super::node::{Body, Phase, Stream};
 use super::pipe::{Cargo, Pipe};
-use super::stream::{Phase, Stream};
-use super::world::{Body, Happening, World};
+use super::world::{Happening, World};
 use crate::base::address::Address;
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::{self, nanoseconds};
-
-/// A socket that waits for connections.
-pub(crate) struct Listener {
-    pub(crate) backlog: usize,
-    pub(crate) waiting: VecDeque<u32>,
-}
 
 impl World {
     /// Two connected ends, the first with this address.

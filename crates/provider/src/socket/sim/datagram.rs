@@ -5,12 +5,12 @@
 //! 3. `receive_datagram` takes the oldest one.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::names::with_port;
-use super::world::{Body, Happening, World};
+use super::node::{Body, Flight, Port};
+use super::world::{Happening, World};
 use crate::base::address::{Address, unmapped};
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
@@ -18,34 +18,6 @@ use crate::socket::BindOptions;
 
 /// The longest payload that UDP carries over IPv4.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
-
-/// A datagram socket.
-#[derive(Default)]
-pub(crate) struct Port {
-    pub(crate) peer: Option<SocketAddr>,
-    is_shared: bool,
-    is_dual_stack: bool,
-    groups: BTreeSet<IpAddr>,
-    queue: VecDeque<(SocketAddr, Vec<u8>)>,
-    queue_bytes: usize,
-    queue_bytes_max: usize,
-    /// What the network has said about an earlier datagram.
-    error: Option<ErrorKind>,
-}
-
-impl Port {
-    pub(crate) fn is_readable(&self) -> bool {
-        !self.queue.is_empty() || self.error.is_some()
-    }
-}
-
-/// A datagram on its way.
-pub(crate) struct Flight {
-    sender: u32,
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-}
 
 impl World {
     pub(crate) fn bind(&mut self, address: &Address, options: &BindOptions) -> Result<u32, Error> {

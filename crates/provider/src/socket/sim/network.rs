@@ -7,13 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::fault::FaultPlan;
-use super::peer::{SimListener, SimPeer};
-use super::socket::SimSocket;
 use super::world::World;
-use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time;
-use crate::socket::{AcceptedSocket, AnySocket, ListenOptions};
 
 /// A network in memory, with a clock of its own, that drivers and scripted peers share.
 ///
@@ -78,40 +74,6 @@ impl SimNetwork {
         true
     }
 
-    // Peers.
-
-    /// A scripted peer that connects to this address. It is there at once, connected one round trip later.
-    pub fn connect(&self, address: impl Into<Address>) -> SimPeer {
-        self.connect_from(None, address)
-    }
-
-    /// The same from a given host.
-    pub fn connect_from(&self, host: Option<IpAddr>, address: impl Into<Address>) -> SimPeer {
-        SimPeer::connect(self, host, &address.into())
-    }
-
-    /// A scripted listener. Errors: `AddressInUse`, `AddressNotAvailable`, `InvalidInput`.
-    pub fn listen(&self, address: impl Into<Address>) -> Result<SimListener, Error> {
-        self.listen_with(address, &ListenOptions::default())
-    }
-
-    /// The same with options.
-    pub fn listen_with(&self, address: impl Into<Address>, options: &ListenOptions) -> Result<SimListener, Error> {
-        SimListener::listen(self, &address.into(), options)
-    }
-
-    /// A socket to be adopted by a driver of this network, connected to a scripted peer.
-    pub fn pair(&self) -> (AcceptedSocket, SimPeer) {
-        let (near, far) = {
-            let mut world = self.world();
-            let address = Address::from(([127, 0, 0, 1], 0));
-            let near = world.names.connect_from(&address, None).unwrap_or(Address::Unnamed);
-            let far = world.names.connect_from(&address, None).unwrap_or(Address::Unnamed);
-            world.pair(near, far)
-        };
-        (self.unattached(near), SimPeer::of(SimSocket::new(self, far)))
-    }
-
     /// Cuts two hosts off from each other for some time: what is on its way arrives when they no longer are.
     pub fn partition(&self, first: IpAddr, second: IpAddr, duration: Duration) {
         let mut world = self.world();
@@ -131,15 +93,11 @@ impl SimNetwork {
         self.world().trace().to_owned()
     }
 
-    pub(crate) fn unattached(&self, number: u32) -> AcceptedSocket {
-        AcceptedSocket::fresh(AnySocket::Sim(SimSocket::new(self, number)), true)
-    }
-
     pub(crate) fn is(&self, other: &SimNetwork) -> bool {
         Arc::ptr_eq(&self.world, &other.world)
     }
 
-    /// The network itself. No [`SimSocket`] may be dropped while this is held: it would wait for it.
+    /// The network itself. No [`SimSocket`](crate::SimSocket) may be dropped while this is held: it would wait for it.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

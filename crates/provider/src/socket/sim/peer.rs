@@ -10,6 +10,41 @@ use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::socket::{AcceptedSocket, AnySocket, ConnectOptions, ListenOptions};
 
+/// Scripted peers.
+impl SimNetwork {
+    /// A scripted peer that connects to this address. It is there at once, connected one round trip later.
+    pub fn connect(&self, address: impl Into<Address>) -> SimPeer {
+        self.connect_from(None, address)
+    }
+
+    /// The same from a given host.
+    pub fn connect_from(&self, host: Option<IpAddr>, address: impl Into<Address>) -> SimPeer {
+        SimPeer::connect(self, host, &address.into())
+    }
+
+    /// A scripted listener. Errors: `AddressInUse`, `AddressNotAvailable`, `InvalidInput`.
+    pub fn listen(&self, address: impl Into<Address>) -> Result<SimListener, Error> {
+        self.listen_with(address, &ListenOptions::default())
+    }
+
+    /// The same with options.
+    pub fn listen_with(&self, address: impl Into<Address>, options: &ListenOptions) -> Result<SimListener, Error> {
+        SimListener::listen(self, &address.into(), options)
+    }
+
+    /// A socket to be adopted by a driver of this network, connected to a scripted peer.
+    pub fn pair(&self) -> (AcceptedSocket, SimPeer) {
+        let (near, far) = {
+            let mut world = self.world();
+            let address = Address::from(([127, 0, 0, 1], 0));
+            let near = world.names.connect_from(&address, None).unwrap_or(Address::Unnamed);
+            let far = world.names.connect_from(&address, None).unwrap_or(Address::Unnamed);
+            world.pair(near, far)
+        };
+        (self.unattached(near), SimPeer::of(SimSocket::new(self, far)))
+    }
+}
+
 /// One end of a simulated connection, played by a test. Nothing here waits; dropping it closes the connection as `close(2)`
 /// would: in order, or with a reset if bytes that had arrived were not read.
 ///

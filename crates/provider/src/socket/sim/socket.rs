@@ -4,16 +4,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::connect::Listener;
 use super::network::{SimNetwork, gone};
+use super::node::{Body, Listener, Stream};
 use super::pipe::Pipe;
-use super::stream::Stream;
-use super::world::Body;
 use crate::base::address::{Address, unmapped};
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::time::nanoseconds;
-use crate::socket::{BindOptions, Class, ConnectOptions, ListenOptions};
+use crate::socket::{AcceptedSocket, AnySocket, BindOptions, Class, ConnectOptions, ListenOptions};
 
 /// A handle to one socket of a simulated network. Closes on drop.
 pub struct SimSocket {
@@ -162,6 +160,13 @@ impl SimSocket {
             Attempt::Done(accepted) => Some(SimSocket::new(&self.network, accepted)),
             _ => None,
         }
+    }
+}
+
+impl SimNetwork {
+    /// The socket of this number, attached to no driver.
+    pub(crate) fn unattached(&self, number: u32) -> AcceptedSocket {
+        AcceptedSocket::fresh(AnySocket::Sim(SimSocket::new(self, number)), true)
     }
 }
 

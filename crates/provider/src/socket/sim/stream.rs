@@ -7,82 +7,13 @@
 //! 4. A reset drops what was not on its way, and is told once: to whoever asks first, as the systems do.
 #![forbid(unsafe_code)]
 
-use super::pipe::{Cargo, Pipe};
-use super::world::{Body, Happening, World};
+use super::node::{Body, Phase, Stream};
+use super::pipe::Cargo;
+use super::world::{Happening, World};
 use crate::base::address::Address;
 use crate::base::attempt::Attempt;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    Unconnected,
-    Connecting,
-    Connected,
-}
-
-/// One end of a connection.
-pub(crate) struct Stream {
-    pub(crate) phase: Phase,
-    pub(crate) peer: Address,
-    /// The socket at the other end; 0: none.
-    pub(crate) other: u32,
-    pub(crate) inbound: Pipe,
-    /// To be told, once.
-    pub(crate) error: Option<ErrorKind>,
-    pub(crate) is_reset: bool,
-    is_write_shut: bool,
-    pub(crate) is_linger_zero: bool,
-    /// How long it waits for an answer; 0: as the plan says.
-    pub(crate) user_timeout_ns: u64,
-    /// Bytes written to an end that has closed, before its reset comes.
-    lost_bytes: usize,
-    /// When it gives up, if a partition keeps its bytes from arriving.
-    pub(crate) gives_up_ns: Option<u64>,
-}
-
-impl Stream {
-    pub(crate) fn new(peer: Address, inbound: Pipe, user_timeout_ns: u64) -> Self {
-        Stream {
-            phase: Phase::Unconnected,
-            peer,
-            other: 0,
-            inbound,
-            error: None,
-            is_reset: false,
-            is_write_shut: false,
-            is_linger_zero: false,
-            user_timeout_ns,
-            lost_bytes: 0,
-            gives_up_ns: None,
-        }
-    }
-
-    pub(crate) fn connected(peer: Address, other: u32, inbound: Pipe, user_timeout_ns: u64) -> Self {
-        Stream { phase: Phase::Connected, other, ..Stream::new(peer, inbound, user_timeout_ns) }
-    }
-
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.phase == Phase::Connecting
-    }
-
-    pub(crate) fn is_connected(&self) -> bool {
-        self.phase == Phase::Connected && !self.is_reset
-    }
-
-    pub(crate) fn is_waiting_for_an_answer(&self) -> bool {
-        self.is_connecting() || (self.gives_up_ns.is_some() && !self.is_reset)
-    }
-
-    pub(crate) fn error(&self) -> Option<ErrorKind> {
-        self.error
-    }
-
-    pub(crate) fn break_with(&mut self, error: ErrorKind) {
-        (self.error, self.is_reset, self.phase) = (Some(error), true, Phase::Unconnected);
-        self.inbound.purge();
-    }
-}
 
 impl World {
     // Bytes.

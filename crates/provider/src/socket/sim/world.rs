@@ -16,11 +16,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::bell::Bell;
-use super::connect::Listener;
-use super::datagram::{Flight, Port};
 use super::fault::FaultPlan;
 use super::names::Names;
-use super::stream::Stream;
+use super::node::{Body, Flight, Node, Stream};
 use crate::base::address::Address;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::random::Random;
@@ -45,29 +43,6 @@ pub(crate) struct World {
     flights: BTreeMap<u32, Flight>,
     last_flight: u32,
     trace: Option<String>,
-}
-
-/// One socket.
-pub(crate) struct Node {
-    pub(crate) local: Address,
-    pub(crate) body: Body,
-    /// Takes a place in the drivers' table of descriptors.
-    pub(crate) is_counted: bool,
-    /// Its name, or port, is its own: an accepted connection shares that of its listener.
-    owns_name: bool,
-    /// The driver that it is attached to, and its index there.
-    watcher: Option<(u32, u32)>,
-    /// In that driver's inbox.
-    is_noted: bool,
-}
-
-/// What a socket is.
-pub(crate) enum Body {
-    /// Nothing but a place in the table of descriptors.
-    Reserve,
-    Listener(Listener),
-    Stream(Box<Stream>),
-    Datagram(Box<Port>),
 }
 
 /// What happens later, to the socket of this number.
