@@ -2,6 +2,7 @@
 
 mod budget;
 mod cfg;
+mod circles;
 pub(crate) mod clauses;
 mod floors;
 mod growth;
@@ -43,9 +44,10 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     syntax,
     cfg::check,
+    circles::check,
     unsafety::check,
     clauses::check,
     markers::check,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::outbox::Backlog;
+use crate::outbox::backlog::Backlog;
 
 /// Most assembly buffers that are kept.
 const ASSEMBLIES_MAX: usize = 64;

@@ -15,7 +15,7 @@
 //! On drop what waits is dropped, and chunks go back where they came from.
 
 mod allocator;
-mod backlog;
+pub(crate) mod backlog;
 mod limits;
 mod room;
 mod share;
@@ -23,8 +23,7 @@ mod share;
 use std::fmt;
 
 pub use allocator::{ChunkAllocator, ChunkRequest, HeapAllocator, Piece};
-pub(crate) use backlog::Backlog;
-use backlog::Entry;
+use backlog::{Backlog, Entry};
 pub use limits::{OutboxLimits, Pressure, Refusal, SendOutcome, Settled, SlowConsumer};
 
 use crate::framing::{BodyWriter, Chunk, EncodeError, Framing, Layout};

@@ -212,7 +212,7 @@ fn is_step(part: &[TokenTree], name: &str) -> bool {
     matches!(part, [step, first, second] if is_ident(step, name) && is_punct(first, ':') && is_punct(second, ':'))
 }
 
-fn is_for_tests(attribute: &proc_macro2::Group) -> bool {
+pub(super) fn is_for_tests(attribute: &proc_macro2::Group) -> bool {
     let mut tokens = attribute.stream().into_iter();
     let is_cfg = tokens.next().is_some_and(|token| is_ident(&token, "cfg"));
     is_cfg && mentions(attribute, "test") && !mentions(attribute, "not")

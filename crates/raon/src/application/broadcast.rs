@@ -33,6 +33,13 @@ pub struct Group<'c, 'a, A: Application> {
     key: GroupKey,
 }
 
+impl<'a, A: Application> Context<'a, A> {
+    /// The group of this name or number.
+    pub fn group(&mut self, key: impl Into<GroupKey>) -> Group<'_, 'a, A> {
+        Group::new(self, key.into())
+    }
+}
+
 impl<'c, 'a, A: Application> Group<'c, 'a, A> {
     pub(crate) fn new(ctx: &'c mut Context<'a, A>, key: GroupKey) -> Self {
         Group { ctx, key }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use raon_provider::Address;
 use raon_session::{BodyWriter, CloseReason, EncodeError, Refusal, SendOutcome};
 
-use super::broadcast::Group;
 use super::states::OtherStates;
 use super::{AppRouter, Application, Head};
 use crate::base::id::SessionId;
@@ -17,7 +16,6 @@ use crate::error::{MailboxError, MailboxRefusal};
 use crate::memory::budget::ChargedBytes;
 use crate::routing::mailbox::Command;
 use crate::routing::router::post_to;
-use crate::sessions::group::GroupKey;
 
 /// Parts of a shard that a callback has beside the core: what they are made of is the application's.
 pub(crate) struct CallbackEnv<'a, A: Application> {
@@ -180,11 +178,6 @@ impl<'a, A: Application> Context<'a, A> {
         }
         let frame = self.core.encode_with(head, body_bytes_max, fill);
         self.queue_droppable(id, key, frame)
-    }
-
-    /// The group of this name or number.
-    pub fn group(&mut self, key: impl Into<GroupKey>) -> Group<'_, 'a, A> {
-        Group::new(self, key.into())
     }
 
     // Sessions.

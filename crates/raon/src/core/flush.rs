@@ -15,7 +15,6 @@ use raon_provider::{Driver, Payload, SocketId};
 use raon_session::{CloseReason, Framing, Outbox, Pressure, State, TransportFailure};
 
 use super::ShardCore;
-use super::settings::SENDS_PER_FLUSH;
 use crate::base::id::Token;
 use crate::memory::chunk::{OutChunk, own_bytes, payload};
 use crate::sessions::table::{Entry, Handed};
@@ -24,6 +23,8 @@ use crate::sessions::table::{Entry, Handed};
 /// what one `writev` takes.
 pub(super) const HAND_OVER_BYTES_MAX: usize = 256 * 1024;
 pub(super) const GATHER_PIECES_MAX: usize = 1000;
+/// Sends that one hand-over of a session makes at most.
+pub(super) const SENDS_PER_FLUSH: u32 = 3;
 /// A larger hand-over is charged until the driver has finished it. Smaller ones are the driver's share: 16 KiB per session.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
 

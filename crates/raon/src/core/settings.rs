@@ -5,12 +5,10 @@ use std::time::Duration;
 use raon_provider::{self as provider, Backend, SimNetwork};
 use raon_session::{HalfClosePolicy, HandshakeEnd, SessionConfig, SlowConsumer};
 
-use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX};
+use super::flush::{GATHER_PIECES_MAX, HAND_OVER_BYTES_MAX, SENDS_PER_FLUSH};
 use crate::config::{OnPanic, OnShardFailure, SESSIONS_PER_SHARD_MAX, ServerConfig, SlowConsumerPolicy};
 
-/// Sends that one hand-over of a session makes at most, see `flush.rs`.
-pub(super) const SENDS_PER_FLUSH: u32 = 3;
-/// And the one of a callback that finds its outbox full while the driver is busy.
+/// Sends of a hand-over beside those of `flush.rs`: the one of a callback that finds its outbox full while the driver is busy.
 const SENDS_OF_RELIEF: u32 = 1;
 /// The accept, the tick, and the three timers of a shutdown, each twice while one is cancelled.
 const OPERATIONS_OF_THE_SHARD: u32 = 16;
