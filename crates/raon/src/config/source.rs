@@ -14,6 +14,15 @@ const BACKEND: &str = "RAON_BACKEND";
 const PROFILE: &str = "profile";
 const PROFILE_VARIABLE: &str = "RAON_PROFILE";
 
+/// Names that fields had before, in files and variables, and those that they have now.
+const RENAMED: [(&str, &str); 2] =
+    [("inlet_bytes_max", "mailbox_bytes_max"), ("inlet_commands_max", "mailbox_commands_max")];
+
+/// The name that a field of this name has now.
+fn current(name: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new)
+}
+
 impl ServerConfig {
     /// Reads a TOML text and checks all values. Errors: all that is wrong.
     pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
@@ -84,7 +93,7 @@ impl ServerConfig {
             errors.push(ConfigError { field: field.to_owned(), source: source.to_owned(), problem });
         };
         for (name, value) in table {
-            match self.set(&name, value) {
+            match self.set(current(&name), value) {
                 Some(Ok(())) => {}
                 Some(Err(problem)) => complain(&name, problem),
                 None => complain(&name, "there is no such field; correct its name or remove it".to_owned()),
@@ -95,6 +104,7 @@ impl ServerConfig {
     fn apply_variables(&mut self, variables: impl Iterator<Item = (String, String)>, errors: &mut Vec<ConfigError>) {
         for (variable, text) in variables.filter(|(variable, _)| variable != BACKEND) {
             let Some(name) = variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
+            let name = current(&name).to_owned();
             // Other variables of that prefix belong to others, for example to tests.
             if !ServerConfig::NAMES.contains(&name.as_str()) {
                 continue;
@@ -183,6 +193,13 @@ mod tests {
         assert_eq!((config.listen.as_str(), config.sessions_max, config.reuse_port), ("0.0.0.0:7000", 20, false));
         assert_eq!((config.slow_consumer, config.on_panic), (SlowConsumerPolicy::Disconnect, OnPanic::StopShard));
         assert_eq!(config.backend, "auto");
+    }
+
+    #[test]
+    fn old_names_of_fields_are_heard() {
+        let variables = [("RAON_INLET_BYTES_MAX", "70000")];
+        let config = read("inlet_bytes_max = 1\ninlet_commands_max = 77", &variables).unwrap();
+        assert_eq!((config.mailbox_bytes_max, config.mailbox_commands_max), (70_000, 77));
     }
 
     #[test]
