@@ -50,6 +50,13 @@ impl Deref for Setup {
     }
 }
 
+/// Unix sockets of the system, for the other end: addresses at which a listener can be, whatever back end is tested.
+pub const UNIX: Setup = Setup {
+    form: Form { name: "unix", kind: Kind::Epoll, is_unix: true, plan: None, configure: |_| {}, uses: &[], lacks: &[] },
+    faults: None,
+    datagrams: None,
+};
+
 /// All set-ups of this system.
 pub fn all() -> impl Iterator<Item = Setup> {
     forms().map(|form| Setup { form: *form, faults: None, datagrams: None })

@@ -13,7 +13,7 @@ use crate::endpoints::{FullBacklog, assert_talks};
 use crate::peer::Peer;
 use crate::platform::{self, send_with_descriptor};
 use crate::rig::{Rig, refusal};
-use crate::setup::Setup;
+use crate::setup::{self, Setup};
 
 /// A directory that is gone when the test is.
 struct Directory(PathBuf);
@@ -53,7 +53,7 @@ fn bound(path: &Path) -> Socket {
 /// Connects by a path and by names of other forms.
 pub(crate) fn assert_connects(rig: &mut Rig) {
     let directory = Directory::new();
-    for address in [directory.address("listener"), Setup::by_name("epoll_unix").address(), platform::strange_name()] {
+    for address in [directory.address("listener"), setup::UNIX.address(), platform::strange_name()] {
         let listener = rig.driver.listen(&address, &ListenOptions::default()).unwrap();
         assert_eq!(rig.driver.local_address(listener).unwrap(), address);
         assert_talks(rig, listener, &address);
@@ -200,7 +200,7 @@ pub fn descriptors_on_the_way_hold_nothing_up(setup: &Setup) {
 /// A listener that has no room now is no error: TCP repeats its SYN, and here the connect waits as well.
 pub fn a_full_backlog_is_waited_for(setup: &Setup) {
     let mut rig = Rig::new(setup);
-    let full = FullBacklog::new(&Setup::by_name("epoll_unix"));
+    let full = FullBacklog::new(&setup::UNIX);
     let cancelled = rig.connect(&full.address, 1);
     rig.connect(&full.address, 2);
     rig.settle();
@@ -211,7 +211,7 @@ pub fn a_full_backlog_is_waited_for(setup: &Setup) {
     assert!(matches!(rig.wait(2).outcome, Outcome::Connected));
     // One that waits when the driver ends does not keep it.
     drop(full);
-    let full = FullBacklog::new(&Setup::by_name("epoll_unix"));
+    let full = FullBacklog::new(&setup::UNIX);
     rig.connect(&full.address, 3);
     rig.settle();
 }
