@@ -200,16 +200,14 @@ fn play(mistake: Mistake) -> Vec<Violation> {
     violations
 }
 
+/// Whoever keeps the rules hears nothing. That comes first: a mistake may leave a queue behind for a socket whose number another
+/// one gets.
 #[test]
-fn who_keeps_the_rules_hears_nothing() {
+fn every_mistake_is_caught_by_its_rule() {
     let handle = std::thread::spawn(|| (play(Mistake::None), rio_double::remains()));
     let (violations, remains) = handle.join().unwrap();
     assert_eq!(violations, []);
     assert_eq!(remains, rio_double::Remains::default(), "all is given back");
-}
-
-#[test]
-fn every_mistake_is_caught_by_its_rule() {
     for (mistake, rule) in MISTAKES {
         let violations = play(mistake);
         let found: Vec<Rule> = violations.iter().map(|violation| violation.rule).collect();
