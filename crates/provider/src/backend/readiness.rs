@@ -215,6 +215,7 @@ impl<S: Selector> Source for Sockets<S> {
         S::accept(handle).map(|socket| AcceptedSocket::fresh(AnySocket::Os(socket), true))
     }
 
+    #[inline]
     fn receive(&mut self, socket: u32, span: SpanMut) -> Attempt<Received> {
         self.counters.kernel_entries.add(1);
         let State { handle, may_have_gap, .. } = self.states[socket as usize];

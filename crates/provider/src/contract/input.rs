@@ -230,6 +230,7 @@ impl InputQueue {
         }
     }
 
+    #[inline]
     fn drained(
         &mut self,
         source: &mut impl Source,
@@ -259,6 +260,7 @@ impl InputQueue {
         Tried::Busy
     }
 
+    #[inline]
     fn read(
         &mut self,
         source: &mut impl Source,
@@ -359,6 +361,7 @@ impl InputQueue {
         }
     }
 
+    #[inline]
     fn lend(&self, source: &mut impl Source, section: Section, pool: &mut BufferPool) -> Option<Buffer> {
         let buffer = if source.may_lend() { pool.lend_receive(section) } else { None };
         if buffer.is_none() {

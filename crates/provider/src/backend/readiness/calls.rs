@@ -43,6 +43,7 @@ pub(super) fn connect_result(handle: RawHandle) -> Attempt<()> {
 }
 
 /// Receives into the span.
+#[inline]
 pub(super) fn receive(handle: RawHandle, span: SpanMut) -> Attempt<usize> {
     span.with(|bytes| tried(|| net::recv(borrow(&handle), &mut *bytes, RecvFlags::DONTWAIT).map(|(length, _)| length)))
 }
