@@ -22,7 +22,7 @@ const PEERS: [&str; 4] = [
 /// That a panic stays inside and a server ends in order, as users build it: optimised, which must still unwind.
 const RELEASE: &str = "cargo test --release --package raon --test fence --test shutdown";
 
-/// What is published: each crate is packed, and built from nothing but its package.
+/// Packing of what is published: each crate is packed, and built from nothing but its package.
 const PACKAGE: &str = "cargo package --allow-dirty -p raon-provider -p raon-session -p raon -p raon-cli";
 
 pub(crate) fn run(root: &Path) -> Result<(), String> {

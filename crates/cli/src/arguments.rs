@@ -64,7 +64,7 @@ impl Threads {
     }
 }
 
-/// Why a driver could not be opened, naming who asked for that back end.
+/// Failure to open a driver, naming who asked for that back end.
 pub(crate) fn backend_failure(backend: Backend, error: Error) -> Failure {
     match (backend, platform::backend_variable()) {
         (Backend::Auto, Some(name)) => Failure::of(format!("RAON_BACKEND={name}"), error),

@@ -132,7 +132,7 @@ pub(crate) enum EventResult {
     Datagrams(Buffer, SocketAddr, u16),
     /// A datagram from there did not fit into a buffer of the section and is gone.
     Truncated(SocketAddr),
-    /// So many bytes went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Always`.
+    /// Number of bytes that went out, perhaps fewer than asked, also 0; the rest is to be asked for again, as `Always`.
     Sent(usize),
     /// It failed; `NoBuffers` on a receive means: again when buffers are back, `Busy` on a connect: again after a while.
     /// With `more`, on datagrams: it goes on.

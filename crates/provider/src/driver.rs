@@ -6,7 +6,7 @@
 //! 3. hand everything to the back end and wait there, at most until the next deadline;
 //! 4. turn its events into completions, then fire the timers that are due.
 //!
-//! What a turn does is done by parts, each with its own state (`driver/parts.rs`), that are given what all share
+//! Parts do the work of a turn, each with its own state (`driver/parts.rs`). They are given what all share
 //! (`driver/core.rs`). A part does not know another: what follows from an end goes back as a value to `driver/dispatch.rs`.
 //!
 //! Submitting only queues (TURN-1), so user code never runs inside a submit and completions never come from one.

@@ -58,7 +58,7 @@ pub(crate) struct ShardCore<F: Framing> {
     dirty: Vec<u32>,
     /// Sessions that have ended, of which the application has not been told.
     ended: VecDeque<u32>,
-    /// Where bodies for sessions of other shards are written.
+    /// Memory in which bodies for sessions of other shards are written.
     scratch: Vec<u8>,
     clock: Clock,
     answering: Answering,
@@ -136,17 +136,17 @@ impl<F: Framing> ShardCore<F> {
         &mut self.stats
     }
 
-    /// Whether a line of this kind of trouble is due, see [`LogLimit::pass`].
+    /// True if a line of this kind of trouble is due, see [`LogLimit::pass`].
     pub(crate) fn may_log(&mut self, kind: LogKind) -> Option<u64> {
         self.log.pass(kind, self.driver.now_ns())
     }
 
-    /// Whether nothing is left to be done in the next step but what others bring.
+    /// True if nothing is left to be done in the next step but what others bring.
     pub(crate) fn is_idle(&self) -> bool {
         self.dirty.is_empty() && !self.held.has_ready()
     }
 
-    /// Whether the session of this id is one of this shard's.
+    /// True if the session of this id is one of this shard's.
     pub(crate) fn is_own(&self, id: SessionId) -> bool {
         id.shard() == usize::from(self.number)
     }

@@ -176,7 +176,7 @@ impl<A: Application> Shard<A> {
         if is_idle { self.delivery.core().driver().next_deadline_ns() } else { Some(0) }
     }
 
-    /// Whether nothing is left to be done in the next step but what others bring.
+    /// True if nothing is left to be done in the next step but what others bring.
     fn is_idle(&self) -> bool {
         self.delivery.core().is_idle() && !self.delivery.has_posts() && !self.attention.is_pressing()
     }

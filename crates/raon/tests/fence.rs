@@ -235,7 +235,7 @@ fn a_shard_that_is_to_stop_closes_its_sessions_and_the_others_go_on() {
     assert_eq!((seen.opens, seen.closes.len()), (4, 4));
 }
 
-/// Where a framing panics when a message is to be framed.
+/// Place at which a framing panics when a message is to be framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     Check,

@@ -140,7 +140,7 @@ fn each_kind_of_refusal_is_counted_and_logged_once_a_second() {
     assert_eq!(stats.messages_refused, stats.refused_outbox + stats.refused_memory + stats.refused_encoding, "{stats}");
 }
 
-/// What game threads are refused is told by the shard whose mailbox was full.
+/// A refusal to game threads is told by the shard whose mailbox was full.
 #[test]
 fn what_a_mailbox_refuses_is_told_by_its_shard() {
     let log = Log::default();

@@ -1,8 +1,6 @@
 //! Rooms of a crate stand on floors. A room is a top-level module, with all files below it; it knows its own floor and those
 //! below, so that whoever changes a room finds on the floors above all who may notice.
 
-use std::collections::BTreeSet;
-
 use proc_macro2::{TokenStream, TokenTree};
 
 use super::Finding;
@@ -20,9 +18,6 @@ struct House {
     floors: &'static [&'static [&'static str]],
     /// Two wings, whose rooms do not know the rooms of the other one, whatever their floors are.
     wings: [&'static [&'static str]; 2],
-    /// Pairs of a room and one on a higher floor that it knows nevertheless. Only ever shorter: tidy refuses a pair that
-    /// no file needs.
-    climbs: &'static [(&'static str, &'static str)],
 }
 
 const HOUSES: &[House] = &[
@@ -39,7 +34,6 @@ const HOUSES: &[House] = &[
             &["any"],
         ],
         wings: [&["driver"], &["backend", "faulty"]],
-        climbs: &[],
     },
     House {
         source: "crates/session/src/",
@@ -50,7 +44,6 @@ const HOUSES: &[House] = &[
             &["session"],
         ],
         wings: [&[], &[]],
-        climbs: &[],
     },
     House {
         source: "crates/raon/src/",
@@ -67,7 +60,6 @@ const HOUSES: &[House] = &[
             &["server", "simulation"],
         ],
         wings: [&["core"], &["routing"]],
-        climbs: &[],
     },
     House {
         source: "crates/cli/src/",
@@ -80,7 +72,6 @@ const HOUSES: &[House] = &[
             &["main"],
         ],
         wings: [&["echo_server", "datagram_server"], &["generator"]],
-        climbs: &[],
     },
     House {
         source: "crates/conformance/src/",
@@ -118,7 +109,6 @@ const HOUSES: &[House] = &[
             &["oracle", "faults"],
         ],
         wings: [&["oracle"], &["faults"]],
-        climbs: &[],
     },
 ];
 
@@ -128,7 +118,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 
 impl House {
     fn check(&self, tree: &Tree) -> Vec<Finding> {
-        let (mut findings, mut needed) = (Vec::new(), BTreeSet::new());
+        let mut findings = Vec::new();
         for file in tree.with_extension("rs") {
             let Some(rest) = file.path.strip_prefix(self.source).filter(|rest| !is_test(rest)) else { continue };
             let room = rest.split(['/', '.']).next().unwrap_or_default();
@@ -142,11 +132,6 @@ impl House {
                 if is_below && !self.are_apart(room, &known) {
                     continue;
                 }
-                let climb = self.climbs.iter().find(|(from, to)| *from == room && *to == known);
-                if let Some(climb) = climb {
-                    needed.insert(climb);
-                    continue;
-                }
                 let place = if is_below { "in the other wing" } else { "above it" };
                 let message = format!(
                     "`{room}` knows `{known}`, which stands {place}; turn the import round, or move what it needs"
@@ -154,12 +139,6 @@ impl House {
                 findings.push(Finding::new(&file.path, at, RULE, message));
             }
         }
-        let unneeded = self.climbs.iter().filter(|climb| !needed.contains(climb));
-        let is_here = tree.has(&format!("{}{ROOF}.rs", self.source));
-        findings.extend(unneeded.filter(|_| is_here).map(|(from, to)| {
-            let message = format!("no file of `{from}` needs `{to}` any more: strike the climb");
-            Finding::new("xtask/src/tidy/floors.rs", 1, RULE, message)
-        }));
         findings
     }
 
@@ -203,7 +182,7 @@ pub(super) fn known_names(tokens: &TokenStream, prefix: &[&str]) -> Vec<(String,
     names
 }
 
-/// Whether a path begins here that consists of these names and goes on.
+/// True if a path begins here that consists of these names and goes on.
 fn begins_with(tokens: &[TokenTree], prefix: &[&str]) -> bool {
     prefix.iter().zip(tokens.chunks(3)).filter(|(name, part)| is_step(part, name)).count() == prefix.len()
 }
@@ -233,7 +212,6 @@ mod tests {
         source: "crates/a/src/",
         floors: &[&["ground"], &["first", "beside"], &["second"]],
         wings: [&["beside"], &["second"]],
-        climbs: &[("first", "second")],
     };
 
     fn messages(files: &[(&str, &str)]) -> Vec<String> {
@@ -245,8 +223,8 @@ mod tests {
         let source = "use crate::ground::A;\nuse crate::{ground, beside::B};\nfn f() -> crate::first::C { $crate::D }";
         assert!(messages(&[("crates/a/src/first/part.rs", source)]).is_empty());
         assert!(
-            messages(&[("crates/a/src/lib.rs", "use crate::second::A; mod second;")]).len() == 1,
-            "the climb is idle"
+            messages(&[("crates/a/src/lib.rs", "use crate::second::A; mod second;")]).is_empty(),
+            "the roof is above all"
         );
     }
 
@@ -284,10 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_without_a_floor_and_a_climb_that_nobody_needs_are_told() {
+    fn a_room_without_a_floor_is_told() {
         assert!(messages(&[("crates/a/src/attic.rs", "")])[0].contains("on which floor is `attic`"));
-        let roof = ("crates/a/src/lib.rs", "");
-        assert!(messages(&[roof])[0].contains("strike the climb"));
-        assert!(messages(&[roof, ("crates/a/src/first.rs", "use crate::second::A;")]).is_empty());
     }
 }

@@ -10,7 +10,7 @@ with!(Faults, FaultRates);
 pub struct Faults {
     /// Of the generator that decides.
     pub seed: u64,
-    /// How often.
+    /// Rates of each kind.
     pub rates: FaultRates,
 }
 
@@ -26,7 +26,7 @@ pub struct FaultRates {
     pub receive_short: u16,
     /// A receive stream finds no buffer.
     pub no_buffers: u16,
-    /// So many more then find none either, at most.
+    /// Most receive streams that then find none either.
     pub no_buffers_run_max: u16,
     /// A stream of receives or accepts ends in the kernel though it could go on.
     pub stream_ended: u16,

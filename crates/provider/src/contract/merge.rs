@@ -61,7 +61,7 @@ impl Segment {
     }
 }
 
-/// How many of the next ones form one message: of one socket, to one address, with one mode, and of one length, except
+/// Number of the next ones that form one message: of one socket, to one address, with one mode, and of one length, except
 /// that the last may be shorter. At least 1; it ends before the first `None`. `segment_bytes_max` says up to which length
 /// datagrams like the first one may be merged.
 fn run(next: impl IntoIterator<Item = Option<Segment>>, segment_bytes_max: impl FnOnce(&Segment) -> usize) -> usize {

@@ -60,7 +60,7 @@ impl Backlogs {
     }
 }
 
-/// Whether one more send of so many bytes fits.
+/// True if one more send of so many bytes fits.
 //= LIMIT-1
 pub(super) fn has_room(core: &Core, backlog: &Backlog, length: u32) -> bool {
     // An empty queue takes one send of any size: otherwise a large message could never go.

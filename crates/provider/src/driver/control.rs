@@ -37,7 +37,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
+    /// True if nothing of this socket's sends is queued or in the kernel. If not, a `Writable` completion with this token
     /// comes once all of them have ended, unless the socket closes first. At most one `Writable` is owed to a socket: the
     /// last token counts, and what this asks for also holds for a refused send's.
     ///

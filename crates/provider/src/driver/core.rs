@@ -17,7 +17,7 @@ use crate::driver::socket::{Entry, Role, StreamName};
 use crate::memory::buffer::BufferPool;
 use crate::socket::AnySocket;
 
-/// What follows for a socket when something of it has ended. It is done by the caller above, who sees all parts: they do
+/// Consequence for a socket of which something has ended. It is done by the caller above, who sees all parts: they do
 /// not know each other.
 #[must_use]
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ pub(super) enum After {
     Abandoned(SocketIndex),
 }
 
-/// What all parts of a driver share.
+/// State that all parts of a driver share.
 pub(super) struct Core {
     pub(super) provider: Box<dyn Provider>,
     pub(super) profile: Profile,
@@ -94,7 +94,7 @@ impl Core {
         OperationId::new(self.number.number, Key::new(stream.operation.number(), stream.generation))
     }
 
-    /// Whether something of this stream waits for the next `poll`.
+    /// True if something of this stream waits for the next `poll`.
     pub(super) fn has_undelivered(&self, stream: StreamName) -> bool {
         let id = self.stream_id(stream);
         self.ready.iter().any(|completion| completion.operation == id)

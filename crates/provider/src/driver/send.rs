@@ -121,7 +121,7 @@ impl Sends {
         self.go_on_sending(core, index)
     }
 
-    /// What the kernel may still look at, never to be freed.
+    /// Gives up the lists that the kernel may still look at, never to be freed.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.gathers));
     }
@@ -234,7 +234,7 @@ pub(super) fn check_send(core: &Core, socket: SocketId) -> Result<SocketIndex, E
     }
 }
 
-/// Why nothing can be sent on a socket that is no stream with an open write side.
+/// Error of a send on a socket that is no stream with an open write side.
 fn refusal(role: &Role) -> ErrorKind {
     match role {
         Role::Stream(_) => ErrorKind::WriteClosed,
@@ -365,7 +365,7 @@ fn sweep_cancelled(core: &mut Core, index: SocketIndex) {
     }
 }
 
-/// Whether the socket is in the list of those with sends to hand over, from which it has just been taken.
+/// True if the socket is in the list of those with sends to hand over, from which it has just been taken.
 fn take_dirty(entry: &mut Entry) -> bool {
     let Role::Stream(stream) = &mut entry.role else { return false };
     match &mut stream.sending.batch {

@@ -29,7 +29,7 @@ pub(crate) struct Entry {
 pub(crate) enum Closing {
     /// The socket is open.
     No,
-    /// What is queued goes out, and then the peer's end is waited for, until the deadline.
+    /// The queued sends go out, and then the peer's end is waited for, until the deadline.
     Graceful {
         token: u64,
         deadline: TimerHandle,
@@ -55,7 +55,7 @@ pub(crate) struct Listener {
     pub(crate) trouble: Trouble,
 }
 
-/// What has gone wrong with an accept stream since its last connection.
+/// Trouble of an accept stream since its last connection.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Trouble {
     #[default]
@@ -132,7 +132,7 @@ pub(crate) struct Receiving {
     pub(crate) is_broken: bool,
 }
 
-/// What was asked to be received.
+/// Receives that were asked for.
 #[derive(Clone, Copy)]
 pub(crate) enum Input {
     /// Nothing since the stream of that name, of which some completions may still wait for delivery.
@@ -150,7 +150,7 @@ pub(crate) struct StreamName {
     pub(crate) generation: u32,
 }
 
-/// Whether a receive stream takes bytes from the kernel, and delivers them.
+/// Flow of a receive stream: does it take bytes from the kernel, and does it deliver them?
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Flow {
     #[default]
@@ -182,7 +182,7 @@ pub(crate) struct Sending {
     pub(crate) write: WriteSide,
 }
 
-/// What is queued to be sent, and whether somebody waits for it to become less.
+/// Size of what is queued to be sent, and who waits for it to become less.
 #[derive(Default)]
 pub(crate) struct Backlog {
     /// Token of the `Writable` that is owed.
@@ -192,15 +192,15 @@ pub(crate) struct Backlog {
     pub(crate) owed: Owed,
 }
 
-/// When a `Writable` is to be told.
+/// Moment at which a `Writable` is to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Owed {
     /// None is owed.
     #[default]
     Nothing,
-    /// When there is room: a send was refused.
+    /// As soon as there is room: a send was refused.
     Room,
-    /// When no send is queued any more.
+    /// As soon as no send is queued any more.
     Emptiness,
 }
 
@@ -319,7 +319,7 @@ impl Entry {
         datagram
     }
 
-    /// What is queued to be sent, if the role sends.
+    /// Size of what is queued to be sent, if the role sends.
     #[inline]
     pub(crate) fn backlog_mut(&mut self) -> Option<&mut Backlog> {
         match &mut self.role {
@@ -351,7 +351,7 @@ impl Entry {
         self.receiving_mut().is_broken |= is_broken;
     }
 
-    /// What a receive of 0 bytes means: the peer's orderly end, or a reset of which a send was told before (the system
+    /// Meaning of a receive of 0 bytes: the peer's orderly end, or a reset of which a send was told before (the system
     /// tells it once, and a send that had made progress keeps it to itself). A reset connection has no peer any more.
     pub(crate) fn end_of_input(&mut self) -> Result<(), Error> {
         if self.is_aborting() {

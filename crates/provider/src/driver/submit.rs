@@ -63,7 +63,7 @@ impl Driver {
 
     /// Starts a stream of accepted connections. Each comes unattached: adopt it here or on another driver.
     ///
-    /// When descriptors or memory run out the stream says [`Outcome::AcceptPaused`], backs off and goes on.
+    /// The stream says [`Outcome::AcceptPaused`] when descriptors or memory run out, backs off and goes on.
     ///
     /// Errors: `Stale`, `InvalidInput` (not a listener), `ReceiveActive` (there is one already), `Busy`.
     pub fn accept(&mut self, listener: SocketId, token: u64) -> Result<OperationId, Error> {

@@ -16,18 +16,18 @@ use crate::base::error::{Error, ErrorKind, Feature};
 #[derive(Clone, Copy)]
 pub struct RioFunctions {
     pub(crate) table: RIO_EXTENSION_FUNCTION_TABLE,
-    /// What a double must know beside it; the system knows that by itself.
+    /// Hooks by which a double learns of sockets; the system knows that by itself.
     pub(crate) hooks: Option<RioHooks>,
 }
 
-/// What a double of the functions is told about sockets.
+/// Calls by which a double of the functions is told about sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct RioHooks {
     /// A socket was made, with these flags of `WSASocketW`.
     pub socket_made: fn(usize, u32),
     /// A socket is about to be closed.
     pub socket_closing: fn(usize),
-    /// Whether a socket that others have made can have a request queue; the system says so when it is tried.
+    /// True if a socket that others have made can have a request queue; the system says so when it is tried.
     pub is_registered: fn(usize) -> bool,
 }
 

@@ -21,7 +21,7 @@ impl Accounts {
         Accounts { lease, shares, bodies: Vec::new() }
     }
 
-    /// Whether so many bytes can be charged.
+    /// True if so many bytes can be charged.
     #[inline]
     pub(super) fn has(&mut self, bytes: usize) -> bool {
         self.lease.has(bytes)

@@ -6,7 +6,7 @@ use raon_session::{ChunkAllocator, ChunkRequest, FreeLists, Outbox};
 use super::flush::Relief;
 use crate::memory::chunk::OutChunk;
 
-/// Where a shard's outboxes get their memory: the pool first, then the heap. Whether the budget has room for a message is
+/// Memory of a shard's outboxes: the pool first, then the heap. Whether the budget has room for a message is
 /// asked before it is queued (`ShardCore::provide`).
 pub(super) struct PoolAllocator<'a> {
     pub(super) driver: &'a mut Driver,

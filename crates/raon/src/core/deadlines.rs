@@ -54,13 +54,13 @@ impl<F: Framing> ShardCore<F> {
         entry.session.check_deadlines(&self.settings.session, now_ns)
     }
 
-    /// Whether the system has input of the session that the driver has not read.
+    /// True if the system has input of the session that the driver has not read.
     pub(crate) fn has_unread(&self, index: u32) -> bool {
         let socket = self.table.get(index).map(|entry| entry.socket);
         socket.is_some_and(|socket| self.driver.has_unread(socket).unwrap_or(false))
     }
 
-    /// Whether sessions have deadlines or rates that suffer from a shard that stands still. What a peer's input meets is
+    /// True if sessions have deadlines or rates that suffer from a shard that stands still. What a peer's input meets is
     /// looked after by itself.
     pub(crate) fn has_deadlines(&self) -> bool {
         let are_closing = self.table.len() as u64 > self.stats.sessions;

@@ -101,7 +101,7 @@ impl<F: Framing> ShardCore<F> {
         }
     }
 
-    /// Whether a session has ended of whose end the application has not been told.
+    /// True if a session has ended of whose end the application has not been told.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         !self.ended.is_empty()

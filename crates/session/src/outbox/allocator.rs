@@ -36,7 +36,7 @@ impl ChunkRequest {
     }
 }
 
-/// Where an outbox gets its memory: the shard's pool, budget and free lists behind one face.
+/// Source of an outbox's memory: the shard's pool, budget and free lists behind one face.
 ///
 /// ```
 /// use raon_session::{HeapAllocator, ChunkRequest, ChunkAllocator};
@@ -50,7 +50,7 @@ pub trait ChunkAllocator {
     /// An empty chunk with the room that is needed; `None` if the memory budget is used up. Then the message is refused.
     fn chunk(&mut self, request: ChunkRequest) -> Option<Self::Chunk>;
 
-    /// Where used memory is kept for the next session.
+    /// Lists in which used memory is kept for the next session.
     fn free_lists(&mut self) -> &mut FreeLists<Self::Chunk>;
 
     /// An outbox at its bound is about to refuse a message that would fit into an empty one. An engine that can

@@ -53,7 +53,7 @@ pub(super) fn wait_coarsely(
     epoll::wait(epoll, rustix::buffer::spare_capacity(events), time.as_ref()).map(drop)
 }
 
-/// What the milliseconds of epoll_wait(2) hold: 24 days. A longer wait ends early, and the driver waits again.
+/// Longest wait that the milliseconds of epoll_wait(2) hold: 24 days. A longer wait ends early, and the driver waits again.
 const COARSE_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 /// Longer than any machine runs, and far below where the kernel's sum of times ends.
 const WAIT_SECONDS_MAX: u64 = i32::MAX as u64;

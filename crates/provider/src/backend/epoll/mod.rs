@@ -43,7 +43,7 @@ struct EpollSelector {
     epoll: OwnedFd,
     waker: Arc<EventFd>,
     buffer: Vec<epoll::Event>,
-    /// Whether waits are as short as they are asked for; if not, why.
+    /// Proof that waits are as short as they are asked for, or the reason why not.
     precise: Trial,
 }
 

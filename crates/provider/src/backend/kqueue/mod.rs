@@ -1,6 +1,6 @@
 //! kqueue: edge-triggered (EV_CLEAR), two registrations per socket, one user event that wakes. All else is `readiness.rs`.
 //!
-//! What is asked of the kernel is the small trait [`Kernel`]. `calls.rs` asks kqueue(2) of macOS and FreeBSD; with
+//! The small trait [`Kernel`] has all that is asked of the kernel. `calls.rs` asks kqueue(2) of macOS and FreeBSD; with
 //! `--cfg raon_kqueue_shim` it is `shim.rs`, which plays kqueue on Linux so that all else here is executed by the suite.
 
 #[cfg(not(raon_kqueue_shim))]

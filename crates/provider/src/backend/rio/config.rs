@@ -30,7 +30,7 @@ pub struct RioConfig {
     pub completions_first: u32,
     /// Places in the completion queue at most, 1 to 2^27. A socket whose requests have no place is `Busy`.
     pub completions_max: u32,
-    /// How long a turn looks again and again before it sleeps, at most a second. A wake from another thread is heard after that.
+    /// Time for which a turn looks again and again before it sleeps, at most a second. A wake from another thread is heard after that.
     pub poll: Duration,
 }
 

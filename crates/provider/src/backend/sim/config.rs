@@ -16,7 +16,7 @@ pub struct SimConfig {
     pub network: Option<SimNetwork>,
     /// The seed of that network of its own.
     pub seed: u64,
-    /// How long, in real time, a wait without a limit sleeps for another thread when nothing is due in the network; then
+    /// Real time for which a wait without a limit sleeps for another thread when nothing is due in the network; then
     /// it fails with `NothingToWaitFor`. The one use of a real clock; it decides nothing in the network.
     pub patience: Duration,
 }

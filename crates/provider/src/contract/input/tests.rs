@@ -12,7 +12,7 @@ use crate::memory::config::PoolConfig;
 enum Says {
     /// Fills the room, and has more.
     Full,
-    /// So many bytes, and nothing is left.
+    /// This number of bytes, and nothing is left.
     Last(usize),
     End,
     Nothing,

@@ -23,7 +23,7 @@ pub(crate) struct Node {
     pub(super) is_noted: bool,
 }
 
-/// What a socket is.
+/// Kind of a socket, with what that kind remembers.
 pub(crate) enum Body {
     /// Nothing but a place in the table of descriptors.
     Reserve,
@@ -58,11 +58,11 @@ pub(crate) struct Stream {
     pub(crate) is_reset: bool,
     pub(super) is_write_shut: bool,
     pub(crate) is_linger_zero: bool,
-    /// How long it waits for an answer; 0: as the plan says.
+    /// Time for which it waits for an answer; 0: as the plan says.
     pub(crate) user_timeout_ns: u64,
     /// Bytes written to an end that has closed, before its reset comes.
     pub(super) lost_bytes: usize,
-    /// When it gives up, if a partition keeps its bytes from arriving.
+    /// Moment at which it gives up, if a partition keeps its bytes from arriving.
     pub(crate) gives_up_ns: Option<u64>,
 }
 
@@ -119,7 +119,7 @@ pub(crate) struct Port {
     pub(super) queue: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) queue_bytes: usize,
     pub(super) queue_bytes_max: usize,
-    /// What the network has said about an earlier datagram.
+    /// Report of the network about an earlier datagram.
     pub(super) error: Option<ErrorKind>,
 }
 
